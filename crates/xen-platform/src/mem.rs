@@ -1,0 +1,79 @@
+//! Memory that a peer can change at any moment.
+
+use alloc::rc::Rc;
+
+/// The fields through which two sides of a ring agree: 32-bit indices and single bytes, with their memory order.
+///
+/// This is all that the sleep protocols of the rings use, so that a model checker can stand in for real memory.
+/// Offsets are in bytes from the start of the area; an offset outside it, or a misaligned one, is a bug of the caller
+/// and panics.
+pub trait IndexMemory {
+    /// Reads the aligned 32-bit field at `at`, in one access, with acquire order.
+    fn load(&self, at: usize) -> u32;
+    /// Writes the aligned 32-bit field at `at`, in one access, with release order.
+    fn store(&self, at: usize, value: u32);
+    /// Reads the byte at `at` with acquire order.
+    fn load_u8(&self, at: usize) -> u8;
+    /// Writes the byte at `at` with release order.
+    fn store_u8(&self, at: usize, value: u8);
+    /// Sets bits in the byte at `at`, atomically, and returns what it was.
+    fn fetch_or(&self, at: usize, bits: u8) -> u8;
+    /// Keeps only `bits` in the byte at `at`, atomically, and returns what it was.
+    fn fetch_and(&self, at: usize, bits: u8) -> u8;
+    /// Orders every access before it against every access after it, a store before a load included.
+    ///
+    /// Needed between publishing an index and looking whether the peer sleeps, and between saying that one is about to
+    /// sleep and looking at the index again. Acquire and release alone do not give that.
+    fn fence(&self);
+}
+
+/// An area shared with a peer domain. Values are copied in and out of it and never borrowed, and whoever uses it reads
+/// every field once and then checks its own copy.
+pub trait SharedMem: IndexMemory {
+    /// The area's size in bytes.
+    fn len(&self) -> usize;
+    /// Whether the area has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Copies `to.len()` bytes out, from the offset `at` on. Panics if the area ends before that.
+    fn read(&self, at: usize, to: &mut [u8]);
+    /// Copies `from` in, from the offset `at` on. Panics if the area ends before that.
+    fn write(&self, at: usize, from: &[u8]);
+}
+
+impl<T: IndexMemory + ?Sized> IndexMemory for Rc<T> {
+    fn load(&self, at: usize) -> u32 {
+        (**self).load(at)
+    }
+    fn store(&self, at: usize, value: u32) {
+        (**self).store(at, value)
+    }
+    fn load_u8(&self, at: usize) -> u8 {
+        (**self).load_u8(at)
+    }
+    fn store_u8(&self, at: usize, value: u8) {
+        (**self).store_u8(at, value)
+    }
+    fn fetch_or(&self, at: usize, bits: u8) -> u8 {
+        (**self).fetch_or(at, bits)
+    }
+    fn fetch_and(&self, at: usize, bits: u8) -> u8 {
+        (**self).fetch_and(at, bits)
+    }
+    fn fence(&self) {
+        (**self).fence()
+    }
+}
+
+impl<T: SharedMem + ?Sized> SharedMem for Rc<T> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+    fn read(&self, at: usize, to: &mut [u8]) {
+        (**self).read(at, to)
+    }
+    fn write(&self, at: usize, from: &[u8]) {
+        (**self).write(at, from)
+    }
+}

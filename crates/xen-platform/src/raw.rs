@@ -1,0 +1,224 @@
+//! Shared pages as raw memory: the one place where bytes of a peer are touched.
+//!
+//! Such memory lies outside everything Rust has allocated, so no reference to it is ever made. Single fields go
+//! through atomics; copies go through assembly, of which the compiler can assume nothing: it can neither repeat a read
+//! nor drop one, whatever the peer does meanwhile.
+
+use crate::{IndexMemory, SharedMem};
+use core::arch::asm;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
+
+/// An area of shared memory at a fixed address. It does not own the memory.
+pub struct RawShared {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl RawShared {
+    /// Takes the `len` bytes at `start` for shared memory.
+    ///
+    /// # Safety
+    /// For as long as the value lives, the bytes must be mapped readable (and writable, if anything is written), must
+    /// not be part of any Rust allocation or `static`, and must be reached by this domain through values of this type
+    /// only. `start` must be 4-byte aligned.
+    pub const unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
+        RawShared { start, len }
+    }
+
+    /// Where the area starts.
+    pub const fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    #[inline]
+    fn at(&self, at: usize, len: usize, align: usize) -> *mut u8 {
+        let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(inside, "{len} bytes at {at} of a shared area of {}", self.len);
+        assert!(at.is_multiple_of(align), "misaligned offset {at} in a shared area");
+        // SAFETY: `at` was just checked to lie inside the area, which is one mapping.
+        unsafe { self.start.as_ptr().add(at) }
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU32 {
+        // SAFETY: in bounds, aligned, mapped for as long as `self` lives, and only ever reached atomically or by
+        // assembly on this side.
+        unsafe { AtomicU32::from_ptr(self.at(at, 4, 4).cast()) }
+    }
+
+    #[inline]
+    fn byte(&self, at: usize) -> &AtomicU8 {
+        // SAFETY: as for `word`.
+        unsafe { AtomicU8::from_ptr(self.at(at, 1, 1)) }
+    }
+}
+
+impl IndexMemory for RawShared {
+    #[inline]
+    fn load(&self, at: usize) -> u32 {
+        self.word(at).load(Ordering::Acquire)
+    }
+    #[inline]
+    fn store(&self, at: usize, value: u32) {
+        self.word(at).store(value, Ordering::Release)
+    }
+    #[inline]
+    fn load_u8(&self, at: usize) -> u8 {
+        self.byte(at).load(Ordering::Acquire)
+    }
+    #[inline]
+    fn store_u8(&self, at: usize, value: u8) {
+        self.byte(at).store(value, Ordering::Release)
+    }
+    #[inline]
+    fn fetch_or(&self, at: usize, bits: u8) -> u8 {
+        self.byte(at).fetch_or(bits, Ordering::AcqRel)
+    }
+    #[inline]
+    fn fetch_and(&self, at: usize, bits: u8) -> u8 {
+        self.byte(at).fetch_and(bits, Ordering::AcqRel)
+    }
+    #[inline]
+    fn fence(&self) {
+        fence(Ordering::SeqCst)
+    }
+}
+
+impl SharedMem for RawShared {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn read(&self, at: usize, to: &mut [u8]) {
+        let from = self.at(at, to.len(), 1);
+        // SAFETY: both sides are valid for the length; a private slice cannot overlap shared memory.
+        unsafe { copy(to.as_mut_ptr(), from, to.len()) }
+    }
+
+    fn write(&self, at: usize, from: &[u8]) {
+        let to = self.at(at, from.len(), 1);
+        // SAFETY: as for `read`.
+        unsafe { copy(to, from.as_ptr(), from.len()) }
+    }
+}
+
+/// Copies `len` bytes, 64 at a time through SSE registers and the rest in falling powers of two.
+///
+/// # Safety
+/// `to` must be valid for writes and `from` for reads of `len` bytes, without overlap.
+unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: the loads and stores cover exactly `len` bytes from both pointers: `len / 64` blocks, then one piece for
+    // each bit set in `len % 64`.
+    unsafe {
+        asm!(
+            "mov {n}, {len}",
+            "shr {n}, 6",
+            "jz 3f",
+            "2:",
+            "movups {x0}, [{from}]",
+            "movups {x1}, [{from} + 16]",
+            "movups {x2}, [{from} + 32]",
+            "movups {x3}, [{from} + 48]",
+            "movups [{to}], {x0}",
+            "movups [{to} + 16], {x1}",
+            "movups [{to} + 32], {x2}",
+            "movups [{to} + 48], {x3}",
+            "add {from}, 64",
+            "add {to}, 64",
+            "dec {n}",
+            "jnz 2b",
+            "3:",
+            "and {len}, 63",
+            "jz 9f",
+            "test {len}, 32",
+            "jz 4f",
+            "movups {x0}, [{from}]",
+            "movups {x1}, [{from} + 16]",
+            "movups [{to}], {x0}",
+            "movups [{to} + 16], {x1}",
+            "add {from}, 32",
+            "add {to}, 32",
+            "4:",
+            "test {len}, 16",
+            "jz 5f",
+            "movups {x0}, [{from}]",
+            "movups [{to}], {x0}",
+            "add {from}, 16",
+            "add {to}, 16",
+            "5:",
+            "test {len}, 8",
+            "jz 6f",
+            "mov {n}, [{from}]",
+            "mov [{to}], {n}",
+            "add {from}, 8",
+            "add {to}, 8",
+            "6:",
+            "test {len}, 4",
+            "jz 7f",
+            "mov {n:e}, [{from}]",
+            "mov [{to}], {n:e}",
+            "add {from}, 4",
+            "add {to}, 4",
+            "7:",
+            "test {len}, 2",
+            "jz 8f",
+            "movzx {n:e}, word ptr [{from}]",
+            "mov [{to}], {n:x}",
+            "add {from}, 2",
+            "add {to}, 2",
+            "8:",
+            "test {len}, 1",
+            "jz 9f",
+            "movzx {n:e}, byte ptr [{from}]",
+            "mov [{to}], {n:l}",
+            "9:",
+            n = out(reg) _,
+            len = inout(reg) len => _,
+            from = inout(reg) from => _,
+            to = inout(reg) to => _,
+            x0 = out(xmm_reg) _,
+            x1 = out(xmm_reg) _,
+            x2 = out(xmm_reg) _,
+            x3 = out(xmm_reg) _,
+            options(nostack),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn every_length_and_offset_is_copied_exactly() {
+        // Leaked, and reached only through `RawShared` from here on.
+        let area = Vec::leak(alloc::vec![0u32; 128]).as_mut_ptr().cast::<u8>();
+        // SAFETY: leaked memory of 512 bytes, aligned to 4, used by nothing else.
+        let area = unsafe { RawShared::new(NonNull::new(area).unwrap(), 512) };
+        let data: Vec<u8> = (0..300).map(|i| (i * 7 + 1) as u8).collect();
+        for len in 0..=data.len() {
+            for at in [0, 1, 7, 16, 63] {
+                area.write(0, &[0xee; 512]);
+                area.write(at, &data[..len]);
+                let mut all = [0; 512];
+                area.read(0, &mut all);
+                assert_eq!(&all[at..at + len], &data[..len]);
+                assert!(all[..at].iter().chain(&all[at + len..]).all(|&b| b == 0xee));
+                let mut back = alloc::vec![0; len];
+                area.read(at, &mut back);
+                assert_eq!(back, data[..len]);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "8 bytes at 509 of a shared area of 512")]
+    fn a_copy_past_the_end_is_refused() {
+        let area = Vec::leak(alloc::vec![0u32; 128]).as_mut_ptr().cast::<u8>();
+        // SAFETY: leaked memory of 512 bytes, aligned to 4, used by nothing else.
+        let area = unsafe { RawShared::new(NonNull::new(area).unwrap(), 512) };
+        area.read(509, &mut [0; 8]);
+    }
+}
