@@ -1,0 +1,27 @@
+//! Scheduling and the end of a domain: `sched.h`.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// `SCHEDOP_shutdown`.
+pub const SHUTDOWN: u32 = 2;
+
+/// Why a domain ends: `SHUTDOWN_*`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Reason {
+    /// `SHUTDOWN_poweroff`: it is done; the toolstack cleans up (`on_poweroff`).
+    Poweroff = 0,
+    /// `SHUTDOWN_reboot`: it shall be started again (`on_reboot`).
+    Reboot = 1,
+    /// `SHUTDOWN_crash`: it failed (`on_crash`).
+    Crash = 3,
+}
+
+/// `struct sched_shutdown`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Shutdown {
+    /// [`Reason`].
+    pub reason: u32,
+}
+layout!(Shutdown, 4, reason @ 0);
