@@ -24,3 +24,4 @@ pub mod start_info;
 pub mod vcpu;
 pub mod version;
 pub mod xen;
+pub mod xs_wire;

@@ -71,7 +71,7 @@ impl VcpuTimeInfo {
             right @ -63..0 => ticks >> -right,
             _ => 0,
         };
-        let nanos = u128::from(ticks) * u128::from(self.tsc_to_system_mul) >> 32;
+        let nanos = (u128::from(ticks) * u128::from(self.tsc_to_system_mul)) >> 32;
         self.system_time.wrapping_add(nanos as u64)
     }
 }

@@ -1,0 +1,17 @@
+//! Hypercalls from a 64-bit x86 HVM or PVH guest.
+//!
+//! [`raw`] makes the call, with `vmcall` or `vmmcall` in line (hypercall pages are deprecated: XSA-466, XSA-469); the
+//! other modules have one typed function for each operation that the project uses. [`raw::init`] must be called first.
+#![no_std]
+
+mod error;
+pub mod event_channel;
+pub mod grant_table;
+pub mod hvm;
+pub mod memory;
+pub mod raw;
+pub mod sched;
+pub mod vcpu;
+pub mod version;
+
+pub use error::Error;
