@@ -1,0 +1,53 @@
+//! What the project puts into the host: the kernel, the tools, this program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::image::{Node, Tree};
+use crate::progress::Progress;
+
+/// The repository's root: the nearest folder upwards that holds `testbed/`.
+pub fn root() -> Result<PathBuf> {
+    let here = std::env::current_dir()?;
+    let found = here.ancestors().find(|folder| folder.join("testbed/Cargo.toml").exists());
+    Ok(found.context("run this from within the repository")?.to_path_buf())
+}
+
+/// Everything of ours, with `out/` and `xl/` under `top`, for the image.
+pub fn tree(top: &str, progress: &Progress) -> Result<Tree> {
+    progress.stage("collecting our programs");
+    let root = root()?;
+    let mut tree = Tree::default();
+    let own = fs::read("/proc/self/exe").context("cannot read this program")?;
+    ensure!(
+        is_static(&own),
+        "this program is not statically linked and cannot run in dom0: build it with \
+         RUSTFLAGS='-C target-feature=+crt-static' and --target x86_64-unknown-linux-gnu"
+    );
+    tree.insert("usr/bin/testbed", Node::File(0o755, own));
+    for folder in ["out", "xl"] {
+        tree.insert(&format!("{top}/{folder}"), Node::Directory);
+        add(&mut tree, &root.join(folder), &format!("{top}/{folder}"))?;
+    }
+    Ok(tree)
+}
+
+/// Adds the plain files of `folder`.
+fn add(tree: &mut Tree, folder: &Path, at: &str) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type()?.is_file() {
+            let data = fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
+            tree.insert(&format!("{at}/{}", name.to_string_lossy()), Node::File(0o755, data));
+        }
+    }
+    Ok(())
+}
+
+fn is_static(program: &[u8]) -> bool {
+    goblin::elf::Elf::parse(program).is_ok_and(|elf| elf.interpreter.is_none())
+}

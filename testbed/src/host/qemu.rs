@@ -1,0 +1,124 @@
+//! The emulated machine: QEMU with Xen, a dom0, and a channel to its agent.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::serial;
+use crate::client::Client;
+use crate::image::{Image, Tree};
+use crate::install;
+use crate::progress::Progress;
+
+/// How long a boot may take on a slow, busy machine.
+const PATIENCE: Duration = Duration::from_secs(420);
+
+/// What the emulated CPU offers: AMD's SVM with nested paging for the guests,
+/// and random numbers so that nobody waits for entropy.
+const CPU: &str = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand";
+
+/// Xen's own options. Memory is not scrubbed, so that it is not touched.
+const XEN: &str = "console=com1 com1=115200,8n1 dom0_mem=512M,max:512M dom0_max_vcpus=1 bootscrub=0 \
+                   loglvl=all guest_loglvl=all noreboot";
+
+/// dom0's options; a comma would end them.
+const DOM0: &str = "console=hvc0 quiet panic=-1 rdinit=/init clocksource=xen";
+
+/// A running QEMU; dropping it ends it.
+pub struct Qemu {
+    child: Child,
+    /// What Xen, dom0 and port 0xE9 of the guests wrote.
+    pub serial: PathBuf,
+}
+
+impl Qemu {
+    /// Boots `image` with `extra` on top and `memory` MiB, keeping its files in
+    /// `folder`, and waits until its agent answers.
+    pub fn boot(image: &Image, extra: &Tree, memory: u32, folder: &Path, progress: &Progress) -> Result<(Qemu, Client)> {
+        install::program("qemu-system-x86_64", "qemu-system-x86")?;
+        let root = lay_out(image, extra, folder)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let serial = folder.join("host.log");
+        let child = command(memory, folder)
+            .stdin(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
+            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .stderr(fs::File::create(folder.join("qemu.log"))?)
+            .spawn()
+            .context("cannot start QEMU through setpriv (package util-linux)")?;
+        let client = Client::new(ours.try_clone()?, ours);
+        let mut qemu = Qemu { child, serial };
+        qemu.wait(&client, folder, progress)?;
+        let _ = fs::remove_file(root);
+        Ok((qemu, client))
+    }
+
+    fn wait(&mut self, client: &Client, folder: &Path, progress: &Progress) -> Result<()> {
+        const STAGE: &str = "booting Xen and dom0 under emulation";
+        progress.stage(STAGE);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let greeted = client.greeted(Duration::from_millis(250));
+            if matches!(greeted, Ok(true)) {
+                return Ok(());
+            }
+            let log = self.log();
+            progress.detail(STAGE, serial::latest(&log));
+            let status = self.child.try_wait()?;
+            let why = match (serial::trouble(&log), status) {
+                (Some(_), _) => "the emulated host failed while booting".to_string(),
+                (None, Some(status)) => format!("QEMU ended while booting ({status})"),
+                _ if Instant::now() > deadline => format!("the emulated host did not come up within {PATIENCE:?}"),
+                _ => continue,
+            };
+            let errors = fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
+            bail!("{why}; the whole log is {}\n{}{errors}", self.serial.display(), serial::excerpt(&log));
+        }
+    }
+
+    /// The serial line's text so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.serial).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Puts the boot files where QEMU's command line can name them without commas
+/// and spaces, and returns the one that is not needed after the boot.
+fn lay_out(image: &Image, extra: &Tree, folder: &Path) -> Result<PathBuf> {
+    for (name, target) in [("xen", &image.xen), ("vmlinuz", &image.kernel)] {
+        let link = folder.join(name);
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(target, &link).with_context(|| format!("cannot create {}", link.display()))?;
+    }
+    let mut bytes = fs::read(&image.root).with_context(|| format!("cannot read {}", image.root.display()))?;
+    bytes.extend(extra.archive());
+    let root = folder.join("root.cpio");
+    fs::write(&root, bytes)?;
+    Ok(root)
+}
+
+fn command(memory: u32, folder: &Path) -> Command {
+    // setpriv ends QEMU with us, however we end.
+    let mut command = Command::new("setpriv");
+    command.current_dir(folder).args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+    command.args(["-accel", "tcg,thread=single", "-smp", "1", "-cpu", CPU]);
+    command.args(["-m", &memory.to_string()]);
+    command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none"]);
+    command.args(["-serial", "file:host.log"]);
+    command.args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]);
+    command.args(["-device", "virtserialport,chardev=agent,name=ringside"]);
+    command.args(["-kernel", "xen", "-append", XEN]);
+    command.args(["-initrd", &format!("vmlinuz {DOM0},root.cpio")]);
+    command
+}

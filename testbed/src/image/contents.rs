@@ -1,0 +1,100 @@
+//! What goes into the dom0 image: plain lists, nothing else.
+//!
+//! To put a program into dom0, name its package in [`PACKAGES`] and its path in
+//! [`FILES`]; the shared libraries it needs are found by themselves. To put a
+//! kernel module in, name it in [`MODULES`]; what it depends on comes along.
+
+/// Packages to start from. Each line lists alternatives (Debian's name, then
+/// Ubuntu's); the first one that the machine's apt sources know is taken.
+/// Metapackages stand here so that no version is spelled out.
+pub const PACKAGES: &[&[&str]] = &[
+    &["xen-system-amd64"],
+    &["linux-image-amd64", "linux-image-generic"],
+    &["busybox-static"],
+    &["bash"],
+    &["coreutils"],
+    &["util-linux"],
+    &["libgcc-s1"],
+];
+
+/// Dependencies are followed when their name starts with one of these.
+pub const FOLLOW: &[&str] = &["lib", "zlib", "xen", "linux-image-", "linux-modules-"];
+
+/// Files to take out of the packages (`*` matches within one path component).
+pub const FILES: &[&str] = &[
+    "usr/bin/busybox",
+    "usr/bin/bash",
+    "usr/bin/dd",
+    "usr/bin/tail",
+    "usr/bin/tr",
+    "usr/bin/flock",
+    "usr/bin/xenstore",
+    "usr/bin/xenstore-*",
+    "etc/xen/xl.conf",
+    "etc/xen/scripts/*",
+];
+
+/// Xen's version-dependent programs (`usr/lib/xen-X/bin`); each is also
+/// reachable as `/usr/sbin/NAME`.
+pub const XEN_TOOLS: &[&str] = &[
+    "xl",
+    "xenstored",
+    "xenconsoled",
+    "xenconsole",
+    "xen-init-dom0",
+    "xentop",
+    "xenctx",
+    "lsevtchn",
+];
+
+/// Libraries that programs load while they run, so that no header names them
+/// (`*` as above).
+pub const LOADED_LATE: &[&str] = &["libgcc_s.so.1", "libxenvchan.so.*"];
+
+/// Kernel modules for dom0.
+pub const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_console",
+    "xenfs",
+    "xen-privcmd",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-blkback",
+    "loop",
+    "brd",
+    "configfs",
+    "null_blk",
+    "dm-mod",
+];
+
+/// Directories that programs in dom0 expect to find.
+pub const DIRECTORIES: &[&str] = &[
+    "dev",
+    "etc",
+    "proc",
+    "root/ringside",
+    "run/lock",
+    "run/xen",
+    "run/xenstored",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/lib",
+    "usr/lib64",
+    "usr/sbin",
+    "var/lib/xen",
+    "var/lib/xenstored",
+    "var/log/xen/console",
+];
+
+/// Symbolic links: (where, to what).
+pub const LINKS: &[(&str, &str)] = &[
+    ("bin", "usr/bin"),
+    ("sbin", "usr/sbin"),
+    ("lib", "usr/lib"),
+    ("lib64", "usr/lib64"),
+    ("var/run", "/run"),
+    ("var/lock", "/run/lock"),
+    ("usr/bin/sh", "busybox"),
+];

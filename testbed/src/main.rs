@@ -1,0 +1,62 @@
+//! Ringside's testbed: boots a real Xen host under emulation, puts the kernel
+//! and the tools into it, runs scenarios there and checks what comes out.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod artefacts;
+mod cli;
+mod client;
+mod host;
+mod image;
+mod install;
+mod progress;
+mod terminal;
+mod wire;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use cli::{Cli, Job};
+use host::Host;
+use progress::Progress;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: &Cli) -> Result<ExitCode> {
+    match &cli.job {
+        Job::Shell => terminal::attach(&up(cli, 2048)?, &["bash", "-i"]),
+        Job::Exec { argv } => {
+            let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+            terminal::attach(&up(cli, 2048)?, &argv)
+        }
+        Job::Image => {
+            println!("{}", image::ready(&Progress::new())?.root.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Job::Agent { device } => {
+            let port = std::fs::File::options().read(true).write(true).open(device);
+            let port = port.with_context(|| format!("cannot open {}", device.display()))?;
+            agent::serve(port.try_clone()?, Box::new(port)).map(|()| ExitCode::SUCCESS)
+        }
+        _ => anyhow::bail!("later"),
+    }
+}
+
+fn up(cli: &Cli, memory: u32) -> Result<Host> {
+    let progress = Progress::new();
+    let logs = artefacts::root()?.join("target/testbed/latest");
+    let host = Host::up(cli.host, cli.memory.unwrap_or(memory), &logs, &progress)?;
+    progress.done("the host is up");
+    Ok(host)
+}
