@@ -1,0 +1,195 @@
+//! Grants and mappings.
+
+use crate::page::{Area, POISON, Page, shared_memory};
+use crate::process::Domain;
+use crate::world::{GrantEntry, Holding, LastWord, State};
+use crate::{Channel, Operation, Reason};
+use std::fmt;
+use std::rc::Rc;
+use xen_platform::{Access, Channel as _, DomId, GrantRef, Granted};
+
+/// The first reference that is free for use (`GNTTAB_NR_RESERVED_ENTRIES`, grant_table.h).
+const FIRST_REF: u32 = 8;
+
+/// One more than the highest reference: 64 frames (Xen's default for `max_grant_frames`) of 512 entries.
+const END_REF: u32 = 64 * 512;
+
+/// Pages that a domain shares. See [`Granted`].
+pub struct Grant {
+    pub(crate) area: Area,
+    pub(crate) id: u64,
+    refs: Vec<GrantRef>,
+    owner: Domain,
+}
+
+/// A peer's pages, mapped.
+pub struct Map {
+    pub(crate) area: Area,
+    pub(crate) id: u64,
+    peer: DomId,
+    mapper: Domain,
+}
+
+shared_memory!(Grant);
+shared_memory!(Map);
+
+impl Granted for Grant {
+    fn refs(&self) -> &[GrantRef] {
+        &self.refs
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Grant({:?} of domain {})", self.refs, self.owner.id())
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Map({} pages of domain {} in domain {})", self.area.pages.len(), self.peer, self.mapper.id())
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.owner.let_go(self.id)
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        self.mapper.let_go(self.id)
+    }
+}
+
+impl Domain {
+    pub(crate) fn share_pages(&self, peer: DomId, pages: usize) -> Result<Grant, Reason> {
+        self.admit(Operation::Share)?;
+        if pages == 0 {
+            return Err(Reason::NoPages);
+        }
+        // A domain that does not exist can be granted a page; only reserved numbers have another meaning.
+        if peer >= DomId::FIRST_RESERVED {
+            return Err(Reason::NoDomain(peer));
+        }
+        let mut state = self.0.world.0.state.borrow_mut();
+        let table = &state.domain(self.id()).grants;
+        let refs: Vec<_> =
+            (FIRST_REF..END_REF).map(GrantRef).filter(|gref| !table.contains_key(gref)).take(pages).collect();
+        if refs.len() < pages {
+            return Err(Reason::TableFull);
+        }
+        let pages: Vec<_> = refs.iter().map(|gref| state.fresh_page(self.id(), *gref)).collect();
+        let table = &mut state.domain(self.id()).grants;
+        for (gref, page) in refs.iter().zip(&pages) {
+            table.insert(*gref, GrantEntry { page: page.clone(), to: peer, mapped: 0, revoked: false });
+        }
+        let id = state.hold(self, false, self.id(), &refs, &pages);
+        Ok(Grant { area: self.area(pages, true), id, refs, owner: self.clone() })
+    }
+
+    pub(crate) fn map_pages(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Map, Reason> {
+        self.admit(Operation::Map)?;
+        if refs.is_empty() {
+            return Err(Reason::NoPages);
+        }
+        let mut state = self.0.world.0.state.borrow_mut();
+        let table = &mut state.living(peer).ok_or(Reason::NoDomain(peer))?.grants;
+        let mut pages = Vec::new();
+        for gref in refs {
+            let entry = table.get(gref).ok_or(Reason::NoGrant(*gref))?;
+            if entry.to != self.id() {
+                return Err(Reason::GrantedTo { grant: *gref, to: entry.to });
+            }
+            if entry.revoked {
+                return Err(Reason::Revoked(*gref));
+            }
+            pages.push(entry.page.clone());
+        }
+        for gref in refs {
+            table.entry(*gref).and_modify(|entry| entry.mapped += 1);
+        }
+        let id = state.hold(self, true, peer, refs, &pages);
+        Ok(Map { area: self.area(pages, access == Access::ReadWrite), id, peer, mapper: self.clone() })
+    }
+
+    fn area(&self, pages: Vec<Rc<Page>>, writable: bool) -> Area {
+        Area { by: Some(self.0.clone()), pages, writable }
+    }
+
+    /// Arranges for the byte at `at` of the holding `id` to be cleared when it ends, and for an event.
+    pub(crate) fn last_word(&self, id: u64, len: usize, at: usize, channel: &Channel) -> Result<(), Reason> {
+        self.admit(Operation::ClearOnDeath)?;
+        if at >= len {
+            return Err(Reason::Outside { at, len });
+        }
+        let mut state = self.0.world.0.state.borrow_mut();
+        let port = channel.port();
+        // The port stays open until the word is spoken, even if the channel is dropped before that.
+        state.domain(self.id()).ports.get_mut(&port).ok_or(Reason::NoPort(port))?.holds += 1;
+        let holding = state.holdings.get_mut(&id).expect("the value that stands for the holding was not dropped");
+        holding.last_words.push(LastWord { at, port });
+        Ok(())
+    }
+
+    /// A grant or a mapping was dropped.
+    fn let_go(&self, id: u64) {
+        if self.0.is_alive() {
+            let mut state = self.0.world.0.state.borrow_mut();
+            state.speak(id);
+            state.release(id);
+        }
+    }
+}
+
+impl State {
+    fn fresh_page(&mut self, owner: DomId, gref: GrantRef) -> Rc<Page> {
+        let Some(page) = self.free.pop() else { return Page::new(owner, gref) };
+        page.owner.set(owner);
+        page.gref.set(gref);
+        page.fill(0);
+        page
+    }
+
+    fn hold(&mut self, by: &Domain, is_map: bool, owner: DomId, refs: &[GrantRef], pages: &[Rc<Page>]) -> u64 {
+        let id = self.fresh_id();
+        let (refs, pages, last_words) = (refs.to_vec(), pages.to_vec(), Vec::new());
+        let holding = Holding { by: by.id(), process: by.0.id, is_map, owner, refs, pages, last_words };
+        self.holdings.insert(id, holding);
+        id
+    }
+
+    /// Carries out the last words of a holding: clears the bytes, sends the events.
+    pub(crate) fn speak(&mut self, id: u64) {
+        let holding = self.holdings.get_mut(&id).expect("a holding ends once");
+        let by = holding.by;
+        let last_words = std::mem::take(&mut holding.last_words);
+        for word in &last_words {
+            holding.pages[word.at / xen_platform::PAGE_SIZE].set(word.at % xen_platform::PAGE_SIZE, 0);
+        }
+        for word in last_words {
+            self.notify(by, word.port);
+            self.unhold(by, word.port);
+        }
+    }
+
+    /// Unmaps or revokes. Pages that nobody maps any more are freed; the others are set aside until then.
+    pub(crate) fn release(&mut self, id: u64) {
+        let holding = self.holdings.remove(&id).expect("a holding ends once");
+        let table = &mut self.domains.get_mut(&holding.owner).expect("grants outlive their domain").grants;
+        for gref in holding.refs {
+            let entry = table.get_mut(&gref).expect("a held grant has its entry");
+            if holding.is_map {
+                entry.mapped -= 1;
+            } else {
+                entry.revoked = true;
+            }
+            if entry.revoked && entry.mapped == 0 {
+                entry.page.fill(POISON);
+                self.free.push(entry.page.clone());
+                table.remove(&gref);
+            }
+        }
+    }
+}

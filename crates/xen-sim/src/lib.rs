@@ -1,0 +1,86 @@
+//! An in-memory hypervisor for tests: strict, deterministic, able to inject faults and to play a hostile peer.
+//!
+//! A [`World`] holds domains, whose processes are [`Domain`] values: each a [`xen_platform::Platform`]. A [`Sim`] runs
+//! tasks in a world. Time is virtual: it stands still while anything can move, then jumps to the next timer, and if
+//! there is none the test fails with a report of who waits for what.
+//!
+//! ```
+//! use xen_platform::{Access, Channel, Granted, IndexMemory, Platform, ReadySince};
+//! use xen_sim::Sim;
+//!
+//! let mut sim = Sim::new();
+//! let (dom0, guest) = (sim.domain(0), sim.domain(1));
+//!
+//! let page = guest.share(dom0.id(), 1).unwrap();
+//! let bell = guest.listen(dom0.id()).unwrap();
+//! let (gref, port) = (page.refs()[0], bell.port());
+//!
+//! sim.spawn(&guest, async move {
+//!     let mut events = ReadySince::now(&bell);
+//!     events.wait(&bell).await;
+//!     let question = page.load(0);
+//!     page.store(4, question + 1);
+//!     bell.notify();
+//! });
+//! let answer = sim.run(async move {
+//!     let page = dom0.map(guest.id(), &[gref], Access::ReadWrite).unwrap();
+//!     let bell = dom0.connect(guest.id(), port).unwrap();
+//!     let mut events = ReadySince::now(&bell);
+//!     page.store(0, 41);
+//!     bell.notify();
+//!     // A newly bound port is pending once, and any event may be one too many: the page says whether it is the one.
+//!     while page.load(4) == 0 {
+//!         events.wait(&bell).await;
+//!     }
+//!     page.load(4)
+//! });
+//! assert_eq!(answer, 42);
+//! // Dropping `sim` fails the test if a grant, a mapping or a port is left.
+//! ```
+//!
+//! It is stricter than Xen: a page is zeroed when it is shared and poisoned when it is given back, a grant taken back
+//! cannot be mapped again even while its page is still in use, and every misuse panics. Code of a dead process or
+//! domain may still run in drop; it then reads all ones, and what it writes and sends goes nowhere.
+//!
+//! The module `conformance` checks any platform against the contracts of the traits. Without the default feature
+//! `sim` the crate is `no_std` and holds only that module.
+#![cfg_attr(not(feature = "sim"), no_std)]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "sim")]
+mod error;
+#[cfg(feature = "sim")]
+mod fault;
+#[cfg(feature = "sim")]
+mod grant;
+#[cfg(feature = "sim")]
+mod leak;
+#[cfg(feature = "sim")]
+mod page;
+#[cfg(feature = "sim")]
+mod port;
+#[cfg(feature = "sim")]
+mod process;
+#[cfg(feature = "sim")]
+mod random;
+#[cfg(feature = "sim")]
+mod sim;
+#[cfg(feature = "sim")]
+mod turn;
+#[cfg(feature = "sim")]
+mod watch;
+#[cfg(feature = "sim")]
+mod world;
+
+#[cfg(feature = "sim")]
+pub use self::{
+    error::{Error, Reason},
+    fault::{Failure, Operation},
+    grant::{Grant, Map},
+    page::RawPage,
+    port::Channel,
+    process::Domain,
+    sim::{Sim, Spawner, Task},
+    watch::{AccessHook, AccessKind, MemoryAccess, ReadCount},
+    world::World,
+};
