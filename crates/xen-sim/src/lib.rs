@@ -42,45 +42,20 @@
 //! cannot be mapped again even while its page is still in use, and every misuse panics. Code of a dead process or
 //! domain may still run in drop; it then reads all ones, and what it writes and sends goes nowhere.
 //!
-//! The module `conformance` checks any platform against the contracts of the traits. Without the default feature
+//! The module [`conformance`] checks any platform against the contracts of the traits. Without the default feature
 //! `sim` the crate is `no_std` and holds only that module.
 #![cfg_attr(not(feature = "sim"), no_std)]
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "sim")]
-mod error;
-#[cfg(feature = "sim")]
-mod fault;
-#[cfg(feature = "sim")]
-mod grant;
-#[cfg(feature = "sim")]
-mod leak;
-#[cfg(feature = "sim")]
-mod page;
-#[cfg(feature = "sim")]
-mod port;
-#[cfg(feature = "sim")]
-mod process;
-#[cfg(feature = "sim")]
-mod random;
-#[cfg(feature = "sim")]
-mod sim;
-#[cfg(feature = "sim")]
-mod turn;
-#[cfg(feature = "sim")]
-mod watch;
-#[cfg(feature = "sim")]
-mod world;
+extern crate alloc;
+
+pub mod conformance;
 
 #[cfg(feature = "sim")]
-pub use self::{
-    error::{Error, Reason},
-    fault::{Failure, Operation},
-    grant::{Grant, Map},
-    page::RawPage,
-    port::Channel,
-    process::Domain,
-    sim::{Sim, Spawner, Task},
-    watch::{AccessHook, AccessKind, MemoryAccess, ReadCount},
-    world::World,
+mod hypervisor;
+
+#[cfg(feature = "sim")]
+pub use hypervisor::{
+    AccessHook, AccessKind, Channel, Domain, Error, Failure, Grant, Map, MemoryAccess, Operation, RawPage, ReadCount,
+    Reason, Sim, Spawner, Task, World,
 };

@@ -1,8 +1,8 @@
 //! Grants and mappings.
 
-use crate::page::{Area, POISON, Page, shared_memory};
-use crate::process::Domain;
-use crate::world::{GrantEntry, Holding, LastWord, State};
+use super::page::{Area, POISON, Page, shared_memory};
+use super::process::Domain;
+use super::world::{GrantEntry, Holding, LastWord, State};
 use crate::{Channel, Operation, Reason};
 use std::fmt;
 use std::rc::Rc;
@@ -124,11 +124,13 @@ impl Domain {
         if at >= len {
             return Err(Reason::Outside { at, len });
         }
+        assert!(channel.is_of(self), "the channel belongs to another process");
         let mut state = self.0.world.0.state.borrow_mut();
         let port = channel.port();
         // The port stays open until the word is spoken, even if the channel is dropped before that.
-        state.domain(self.id()).ports.get_mut(&port).ok_or(Reason::NoPort(port))?.holds += 1;
-        let holding = state.holdings.get_mut(&id).expect("the value that stands for the holding was not dropped");
+        state.port(self.id(), port).expect("a channel's port is open").holds += 1;
+        let holding = state.holdings.get_mut(&id).expect("a held grant or mapping is known");
+        assert!(holding.process == self.0.id, "the pages are held by another process");
         holding.last_words.push(LastWord { at, port });
         Ok(())
     }

@@ -1,14 +1,14 @@
 //! One turn of the world: events are delivered, or time passes.
 
+use super::port::{Events, Link};
 use crate::World;
-use crate::port::{Events, Link};
 use std::fmt::Write;
 use std::rc::Rc;
 use xen_exec::Turn;
 use xen_platform::{DomId, Port};
 
 /// After so many turns without time passing, the tasks only keep each other busy.
-const TURN_LIMIT: u64 = 20_000_000;
+const TURN_LIMIT: u64 = 5_000_000;
 
 impl World {
     /// Delivers pending events. If there are none and no task can move, time jumps to the next timer.

@@ -1,6 +1,6 @@
 //! What lives and dies: processes in domains, their handles and their tasks.
 
-use crate::world::World;
+use super::world::World;
 use crate::{Channel, Error, Grant, Map, Operation, Reason};
 use std::cell::{Cell, RefCell};
 use std::fmt;

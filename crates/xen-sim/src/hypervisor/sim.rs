@@ -1,7 +1,7 @@
 //! A world together with the tasks that live in it.
 
+use super::process::{Domain, Job};
 use crate::World;
-use crate::process::{Domain, Job};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;

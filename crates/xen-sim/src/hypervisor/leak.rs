@@ -1,7 +1,7 @@
 //! The check that nothing is left.
 
+use super::port::Link;
 use crate::World;
-use crate::port::Link;
 
 impl World {
     /// Panics if any domain still holds a grant, a mapping or a port, or if a page that was taken back is still

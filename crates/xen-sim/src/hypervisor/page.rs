@@ -1,7 +1,7 @@
 //! Shared pages, and the checked way to reach them.
 
-use crate::process::Process;
-use crate::watch::{AccessKind, MemoryAccess};
+use super::process::Process;
+use super::watch::{AccessKind, MemoryAccess};
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;

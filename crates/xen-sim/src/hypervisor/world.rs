@@ -1,11 +1,11 @@
 //! The world: domains, what they hold, and their end.
 
-use crate::fault::Fault;
-use crate::page::{Area, Page, RawPage};
-use crate::port::PortState;
-use crate::process::{Domain, Process};
-use crate::random::Random;
-use crate::watch::Watchers;
+use super::fault::Fault;
+use super::page::{Area, Page, RawPage};
+use super::port::PortState;
+use super::process::{Domain, Process};
+use super::random::Random;
+use super::watch::Watchers;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};

@@ -1,7 +1,7 @@
 //! Event channels, with Xen's states: a port that exists is unbound or bound to a port of another domain.
 
-use crate::process::Domain;
-use crate::world::State;
+use super::process::Domain;
+use super::world::State;
 use crate::{Operation, Reason};
 use std::cell::Cell;
 use std::fmt;
@@ -136,6 +136,13 @@ impl State {
         if state.holds == 0 && state.dropped {
             self.close(domid, port);
         }
+    }
+}
+
+impl Channel {
+    /// Whether it belongs to this process.
+    pub(crate) fn is_of(&self, process: &Domain) -> bool {
+        Rc::ptr_eq(&self.domain.0, &process.0)
     }
 }
 
