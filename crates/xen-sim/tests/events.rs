@@ -145,6 +145,22 @@ fn a_deadlock_is_reported_with_who_waits() {
     sim.run(wait.join());
 }
 
+#[test]
+#[should_panic(expected = "livelock")]
+fn tasks_that_keep_each_other_busy_for_ever_are_reported() {
+    let mut sim = Sim::new();
+    let (_dom0, here, there) = bound(sim.world());
+    sim.run(async move {
+        let (mut ping, mut pong) = (ReadySince::now(&there), ReadySince::now(&here));
+        loop {
+            here.notify();
+            ping.wait(&there).await;
+            there.notify();
+            pong.wait(&here).await;
+        }
+    });
+}
+
 /// The order in which 6 events reached 6 tasks.
 fn order(mut sim: Sim) -> Vec<u32> {
     let (dom0, guest) = (sim.domain(0), sim.domain(1));

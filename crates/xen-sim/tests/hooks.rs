@@ -66,6 +66,26 @@ fn a_hook_does_not_see_its_own_accesses() {
 }
 
 #[test]
+fn a_process_can_be_killed_at_any_access() {
+    let world = World::new();
+    let (guest, dom0) = (world.domain(GUEST), world.domain(DOM0));
+    let grant = guest.share(DOM0, 1).unwrap();
+    let map = dom0.map(GUEST, grant.refs(), Access::ReadWrite).unwrap();
+    let mut accesses = 0;
+    let _hook = world.on_access(move |access| {
+        accesses += u32::from(access.by == DOM0);
+        if accesses == 2 {
+            dom0.kill_process();
+        }
+    });
+    map.store(0, 1);
+    map.store(4, 2);
+    assert_eq!([grant.load(0), grant.load(4)], [1, 0]);
+    drop(grant);
+    world.assert_clean();
+}
+
+#[test]
 #[should_panic(expected = "domain 1 has no grant 8")]
 fn a_page_that_is_not_granted_cannot_be_reached() {
     let world = World::new();

@@ -70,7 +70,8 @@ impl Area {
                 });
             });
         }
-        true
+        // Once more: a watcher may have killed it.
+        by.is_alive()
     }
 
     /// Calls `each` with the page, the range in it and the range in the whole, for every page that `at..at + len`

@@ -8,7 +8,7 @@ use xen_exec::Turn;
 use xen_platform::{DomId, Port};
 
 /// After so many turns without time passing, the tasks only keep each other busy.
-const TURN_LIMIT: u64 = 5_000_000;
+const TURN_LIMIT: u64 = 1_000_000;
 
 impl World {
     /// Delivers pending events. If there are none and no task can move, time jumps to the next timer.
