@@ -17,9 +17,11 @@
 //!
 //! sim.spawn(&guest, async move {
 //!     let mut events = ReadySince::now(&bell);
-//!     events.wait(&bell).await;
-//!     let question = page.load(0);
-//!     page.store(4, question + 1);
+//!     // Any event may be one too many: the page says whether it is the one.
+//!     while page.load(0) == 0 {
+//!         events.wait(&bell).await;
+//!     }
+//!     page.store(4, page.load(0) + 1);
 //!     bell.notify();
 //! });
 //! let answer = sim.run(async move {
@@ -28,7 +30,6 @@
 //!     let mut events = ReadySince::now(&bell);
 //!     page.store(0, 41);
 //!     bell.notify();
-//!     // A newly bound port is pending once, and any event may be one too many: the page says whether it is the one.
 //!     while page.load(4) == 0 {
 //!         events.wait(&bell).await;
 //!     }
@@ -39,8 +40,17 @@
 //! ```
 //!
 //! It is stricter than Xen: a page is zeroed when it is shared and poisoned when it is given back, a grant taken back
-//! cannot be mapped again even while its page is still in use, and every misuse panics. Code of a dead process or
-//! domain may still run in drop; it then reads all ones, and what it writes and sends goes nowhere.
+//! cannot be mapped again even while its page is still in use, and misuse panics or is refused with the reason. Code of
+//! a dead process or domain may still run in drop; it then reads all ones, and what it writes and sends goes nowhere.
+//!
+//! What a test can do beside being a well-behaved peer:
+//! * end a process ([`Domain::kill_process`]) or a domain ([`World::destroy`]), at any access to shared memory too;
+//! * change shared pages from outside ([`World::page_of`]), also between two reads of one operation
+//!   ([`World::on_access`]), and count how often each byte was read ([`World::count_reads`]);
+//! * make an operation fail ([`World::fail_nth`]), raise events ([`World::storm`]) or lose them
+//!   ([`World::lose_events`]), and count those that were sent ([`World::notifies`]);
+//! * let everything happen in another order, repeatably ([`Sim::with_seed`]);
+//! * ask what is still held ([`World::leaks`]), as every [`Sim`] does at its end.
 //!
 //! The module [`conformance`] checks any platform against the contracts of the traits. Without the default feature
 //! `sim` the crate is `no_std` and holds only that module.
@@ -53,6 +63,8 @@ pub mod conformance;
 
 #[cfg(feature = "sim")]
 mod hypervisor;
+#[cfg(feature = "sim")]
+pub mod xenstore;
 
 #[cfg(feature = "sim")]
 pub use hypervisor::{

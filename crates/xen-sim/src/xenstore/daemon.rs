@@ -1,9 +1,9 @@
 //! The daemon's state, and what it does with a message.
 
+use super::Errno;
 use super::connection::{Connection, Watch};
 use super::request::{self, Request};
 use super::tree::{DOM0, Event, Permissions, Tree};
-use super::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 use xen_abi::xs_wire::error_name::{E2BIG, EAGAIN, EBUSY, EEXIST, ENOENT, ENOSPC};
@@ -22,6 +22,8 @@ pub(super) struct Daemon {
     pub introduced: BTreeSet<DomId>,
     /// So many commits fail, whatever they contain.
     pub commits_to_fail: usize,
+    /// So many bytes go through a pipe at once.
+    pub piece_max: usize,
     /// Whom to wake once the daemon is no longer borrowed.
     pub wakers: Vec<Waker>,
 }
@@ -34,6 +36,7 @@ impl Daemon {
             last_connection: 0,
             introduced: [DOM0].into(),
             commits_to_fail: 0,
+            piece_max: usize::MAX,
             wakers: Vec::new(),
         }
     }

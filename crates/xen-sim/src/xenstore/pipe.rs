@@ -1,4 +1,4 @@
-//! A client's ends of its connection. Dropping either ends the connection.
+//! A client's ends of its connection, which is forgotten when both are dropped.
 
 use super::{Id, Xenstored};
 use embedded_io_async::{ErrorKind, ErrorType};

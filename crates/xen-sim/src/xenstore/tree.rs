@@ -140,8 +140,8 @@ impl Tree {
 
     pub fn remove(&mut self, who: DomId, path: &str) -> Result<(), Errno> {
         let Some(above) = parent(path) else { return Err(EINVAL) };
-        let before = match self.get(who, path, WRITE) {
-            Ok(node) => node.permissions.clone(),
+        let before = match self.get(who, path, WRITE).map(|node| node.permissions.clone()) {
+            Ok(permissions) => permissions,
             // Gone already, which is fine if there is a place where it could have been.
             Err(ENOENT) if self.see(above).is_some() => return Ok(()),
             Err(errno) => return Err(errno),
