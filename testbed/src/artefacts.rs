@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::image::{Node, Tree};
+use crate::peers;
 use crate::progress::Progress;
 
 /// The repository's root: the nearest folder upwards that holds `testbed/`.
@@ -13,6 +14,13 @@ pub fn root() -> Result<PathBuf> {
     let here = std::env::current_dir()?;
     let found = here.ancestors().find(|folder| folder.join("testbed/Cargo.toml").exists());
     Ok(found.context("run this from within the repository")?.to_path_buf())
+}
+
+/// The folder of the compiled C programs, up to date.
+pub fn peers(root: &Path) -> Result<PathBuf> {
+    let built = root.join("target/testbed/peers");
+    peers::build(&root.join("testbed/peers"), &built)?;
+    Ok(built)
 }
 
 /// Everything of ours, with `out/` and `xl/` under `top`, for the image.
@@ -27,9 +35,10 @@ pub fn tree(top: &str, progress: &Progress) -> Result<Tree> {
          RUSTFLAGS='-C target-feature=+crt-static' and --target x86_64-unknown-linux-gnu"
     );
     tree.insert("usr/bin/testbed", Node::File(0o755, own));
-    for folder in ["out", "xl"] {
-        tree.insert(&format!("{top}/{folder}"), Node::Directory);
-        add(&mut tree, &root.join(folder), &format!("{top}/{folder}"))?;
+    let peers = peers(&root)?;
+    for (name, folder) in [("out", root.join("out")), ("xl", root.join("xl")), ("peers", peers)] {
+        tree.insert(&format!("{top}/{name}"), Node::Directory);
+        add(&mut tree, &folder, &format!("{top}/{name}"))?;
     }
     Ok(tree)
 }

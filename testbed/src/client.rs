@@ -61,6 +61,8 @@ struct Shared {
     output: Mutex<Box<dyn Write + Send>>,
     table: Mutex<HashMap<u32, Arc<Mailbox>>>,
     next: AtomicU32,
+    /// No wait lasts longer than this, whatever its own patience.
+    limit: Mutex<Option<Instant>>,
     /// The agent itself: `Hello` is its output, the loss of the channel its end.
     link: Mailbox,
 }
@@ -72,6 +74,7 @@ impl Client {
             output: Mutex::new(Box::new(output)),
             table: Mutex::default(),
             next: AtomicU32::new(1),
+            limit: Mutex::default(),
             link: Mailbox::default(),
         });
         let reader = shared.clone();
@@ -89,6 +92,16 @@ impl Client {
             Some(Err(reason)) => bail!("{reason}"),
             found => Ok(found.is_some()),
         }
+    }
+
+    /// Lets no wait last beyond `limit` from now on, until this is called again.
+    pub fn set_limit(&self, limit: Option<Instant>) {
+        *lock(&self.shared.limit) = limit;
+    }
+
+    fn deadline(&self, patience: Duration) -> Instant {
+        let wish = Instant::now() + patience;
+        lock(&self.shared.limit).map_or(wish, |limit| limit.min(wish))
     }
 
     /// Starts a process.

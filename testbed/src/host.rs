@@ -26,6 +26,7 @@ pub struct Host {
     client: Client,
     machine: Option<qemu::Qemu>,
     tree: String,
+    peers: String,
     /// Folder for this run's logs.
     pub logs: PathBuf,
 }
@@ -36,14 +37,21 @@ impl Host {
         std::fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let logs = logs.canonicalize()?;
         if kind == HostKind::Local || (kind == HostKind::Auto && local::is_xen()) {
-            let tree = artefacts::root()?.display().to_string();
+            let root = artefacts::root()?;
+            let peers = artefacts::peers(&root)?.display().to_string();
             let client = local::connect()?;
-            return Ok(Host { client, machine: None, tree, logs });
+            return Ok(Host { client, machine: None, tree: root.display().to_string(), peers, logs });
         }
         let image = image::ready(progress)?;
         let extra = artefacts::tree(GUEST_TREE, progress)?;
         let (machine, client) = qemu::Qemu::boot(&image, &extra, memory, &logs, progress)?;
-        Ok(Host { client, machine: Some(machine), tree: GUEST_TREE.to_string(), logs })
+        let peers = format!("{GUEST_TREE}/peers");
+        Ok(Host { client, machine: Some(machine), tree: GUEST_TREE.to_string(), peers, logs })
+    }
+
+    /// Lets no wait last beyond `limit`.
+    pub fn set_limit(&self, limit: Option<std::time::Instant>) {
+        self.client.set_limit(limit);
     }
 
     /// Whether time here is emulated (and much slower than real).
@@ -81,6 +89,17 @@ impl Host {
     /// Runs xl with arguments; it must succeed.
     pub fn xl(&self, arguments: &[&str]) -> Result<String> {
         self.exec(&[&["xl"], arguments].concat(), PATIENCE)?.success()
+    }
+
+    /// The path of one of our C programs.
+    pub fn peer(&self, name: &str) -> String {
+        format!("{}/{name}", self.peers)
+    }
+
+    /// What every xl file needs on this host beside its own words.
+    pub fn settings(&self) -> &'static [&'static str] {
+        // An emulated CPU's clock is not invariant, so that reading it would trap.
+        if self.emulated() { &["tsc_mode=\"native\""] } else { &[] }
     }
 
     /// What the hypervisor said so far.

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Makes sure that `program` can be run, by installing `package` if needed.
-pub fn program(program: &str, package: &str) -> Result<()> {
+/// Makes sure that `program` can be run, by installing `names` if needed.
+pub fn program(program: &str, names: &str) -> Result<()> {
     if on_path(program) {
         return Ok(());
     }
-    packages(&[package])?;
-    ensure!(on_path(program), "package {package} is installed, but {program} is not on PATH");
+    packages(&names.split(' ').collect::<Vec<_>>())?;
+    ensure!(on_path(program), "{names} is installed, but {program} is not on PATH");
     Ok(())
 }
 

@@ -6,10 +6,14 @@ mod agent;
 mod artefacts;
 mod cli;
 mod client;
+mod guest;
 mod host;
 mod image;
 mod install;
+mod peers;
 mod progress;
+mod scenario;
+mod session;
 mod terminal;
 mod wire;
 
@@ -49,14 +53,29 @@ fn start(cli: &Cli) -> Result<ExitCode> {
             let port = port.with_context(|| format!("cannot open {}", device.display()))?;
             agent::serve(port.try_clone()?, Box::new(port)).map(|()| ExitCode::SUCCESS)
         }
-        _ => anyhow::bail!("later"),
+        Job::Test { list: true, .. } => {
+            scenario::ALL.iter().for_each(|scenario| println!("{:18} {}", scenario.name, scenario.about));
+            Ok(ExitCode::SUCCESS)
+        }
+        Job::Test { patterns, keep, .. } => {
+            let (host, code) = scenario::run(cli.host, cli.memory, patterns, logs()?)?;
+            if *keep {
+                terminal::attach(&host, &["bash", "-i"])?;
+            }
+            Ok(code)
+        }
+        Job::Run { settings } => session::run(&up(cli, 1536)?, settings),
     }
 }
 
 fn up(cli: &Cli, memory: u32) -> Result<Host> {
     let progress = Progress::new();
-    let logs = artefacts::root()?.join("target/testbed/latest");
-    let host = Host::up(cli.host, cli.memory.unwrap_or(memory), &logs, &progress)?;
+    let host = Host::up(cli.host, cli.memory.unwrap_or(memory), &logs()?, &progress)?;
     progress.done("the host is up");
     Ok(host)
+}
+
+/// Where this run keeps its logs.
+fn logs() -> Result<std::path::PathBuf> {
+    Ok(artefacts::root()?.join("target/testbed").join(std::process::id().to_string()))
 }

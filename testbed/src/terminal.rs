@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -16,7 +17,16 @@ pub fn attach(host: &Host, argv: &[&str]) -> Result<ExitCode> {
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let process = if terminal { host.spawn_on_terminal(argv)? } else { host.spawn(argv)? };
     let _raw = terminal.then(Raw::enter).transpose()?;
-    let process = std::sync::Arc::new(process);
+    let status = join(process)?;
+    Ok(match status {
+        Status::Code(code) => ExitCode::from(code as u8),
+        Status::Signal(number) => ExitCode::from(128u8.wrapping_add(number as u8)),
+    })
+}
+
+/// Copies our input to the process and its output to ours, until it ends.
+pub fn join(process: Process) -> Result<Status> {
+    let process = Arc::new(process);
     let feeder = process.clone();
     std::thread::spawn(move || feed(&feeder));
     let mut seen = 0;
@@ -33,14 +43,10 @@ pub fn attach(host: &Host, argv: &[&str]) -> Result<ExitCode> {
     }
     let finished = process.wait(Duration::from_secs(1))?;
     std::io::stderr().write_all(finished.stderr.as_bytes())?;
-    Ok(match finished.status {
-        Status::Code(code) => ExitCode::from(code as u8),
-        Status::Signal(number) => ExitCode::from(128u8.wrapping_add(number as u8)),
-    })
+    Ok(finished.status)
 }
 
-/// Copies our standard input to the process until either ends.
-pub fn feed(process: &Process) {
+fn feed(process: &Process) {
     let mut buffer = vec![0; 1 << 16];
     let mut input = std::io::stdin().lock();
     while let Ok(count @ 1..) = input.read(&mut buffer) {

@@ -55,14 +55,11 @@ fn on_terminal(request: &Request) -> Result<Spawned> {
     let name = ptsname(&master, Vec::new())?.into_string()?;
     let slave = File::options().read(true).write(true).open(&name).with_context(|| format!("cannot open {name}"))?;
     // setsid makes the terminal the process's own and then becomes it.
-    let argv: Vec<String> = ["setsid", "-c"].map(str::to_string).into_iter().chain(request.argv.iter().cloned()).collect();
+    let argv: Vec<String> =
+        ["setsid", "-c"].map(str::to_string).into_iter().chain(request.argv.iter().cloned()).collect();
     let mut command = command(request, &argv)?;
     command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
     let child = command.spawn().context("cannot start setsid (package util-linux)")?;
     let master = File::from(master);
-    Ok(Spawned {
-        child,
-        stdin: Box::new(master.try_clone()?),
-        outputs: vec![(Box::new(master), Message::Stdout)],
-    })
+    Ok(Spawned { child, stdin: Box::new(master.try_clone()?), outputs: vec![(Box::new(master), Message::Stdout)] })
 }

@@ -1,7 +1,7 @@
 //! One process in dom0.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -89,7 +89,7 @@ impl Process {
     /// Waits for output beyond the first `seen` bytes; none if it ended or the
     /// time is over (then [`Process::running`] tells which).
     pub fn output_after(&self, seen: usize, patience: Duration) -> Option<Vec<u8>> {
-        let found = self.mailbox.wait(Instant::now() + patience, |state| match state.stdout.get(seen..) {
+        let found = self.mailbox.wait(self.client.deadline(patience), |state| match state.stdout.get(seen..) {
             Some(data) if !data.is_empty() => Some(Some(data.to_vec())),
             _ => state.ended.is_some().then_some(None),
         });
@@ -100,7 +100,7 @@ impl Process {
     /// it ends before, or after `patience`.
     pub fn wait_for(&self, text: &str, patience: Duration) -> Result<()> {
         let holds = |data: &[u8]| data.windows(text.len()).any(|window| window == text.as_bytes());
-        let found = self.mailbox.wait(Instant::now() + patience, |state| {
+        let found = self.mailbox.wait(self.client.deadline(patience), |state| {
             let all = holds(&state.stdout) || holds(&state.stderr);
             (all || state.ended.is_some()).then_some(all)
         });
@@ -111,12 +111,16 @@ impl Process {
         };
         let state = self.mailbox.lock();
         let said = [&state.stdout[..], &state.stderr[..]].map(|data| tail(&String::from_utf8_lossy(data)));
-        bail!("'{}' {why} without saying {text:?} (waited up to {patience:?}); it said:\n{}", self.words, said.concat());
+        bail!(
+            "'{}' {why} without saying {text:?} (waited up to {patience:?}); it said:\n{}",
+            self.words,
+            said.concat()
+        );
     }
 
     /// Waits for its end; kills it when that takes longer than `patience`.
     pub fn wait(&self, patience: Duration) -> Result<Finished> {
-        let ended = self.mailbox.wait(Instant::now() + patience, |state| {
+        let ended = self.mailbox.wait(self.client.deadline(patience), |state| {
             let ended = state.ended.clone()?;
             Some((ended, std::mem::take(&mut state.stdout), std::mem::take(&mut state.stderr)))
         });

@@ -39,7 +39,13 @@ pub struct Qemu {
 impl Qemu {
     /// Boots `image` with `extra` on top and `memory` MiB, keeping its files in
     /// `folder`, and waits until its agent answers.
-    pub fn boot(image: &Image, extra: &Tree, memory: u32, folder: &Path, progress: &Progress) -> Result<(Qemu, Client)> {
+    pub fn boot(
+        image: &Image,
+        extra: &Tree,
+        memory: u32,
+        folder: &Path,
+        progress: &Progress,
+    ) -> Result<(Qemu, Client)> {
         install::program("qemu-system-x86_64", "qemu-system-x86")?;
         let root = lay_out(image, extra, folder)?;
         let (ours, theirs) = UnixStream::pair()?;

@@ -36,16 +36,8 @@ pub const FILES: &[&str] = &[
 
 /// Xen's version-dependent programs (`usr/lib/xen-X/bin`); each is also
 /// reachable as `/usr/sbin/NAME`.
-pub const XEN_TOOLS: &[&str] = &[
-    "xl",
-    "xenstored",
-    "xenconsoled",
-    "xenconsole",
-    "xen-init-dom0",
-    "xentop",
-    "xenctx",
-    "lsevtchn",
-];
+pub const XEN_TOOLS: &[&str] =
+    &["xl", "xenstored", "xenconsoled", "xenconsole", "xen-init-dom0", "xentop", "xenctx", "lsevtchn"];
 
 /// Libraries that programs load while they run, so that no header names them
 /// (`*` as above).

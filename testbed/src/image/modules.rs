@@ -76,10 +76,8 @@ fn filter(program: &str, data: &[u8]) -> Result<Vec<u8>> {
 /// What a module's `.modinfo` section lists after `depends=`.
 fn needs(module: &[u8]) -> Vec<String> {
     let info = Elf::parse(module).ok().and_then(|elf| {
-        let section = elf
-            .section_headers
-            .iter()
-            .find(|section| elf.shdr_strtab.get_at(section.sh_name) == Some(".modinfo"))?;
+        let section =
+            elf.section_headers.iter().find(|section| elf.shdr_strtab.get_at(section.sh_name) == Some(".modinfo"))?;
         module.get(section.file_range()?)
     });
     let words = info.unwrap_or_default().split(|byte| *byte == 0);

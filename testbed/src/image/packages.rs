@@ -112,14 +112,18 @@ pub fn download(folder: &Path, versions: &Versions) -> Result<Vec<PathBuf>> {
     versions
         .iter()
         .map(|(name, version)| {
-            find(folder, name, version).with_context(|| format!("apt-get download {name}={version} left no package behind"))
+            find(folder, name, version)
+                .with_context(|| format!("apt-get download {name}={version} left no package behind"))
         })
         .collect()
 }
 
 fn find(folder: &Path, name: &str, version: &str) -> Option<PathBuf> {
     let escaped = version.replace(':', "%3a");
-    ["amd64", "all"].map(|arch| folder.join(format!("{name}_{escaped}_{arch}.deb"))).into_iter().find(|path| path.exists())
+    ["amd64", "all"]
+        .map(|arch| folder.join(format!("{name}_{escaped}_{arch}.deb")))
+        .into_iter()
+        .find(|path| path.exists())
 }
 
 fn fetch(folder: &Path, arguments: &[String]) -> Result<()> {

@@ -17,8 +17,12 @@ fn message() -> impl Strategy<Value = Message> {
         any::<i32>().prop_map(|code| Message::Exit(Status::Code(code))),
         any::<i32>().prop_map(|number| Message::Exit(Status::Signal(number))),
         ".{0,40}".prop_map(Message::Failed),
-        (request, any::<bool>())
-            .prop_map(|((argv, cwd, env), terminal)| Message::Exec(Request { argv, cwd, env, terminal })),
+        (request, any::<bool>()).prop_map(|((argv, cwd, env), terminal)| Message::Exec(Request {
+            argv,
+            cwd,
+            env,
+            terminal
+        })),
     ]
 }
 

@@ -1,0 +1,121 @@
+//! One guest on a host: created from `xl/echo.xl`, watched on its console.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::client::Process;
+use crate::host::{Host, PATIENCE};
+
+/// What the guest's console says once it serves.
+pub const READY: &str = "echo: ready";
+
+/// Where xenconsoled keeps what guests print.
+const CONSOLES: &str = "/var/log/xen/console";
+
+/// A domain that runs the kernel; dropping it does not end it.
+pub struct Guest<'a> {
+    host: &'a Host,
+    /// The name that xl knows it by.
+    pub name: String,
+    console: Process,
+}
+
+impl<'a> Guest<'a> {
+    /// Runs `xl create xl/echo.xl` with `settings` on top.
+    pub fn create(host: &'a Host, name: &str, settings: &[&str]) -> Result<Guest<'a>> {
+        let log = log_path(name);
+        host.shell(&format!("mkdir -p {CONSOLES}; : >{log}"))?;
+        let console = host.spawn(&["tail", "-n", "+1", "-F", &log])?;
+        let label = format!("name=\"{name}\"");
+        let mut arguments = vec!["create", "xl/echo.xl", &label];
+        arguments.extend(host.settings());
+        arguments.extend(settings);
+        host.xl(&arguments).with_context(|| format!("cannot create guest {name}"))?;
+        Ok(Guest { host, name: name.to_string(), console })
+    }
+
+    /// Creates it and waits until it serves.
+    pub fn serving(host: &'a Host, name: &str, settings: &[&str]) -> Result<Guest<'a>> {
+        let guest = Guest::create(host, name, settings)?;
+        guest.says(READY)?;
+        Ok(guest)
+    }
+
+    /// Waits until the console has shown `text`.
+    pub fn says(&self, text: &str) -> Result<()> {
+        self.console.wait_for(text, PATIENCE).with_context(|| format!("console of {}", self.name))
+    }
+
+    /// Waits until the console has shown `text` for the `count`th time.
+    pub fn says_times(&self, text: &str, count: usize) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = self.console();
+            let found = said.matches(text).count();
+            if found >= count {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{} said {text:?} {found} times, not {count}:\n{said}", self.name);
+            self.console.output_after(said.len(), Duration::from_secs(1));
+        }
+    }
+
+    /// What the console has shown so far.
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&self.console.output_after(0, Duration::from_millis(1)).unwrap_or_default())
+            .into_owned()
+    }
+
+    /// Its domain id now (it changes with a reboot).
+    pub fn domid(&self) -> Result<String> {
+        Ok(self.host.xl(&["domid", &self.name])?.trim().to_string())
+    }
+
+    /// Starts `out/vchan connect` to it.
+    pub fn client(&self) -> Result<Process> {
+        self.host.spawn(&["out/vchan", "connect", &self.domid()?, "--timeout", "20"])
+    }
+
+    /// Sends one line through a new client and checks that it comes back in
+    /// upper case.
+    pub fn echoes(&self, line: &str) -> Result<()> {
+        let client = self.client()?;
+        client.write(format!("{line}\n").as_bytes())?;
+        client.close_stdin()?;
+        let reply = client.wait(PATIENCE)?.success()?;
+        let expected = format!("{}\n", line.to_ascii_uppercase());
+        ensure!(reply == expected, "sent {line:?}, expected {expected:?} back and got {reply:?}");
+        Ok(())
+    }
+
+    /// The state letters that `xl list` shows, such as `-b----`.
+    pub fn state(&self) -> Result<String> {
+        let list = self.host.xl(&["list", &self.name])?;
+        let state = list.lines().last().and_then(|line| line.split_whitespace().nth(4));
+        Ok(state.with_context(|| format!("xl list prints no state:\n{list}"))?.to_string())
+    }
+
+    /// Waits until it has crashed (it must be created with `on_crash="preserve"`).
+    pub fn crashed(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.state()?.contains('c') {
+            ensure!(Instant::now() < deadline, "{} has not crashed within {PATIENCE:?}", self.name);
+        }
+        Ok(())
+    }
+
+    /// Waits until the domain is gone.
+    pub fn gone(&self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        while self.host.xl(&["list"])?.lines().any(|line| line.split_whitespace().next() == Some(&self.name)) {
+            ensure!(Instant::now() < deadline, "domain {} still exists after {patience:?}", self.name);
+        }
+        Ok(())
+    }
+}
+
+/// Where the console of the guest called `name` is logged.
+pub fn log_path(name: &str) -> String {
+    format!("{CONSOLES}/guest-{name}.log")
+}

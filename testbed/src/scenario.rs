@@ -1,0 +1,94 @@
+//! Scenarios: what is tried on a host, and the runner that tries them.
+
+mod boot;
+mod clients;
+mod echo;
+mod life;
+mod report;
+mod run;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::client::Process;
+use crate::guest::Guest;
+use crate::host::Host;
+
+pub use run::run;
+
+/// One thing to try. It gets a host without guests, and whatever guests it
+/// leaves behind are destroyed.
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// How long it may take.
+    pub patience: Duration,
+    /// Memory that an emulated host needs for it, in MiB.
+    pub memory: u32,
+    action: fn(&Bench) -> Result<()>,
+}
+
+impl Scenario {
+    const fn new(name: &'static str, about: &'static str, action: fn(&Bench) -> Result<()>) -> Scenario {
+        Scenario { name, about, action, patience: Duration::from_secs(180), memory: 1024 }
+    }
+
+    const fn memory(mut self, memory: u32) -> Scenario {
+        self.memory = memory;
+        self
+    }
+}
+
+/// All scenarios, in the order in which they run.
+pub const ALL: &[Scenario] = &[
+    Scenario::new("elf-size", "the kernel is a small ELF with one PVH note", boot::elf_size),
+    Scenario::new("boot-log", "the boot log tells all that it should", boot::log),
+    Scenario::new("echo-line", "a line typed at the client comes back in upper case", echo::line),
+    Scenario::new("echo-16MiB", "16 MiB of random bytes come back byte-exact", echo::random),
+    Scenario::new("echo-slow-reader", "a reader that pauses loses nothing", echo::slow_reader),
+    Scenario::new("echo-two-guests", "two guests serve at the same time", echo::two_guests),
+    Scenario::new("echo-small-rings", "rings of the least size work", echo::small_rings),
+    Scenario::new("clients-in-series", "twenty clients, one after another", clients::series),
+    Scenario::new("client-killed", "a client killed mid-stream does not hinder the next", clients::killed),
+    Scenario::new("no-server", "the client gives up after its timeout", clients::no_server),
+    Scenario::new("server-destroyed", "an attached client notices that the domain is gone", clients::server_destroyed),
+    Scenario::new("c-client", "a C program on libxenvchan is served as well", clients::c_client),
+    Scenario::new("c-client-killed", "a killed C client does not hinder the next", clients::c_client_killed),
+    Scenario::new("xl-shutdown", "xl shutdown ends guest, keys and clients", life::shutdown),
+    Scenario::new("xl-reboot", "xl reboot brings a guest that serves again", life::reboot),
+    Scenario::new("bad-option", "a wrong option is named and ends the domain", boot::bad_option),
+    Scenario::new("panic", "a panic shows registers and backtrace and ends the domain", life::panic),
+    Scenario::new("panic-fault", "so does a page fault", life::fault),
+    Scenario::new("panic-stack", "so does a stack overflow", life::stack),
+    Scenario::new("idle", "an idle guest uses no CPU time", life::idle),
+    Scenario::new("memory-4", "a domain of 4 MiB serves", boot::memory_4),
+    Scenario::new("memory-4096", "a domain of 4096 MiB serves", boot::memory_4096).memory(5632),
+];
+
+/// What a scenario works with.
+pub struct Bench<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// Start of the names of all guests of this scenario.
+    pub name: String,
+}
+
+impl<'a> Bench<'a> {
+    /// A guest with `settings` on top of `xl/echo.xl`, once it serves.
+    pub fn guest(&self, settings: &[&str]) -> Result<Guest<'a>> {
+        Guest::serving(self.host, &self.name, settings)
+    }
+
+    /// Another guest beside the first.
+    pub fn other_guest(&self, number: u32, settings: &[&str]) -> Result<Guest<'a>> {
+        Guest::serving(self.host, &format!("{}-{number}", self.name), settings)
+    }
+
+    /// Starts a shell command in dom0.
+    pub fn shell(&self, command: &str) -> Result<Process> {
+        self.host.spawn(&["sh", "-c", command])
+    }
+}

@@ -1,0 +1,121 @@
+//! How the guest starts: what it is, what it says, in how much memory.
+
+use anyhow::{Context, Result, ensure};
+use goblin::elf::{Elf, header::ET_EXEC};
+
+use super::Bench;
+use crate::artefacts;
+use crate::guest::Guest;
+use crate::host::PATIENCE;
+
+/// The kernel must stay below this many bytes.
+const SIZE_LIMIT: usize = 256 << 10;
+
+/// Number of the ELF note that carries the 32-bit PVH entry.
+const PVH_ENTRY: u32 = 18;
+
+/// What a boot log tells, as words that some line has together.
+const TOLD: &[&[&str]] = &[
+    &["start_info"],
+    &["memory map"],
+    &["text"],
+    &["rodata"],
+    &["heap"],
+    &["grant table"],
+    &["vchan", "order"],
+    &["ring-ref"],
+    &["event-channel"],
+    &["data/vchan"],
+];
+
+pub(super) fn elf_size(_: &Bench) -> Result<()> {
+    let path = artefacts::root()?.join("out/ringside.elf");
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}: run make first", path.display()))?;
+    ensure!(bytes.len() < SIZE_LIMIT, "{} has {} bytes, allowed are {SIZE_LIMIT}", path.display(), bytes.len());
+    let elf = Elf::parse(&bytes)?;
+    ensure!(elf.header.e_type == ET_EXEC && elf.interpreter.is_none(), "it is not a plain executable");
+    ensure!(elf.dynrelas.is_empty() && elf.dynrels.is_empty(), "it has relocations that nobody will apply");
+    let notes = elf.iter_note_headers(&bytes).context("it has no notes")?;
+    let entries = notes.flatten().filter(|note| note.name == "Xen" && note.n_type == PVH_ENTRY).count();
+    ensure!(entries == 1, "it has {entries} notes with a PVH entry instead of one");
+    Ok(())
+}
+
+pub(super) fn log(bench: &Bench) -> Result<()> {
+    let guest = bench.guest(&["extra=\"log=debug\""])?;
+    let log = guest.console();
+    for words in TOLD {
+        ensure!(
+            log.lines().map(str::to_lowercase).any(|line| words.iter().all(|word| line.contains(word))),
+            "no line of the boot log has {words:?}:\n{log}"
+        );
+    }
+    ensure!(log.lines().any(is_dump), "the boot log has no dump of the shared page:\n{log}");
+    let stamps: Vec<f64> = log.lines().filter_map(stamp).collect();
+    ensure!(stamps.len() > 10, "only {} lines of the boot log begin with a time:\n{log}", stamps.len());
+    ensure!(stamps.is_sorted(), "the boot log's times go backwards:\n{log}");
+    Ok(())
+}
+
+/// The seconds in `[    0.012345] …`.
+fn stamp(line: &str) -> Option<f64> {
+    line.strip_prefix('[')?.split_once(']')?.0.trim().parse().ok()
+}
+
+/// Whether a line holds at least eight two-digit hexadecimal words in a row.
+fn is_dump(line: &str) -> bool {
+    let hex = |word: &str| word.len() == 2 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.windows(8).any(|window| window.iter().all(|word| hex(word)))
+}
+
+pub(super) fn bad_option(bench: &Bench) -> Result<()> {
+    let wrong = [
+        ("vchan.left=banana", "vchan.left"),
+        ("vchan.lefft=8192", "vchan.lefft"),
+        ("vchan.domid=99999999", "vchan.domid"),
+        ("log=loud", "log"),
+    ];
+    for (number, (option, named)) in wrong.iter().enumerate() {
+        let name = format!("{}-{number}", bench.name);
+        let extra = format!("extra=\"{option}\"");
+        let guest = Guest::create(bench.host, &name, &[&extra, "on_crash=\"preserve\""])?;
+        guest.crashed().with_context(|| format!("started with {option}"))?;
+        let console = guest.console();
+        ensure!(console.contains(named), "with {option} the console does not name {named}:\n{console}");
+        bench.host.xl(&["destroy", &name])?;
+    }
+    Ok(())
+}
+
+pub(super) fn memory_4(bench: &Bench) -> Result<()> {
+    serves_in(bench, &["memory=4", "shadow_memory=1"])
+}
+
+pub(super) fn memory_4096(bench: &Bench) -> Result<()> {
+    serves_in(bench, &["memory=4096"])
+}
+
+fn serves_in(bench: &Bench, settings: &[&str]) -> Result<()> {
+    let guest = bench.guest(settings)?;
+    guest.echoes("hello from dom0")?;
+    super::echo::transfer(bench, &guest, 1 << 20, "")?.wait(PATIENCE)?.success()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(stamp("[    0.012345] INFO  echo: ready"), Some(0.012345));
+        assert_eq!(stamp("Loading"), None);
+    }
+
+    #[test]
+    fn dumps_are_recognised() {
+        assert!(is_dump("[ 0.1] DEBUG 0000: 00 01 02 03 04 05 06 ff |........|"));
+        assert!(!is_dump("[ 0.1] INFO 00 01 02 and no more"));
+    }
+}
