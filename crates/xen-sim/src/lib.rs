@@ -52,6 +52,7 @@
 //! * let everything happen in another order, repeatably ([`Sim::with_seed`]);
 //! * ask what is still held ([`World::leaks`]), as every [`Sim`] does at its end.
 //!
+//! The module [`xenstore`] is a xenstored to stand beside it; [`World::on_destroy`] tells it of the death of domains.
 //! The module [`conformance`] checks any platform against the contracts of the traits. Without the default feature
 //! `sim` the crate is `no_std` and holds only that module.
 #![cfg_attr(not(feature = "sim"), no_std)]
