@@ -14,7 +14,7 @@ impl Store {
     /// `body` runs again; after 64 attempts the error is [`ErrorKind::Again`]. Watches fire on commit.
     ///
     /// Panics if this handle is already one of a transaction: they do not nest.
-    pub async fn transaction<T>(&self, body: impl AsyncFn(&Store) -> Result<T, Error>) -> Result<T, Error> {
+    pub async fn transaction<T>(&self, mut body: impl AsyncFnMut(&Store) -> Result<T, Error>) -> Result<T, Error> {
         for _ in 0..ATTEMPTS {
             let open = Open::start(self).await?;
             let value = body(&open.store).await?;
