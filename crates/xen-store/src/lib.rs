@@ -15,6 +15,7 @@ pub mod path;
 mod permissions;
 mod reply;
 mod shared;
+mod state;
 mod store;
 mod transaction;
 mod watch;
