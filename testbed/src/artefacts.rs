@@ -16,6 +16,15 @@ pub fn root() -> Result<PathBuf> {
     Ok(found.context("run this from within the repository")?.to_path_buf())
 }
 
+/// Makes sure that what a guest and its client need has been built.
+pub fn require() -> Result<()> {
+    let root = root()?;
+    for file in ["out/ringside.elf", "out/vchan", "xl/echo.xl"] {
+        ensure!(root.join(file).exists(), "{file} is missing: run make first");
+    }
+    Ok(())
+}
+
 /// The folder of the compiled C programs, up to date.
 pub fn peers(root: &Path) -> Result<PathBuf> {
     let built = root.join("target/testbed/peers");

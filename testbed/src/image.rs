@@ -13,6 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -33,6 +34,9 @@ const INPUTS: &[&str] = &[
     include_str!("image/libs.rs"),
     include_str!("image/modules.rs"),
 ];
+
+/// How long an image is kept at least.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The three files that the emulated host boots from.
 pub struct Image {
@@ -81,7 +85,19 @@ pub fn ready(progress: &Progress) -> Result<Image> {
     build(&paths, &partial)?;
     let _ = fs::remove_dir_all(&folder);
     fs::rename(&partial, &folder).context("cannot move the finished image into place")?;
+    prune(&cache);
     Ok(image)
+}
+
+/// Removes images that were built long ago: a newer one has taken their place.
+fn prune(cache: &Path) {
+    let old = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
+        name.to_string_lossy().starts_with("image-") && age.is_some_and(|age| age > KEPT)
+    };
+    let entries = fs::read_dir(cache).into_iter().flatten().flatten();
+    entries.filter(old).for_each(|entry| drop(fs::remove_dir_all(entry.path())));
 }
 
 fn key(versions: &packages::Versions) -> u64 {

@@ -58,13 +58,17 @@ fn start(cli: &Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Job::Test { patterns, keep, .. } => {
+            artefacts::require()?;
             let (host, code) = scenario::run(cli.host, cli.memory, patterns, logs()?)?;
             if *keep {
                 terminal::attach(&host, &["bash", "-i"])?;
             }
             Ok(code)
         }
-        Job::Run { settings } => session::run(&up(cli, 1536)?, settings),
+        Job::Run { settings } => {
+            artefacts::require()?;
+            session::run(&up(cli, 1536)?, settings)
+        }
     }
 }
 

@@ -61,6 +61,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("xl-reboot", "xl reboot brings a guest that serves again", life::reboot),
     Scenario::new("bad-option", "a wrong option is named and ends the domain", boot::bad_option),
     Scenario::new("panic", "a panic shows registers and backtrace and ends the domain", life::panic),
+    Scenario::new("panic-attached", "an attached client is told of a panic at once", life::panic_attached),
     Scenario::new("panic-fault", "so does a page fault", life::fault),
     Scenario::new("panic-stack", "so does a stack overflow", life::stack),
     Scenario::new("idle", "an idle guest uses no CPU time", life::idle),

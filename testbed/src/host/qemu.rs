@@ -24,7 +24,7 @@ const CPU: &str = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand";
 
 /// Xen's own options. Memory is not scrubbed, so that it is not touched.
 const XEN: &str = "console=com1 com1=115200,8n1 dom0_mem=512M,max:512M dom0_max_vcpus=1 bootscrub=0 \
-                   loglvl=all guest_loglvl=all noreboot";
+                   loglvl=info guest_loglvl=all noreboot";
 
 /// dom0's options; a comma would end them.
 const DOM0: &str = "console=hvc0 quiet panic=-1 rdinit=/init clocksource=xen";

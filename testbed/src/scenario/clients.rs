@@ -10,7 +10,7 @@ use crate::guest::Guest;
 use crate::host::PATIENCE;
 
 /// What is prompt under emulation.
-const PROMPT: Duration = Duration::from_secs(10);
+pub(super) const PROMPT: Duration = Duration::from_secs(10);
 
 /// The signal that nobody can refuse.
 const KILL: i32 = 9;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::Bench;
-use super::clients::attached;
+use super::clients::{PROMPT, attached};
 use crate::guest::Guest;
 use crate::host::PATIENCE;
+use crate::wire::Status;
 
 /// How soon a guest follows a request.
 const SOON: Duration = Duration::from_secs(20);
@@ -48,6 +49,23 @@ pub(super) fn reboot(bench: &Bench) -> Result<()> {
 
 pub(super) fn panic(bench: &Bench) -> Result<()> {
     crash(bench, "panic")
+}
+
+/// The guest's console has a command to crash, so that a client can be there.
+pub(super) fn panic_attached(bench: &Bench) -> Result<()> {
+    let guest = bench.guest(&["on_crash=\"preserve\""])?;
+    let client = attached(&guest)?;
+    let console = bench.host.spawn_on_terminal(&["xl", "console", &guest.name])?;
+    console.write(b"crash\r")?;
+    guest.says("PANIC")?;
+    let finished = client.wait(PROMPT)?;
+    ensure!(
+        matches!(finished.status, Status::Code(0 | 4)),
+        "the client ended with {} instead of 0 or 4: {}",
+        finished.status,
+        finished.stderr.trim()
+    );
+    guest.crashed()
 }
 
 pub(super) fn fault(bench: &Bench) -> Result<()> {

@@ -41,8 +41,10 @@ pub fn failure(error: &Error, consoles: &[PathBuf], hypervisor: &str) {
         let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         println!("      --- {} ---\n{}", path.display(), indented(tail(&text)));
     }
-    if !hypervisor.trim().is_empty() {
-        println!("      --- Xen meanwhile ---\n{}", indented(tail(hypervisor)));
+    // What Xen says of every guest that starts is no news.
+    let news: Vec<&str> = hypervisor.lines().filter(|line| !line.starts_with("(XEN) HVM")).collect();
+    if !news.is_empty() {
+        println!("      --- Xen meanwhile ---\n{}", indented(tail(&news.join("\n"))));
     }
 }
 

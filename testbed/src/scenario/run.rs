@@ -18,6 +18,9 @@ pub const PREFIX: &str = "ringside-";
 /// How long a destroyed domain may take to disappear.
 const BURIAL: Duration = Duration::from_secs(30);
 
+/// Memory of an emulated host that is not left to guests, in MiB: Xen, dom0.
+const OWN_MEMORY: u32 = 512;
+
 /// Runs the scenarios whose name contains one of `patterns` and prints the
 /// count. The host comes back for whoever wants to look into it.
 pub fn run(kind: HostKind, memory: Option<u32>, patterns: &[String], logs: PathBuf) -> Result<(Host, ExitCode)> {
@@ -27,16 +30,16 @@ pub fn run(kind: HostKind, memory: Option<u32>, patterns: &[String], logs: PathB
         "no scenario has {} in its name; 'testbed test --list' shows all",
         patterns.join(" or ")
     );
-    let needed = chosen.iter().map(|scenario| scenario.memory).max().unwrap_or_default() + 512;
-    let memory = memory.unwrap_or(needed);
+    let memory = memory.unwrap_or_else(|| wanted_memory(&chosen, available_memory()));
     let progress = Progress::new();
     let host = Host::up(kind, memory, &logs, &progress)?;
     progress.done("the host is up");
 
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for scenario in chosen {
-        if host.emulated() && scenario.memory + 512 > memory {
-            println!("SKIP  {:18} needs --memory {}", scenario.name, scenario.memory + 512);
+        let needed = scenario.memory + OWN_MEMORY;
+        if host.emulated() && needed > memory {
+            println!("SKIP  {:18} needs an emulated host of {needed} MiB (--memory)", scenario.name);
             skipped += 1;
         } else if one(&host, scenario) {
             passed += 1;
@@ -49,6 +52,22 @@ pub fn run(kind: HostKind, memory: Option<u32>, patterns: &[String], logs: PathB
     println!("logs: {}", host.logs.display());
     println!("{passed} passed, {failed} failed{skips}");
     Ok((host, if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+}
+
+/// How much memory an emulated host gets: what the hungriest scenario needs
+/// among those that fit into what this machine has.
+fn wanted_memory(chosen: &[&Scenario], available: u32) -> u32 {
+    let needs = chosen.iter().map(|scenario| scenario.memory + OWN_MEMORY);
+    let smallest = needs.clone().min().unwrap_or_default();
+    needs.filter(|need| *need <= available).max().unwrap_or(smallest)
+}
+
+/// Memory that this machine could give without swapping, in MiB.
+fn available_memory() -> u32 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map_or(u32::MAX, |kib| u32::try_from(kib / 1024).unwrap_or(u32::MAX))
 }
 
 fn chosen(name: &str, patterns: &[String]) -> bool {
@@ -123,6 +142,15 @@ mod tests {
         assert!(chosen("echo-line", &[]));
         assert!(chosen("echo-line", &["x".into(), "line".into()]));
         assert!(!chosen("echo-line", &["boot".into()]));
+    }
+
+    #[test]
+    fn memory_is_what_fits() {
+        let all: Vec<&Scenario> = ALL.iter().collect();
+        let most = all.iter().map(|scenario| scenario.memory).max().unwrap() + OWN_MEMORY;
+        assert_eq!(wanted_memory(&all, most), most);
+        assert!(wanted_memory(&all, most - 1) < most);
+        assert!(wanted_memory(&all, 0) > OWN_MEMORY);
     }
 
     #[test]
