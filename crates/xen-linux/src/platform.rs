@@ -1,0 +1,174 @@
+//! The platform: the handle that opens devices and runs tasks.
+
+use crate::reactor::Reactor;
+use crate::{Error, LinuxChannel, LinuxGrant, LinuxMap, error, sys};
+use rustix::fd::OwnedFd;
+use std::cell::{Cell, OnceCell};
+use std::fs::OpenOptions;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use xen_exec::{Executor, Spawner};
+use xen_platform::{Access, Channel, Clock, DomId, GrantRef, Platform, Port, Time};
+
+/// The Linux domain that the program runs in. Clones are the same domain; devices are opened when first needed.
+#[derive(Clone)]
+pub struct Linux(Rc<Inner>);
+
+struct Inner {
+    reactor: Reactor,
+    devices: PathBuf,
+    domid: Cell<Option<DomId>>,
+    gntdev: OnceCell<Rc<OwnedFd>>,
+    gntalloc: OnceCell<Rc<OwnedFd>>,
+}
+
+impl Default for Linux {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Linux {
+    /// The domain, with its devices in `/dev/xen`.
+    pub fn new() -> Self {
+        Self::with_devices(Path::new("/dev/xen"))
+    }
+
+    fn with_devices(devices: &Path) -> Self {
+        Linux(Rc::new(Inner {
+            reactor: Reactor::new(),
+            devices: devices.to_path_buf(),
+            domid: Cell::new(None),
+            gntdev: OnceCell::new(),
+            gntalloc: OnceCell::new(),
+        }))
+    }
+
+    /// Runs the future that `main` makes until it ends, beside whatever it spawns; tasks left over are dropped then.
+    ///
+    /// # Panics
+    /// If every task waits, and none for a descriptor or a time: nothing could ever end that.
+    pub fn run<F: Future<Output: 'static> + 'static>(&self, main: impl FnOnce(Spawner) -> F) -> F::Output {
+        let mut executor = Executor::new();
+        let main = main(executor.spawner());
+        executor.run(main, |turn| self.0.reactor.turn(turn))
+    }
+
+    pub(crate) fn reactor(&self) -> &Reactor {
+        &self.0.reactor
+    }
+
+    pub(crate) fn set_domid(&self, domid: DomId) {
+        self.0.domid.set(Some(domid));
+    }
+
+    /// Opens a device of this program's own, so that its mode concerns nobody else.
+    pub(crate) fn open(&self, name: &str, module: &str) -> Result<OwnedFd, Error> {
+        let path = self.0.devices.join(name);
+        let opened = OpenOptions::new().read(true).write(true).open(&path);
+        let fd = sys::owned(opened.map_err(|reason| error::open(&path, module, reason))?);
+        rustix::io::ioctl_fionbio(&fd, true)
+            .map_err(|errno| error::open(&path, module, crate::reactor::os_error(errno)))?;
+        Ok(fd)
+    }
+
+    pub(crate) fn gntdev(&self) -> Result<Rc<OwnedFd>, Error> {
+        self.open_once(&self.0.gntdev, "gntdev", "xen-gntdev")
+    }
+
+    pub(crate) fn gntalloc(&self) -> Result<Rc<OwnedFd>, Error> {
+        self.open_once(&self.0.gntalloc, "gntalloc", "xen-gntalloc")
+    }
+
+    fn open_once(&self, device: &OnceCell<Rc<OwnedFd>>, name: &str, module: &str) -> Result<Rc<OwnedFd>, Error> {
+        if let Some(fd) = device.get() {
+            return Ok(fd.clone());
+        }
+        let fd = Rc::new(self.open(name, module)?);
+        Ok(device.get_or_init(|| fd).clone())
+    }
+}
+
+impl Clock for Linux {
+    fn now(&self) -> Time {
+        self.0.reactor.now()
+    }
+
+    fn poll_until(&self, at: Time, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.reactor.poll_until(at, cx)
+    }
+}
+
+impl Platform for Linux {
+    type Grant = LinuxGrant;
+    type Map = LinuxMap;
+    type Channel = LinuxChannel;
+    type Error = Error;
+
+    /// Known once [`open_store`](crate::open_store) has read it there.
+    fn domid(&self) -> Option<DomId> {
+        self.0.domid.get()
+    }
+
+    fn share(&self, peer: DomId, pages: usize) -> Result<LinuxGrant, Error> {
+        LinuxGrant::share(self, peer, pages)
+    }
+
+    fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<LinuxMap, Error> {
+        LinuxMap::map(self, peer, refs, access)
+    }
+
+    fn listen(&self, peer: DomId) -> Result<LinuxChannel, Error> {
+        LinuxChannel::listen(self, peer)
+    }
+
+    fn connect(&self, peer: DomId, port: Port) -> Result<LinuxChannel, Error> {
+        LinuxChannel::connect(self, peer, port)
+    }
+
+    fn clear_grant_on_death(&self, grant: &LinuxGrant, at: usize, channel: &LinuxChannel) -> Result<(), Error> {
+        grant.clear_on_death(at, channel.port())
+    }
+
+    fn clear_map_on_death(&self, map: &LinuxMap, at: usize, channel: &LinuxChannel) -> Result<(), Error> {
+        map.clear_on_death(at, channel.port())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_device_is_named_with_its_module() {
+        let linux = Linux::with_devices(Path::new("/nowhere"));
+        let says = |error: Option<Error>, device: &str| {
+            let text = error.unwrap().to_string();
+            assert!(text.starts_with(&format!("cannot open /nowhere/{device}: No such file")), "{text}");
+            assert!(text.ends_with(&format!("load the module: modprobe xen-{device}")), "{text}");
+        };
+        says(linux.connect(DomId(2), Port(4)).err(), "evtchn");
+        says(linux.listen(DomId(2)).err(), "evtchn");
+        says(linux.map(DomId(2), &[GrantRef(8)], Access::ReadOnly).err(), "gntdev");
+        says(linux.share(DomId(2), 1).err(), "gntalloc");
+    }
+
+    #[test]
+    fn a_device_that_is_something_else_is_refused_with_a_reason() {
+        let devices = std::env::temp_dir().join(format!("xen-linux-devices-{}", std::process::id()));
+        std::fs::create_dir_all(&devices).unwrap();
+        for name in ["evtchn", "gntdev", "gntalloc"] {
+            std::fs::write(devices.join(name), "").unwrap();
+        }
+        let linux = Linux::with_devices(&devices);
+        let connect = linux.connect(DomId(2), Port(4)).err().unwrap().to_string();
+        let map = linux.map(DomId(2), &[GrantRef(8), GrantRef(9)], Access::ReadWrite).err().unwrap().to_string();
+        let share = linux.share(DomId(2), 3).err().unwrap().to_string();
+        std::fs::remove_dir_all(&devices).unwrap();
+        assert!(connect.starts_with("cannot bind to event channel 4 of domain 2: "), "{connect}");
+        assert!(map.starts_with("cannot map 2 grants (8 to 9) of domain 2: "), "{map}");
+        assert!(share.starts_with("cannot share 3 pages with domain 2: "), "{share}");
+    }
+}

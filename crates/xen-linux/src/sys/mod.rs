@@ -1,0 +1,11 @@
+//! The three places where the compiler cannot check: ioctl(2), mmap(2) and taking over a descriptor.
+
+mod fd;
+mod ioctl;
+mod map;
+
+pub(crate) use fd::owned;
+pub(crate) use ioctl::{
+    alloc_grants, bind_interdomain, bind_unbound, free_grants, insert_grants, notify, remove_grants, set_unmap_notify,
+};
+pub(crate) use map::Mapping;
