@@ -21,6 +21,7 @@ pub mod hvm;
 pub mod memory;
 pub mod sched;
 pub mod start_info;
+pub mod vchan;
 pub mod vcpu;
 pub mod version;
 pub mod xen;
