@@ -1,0 +1,120 @@
+//! A connection, and its two directions as streams.
+
+use crate::Error;
+use crate::info::{Info, Live};
+use crate::link::Link;
+use crate::rings::Wish;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use embedded_io_async::{ErrorType, Read, Write};
+use xen_platform::Platform;
+
+/// A vchan whose two ends have met. It is closed when it and all readers and writers of it are dropped, or by
+/// [`Connection::close`].
+pub struct Connection<P: Platform>(Rc<Link<P>>);
+
+impl<P: Platform> Connection<P> {
+    pub(crate) fn new(link: Rc<Link<P>>) -> Self {
+        Connection(link)
+    }
+
+    /// What the vchan consists of.
+    pub fn info(&self) -> &Info {
+        &self.0.info
+    }
+
+    /// The used bytes of the shared page as they are now: its head and the list of grants. Empty once closed.
+    pub fn page(&self) -> Vec<u8> {
+        self.0.head()
+    }
+
+    /// How the connection stands now.
+    pub fn state(&self) -> Live {
+        self.0.state()
+    }
+
+    /// The two directions, which may go to different tasks. Called again, it gives others of the same streams: whoever
+    /// reads first gets the bytes.
+    pub fn split(&self) -> (Reader<P>, Writer<P>) {
+        let seen = self.0.seen();
+        (Reader { link: self.0.clone(), seen }, Writer { link: self.0.clone(), seen })
+    }
+
+    /// Ends the connection: tells the peer and gives the pages back; a server also removes its keys. Readers and writers
+    /// that wait, or are used later, get [`Error::Closed`].
+    ///
+    /// The peer can still read what was written before; [`Writer::drained`] waits until it has. Fails if xenstore does not
+    /// let the keys be removed; the connection is closed all the same.
+    pub async fn close(self) -> Result<(), Error<P::Error>> {
+        self.0.close().await
+    }
+}
+
+/// The bytes that come from the peer.
+pub struct Reader<P: Platform> {
+    link: Rc<Link<P>>,
+    seen: u32,
+}
+
+impl<P: Platform> Reader<P> {
+    /// Reads what is there, without waiting: `None` if there is nothing yet, `Some(0)` if the peer has left and
+    /// everything was read (or `to` is empty).
+    #[inline]
+    pub fn try_read(&mut self, to: &mut [u8]) -> Result<Option<usize>, Error<P::Error>> {
+        self.link.try_read(to)
+    }
+}
+
+impl<P: Platform> ErrorType for Reader<P> {
+    type Error = Error<P::Error>;
+}
+
+impl<P: Platform> Read for Reader<P> {
+    /// Waits until there is something to read. 0 means that the peer has closed the connection and everything it wrote
+    /// was read. A peer that died without closing it is [`Error::Died`], after everything it wrote. Dropping the future
+    /// loses nothing.
+    async fn read(&mut self, to: &mut [u8]) -> Result<usize, Self::Error> {
+        self.link.until(&mut self.seen, Wish::Data, |link| link.try_read(to)).await
+    }
+}
+
+/// The bytes that go to the peer.
+pub struct Writer<P: Platform> {
+    link: Rc<Link<P>>,
+    seen: u32,
+}
+
+impl<P: Platform> Writer<P> {
+    /// Writes what there is space for, without waiting; `None` if there is none.
+    #[inline]
+    pub fn try_write(&mut self, from: &[u8]) -> Result<Option<usize>, Error<P::Error>> {
+        self.link.try_write(from)
+    }
+
+    /// Waits until the peer has read everything. Fails if it leaves or dies before that.
+    pub async fn drained(&mut self) -> Result<(), Error<P::Error>> {
+        self.link.until(&mut self.seen, Wish::Space, |link| link.try_drained()).await
+    }
+
+    /// Whether the peer has read everything and waits for more.
+    pub fn idle(&mut self) -> Result<bool, Error<P::Error>> {
+        self.link.is_idle()
+    }
+}
+
+impl<P: Platform> ErrorType for Writer<P> {
+    type Error = Error<P::Error>;
+}
+
+impl<P: Platform> Write for Writer<P> {
+    /// Waits until there is space for at least one byte, and writes as many as there is space for. Dropping the future
+    /// before it is ready has written nothing.
+    async fn write(&mut self, from: &[u8]) -> Result<usize, Self::Error> {
+        self.link.until(&mut self.seen, Wish::Space, |link| link.try_write(from)).await
+    }
+
+    /// Does nothing: what was written is in the ring already, and the peer knows. See [`Writer::drained`].
+    async fn flush(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}

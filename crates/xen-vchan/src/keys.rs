@@ -1,0 +1,121 @@
+//! The two keys in xenstore by which a client finds a server's page and event channel.
+
+use crate::PeerError;
+use alloc::format;
+use alloc::string::{String, ToString};
+use xen_platform::{DomId, GrantRef, Port};
+use xen_store::{Access, Error, ErrorKind, Permissions, Store, path};
+
+/// The folder with the keys, and their paths.
+pub(crate) struct Keys {
+    pub dir: String,
+    ring_ref: String,
+    event_channel: String,
+}
+
+/// What the keys say: the shared page's grant reference and the server's port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Values {
+    pub control_ref: GrantRef,
+    pub port: Port,
+}
+
+/// Why the keys cannot be used.
+pub(crate) enum Fault {
+    /// xenstore refused.
+    Store(Error),
+    /// They are not what a server writes.
+    Peer(PeerError),
+}
+
+impl Keys {
+    /// The keys in `dir`, which is absolute or relative to the server's own folder.
+    pub fn new(server: DomId, dir: &str) -> Self {
+        let dir = if dir.starts_with('/') { dir.into() } else { format!("{}/{dir}", path::of_domain(server)) };
+        Keys { ring_ref: format!("{dir}/ring-ref"), event_channel: format!("{dir}/event-channel"), dir }
+    }
+
+    /// Removes what an earlier server may have left, so that no client takes it for an offer.
+    pub async fn sweep(&self, store: &Store) -> Result<(), Error> {
+        for key in [&self.ring_ref, &self.event_channel] {
+            unless_missing(store.rm(key).await)?;
+        }
+        Ok(())
+    }
+
+    /// Writes both keys at once, to be read by `client` and nobody else.
+    pub async fn publish(&self, store: &Store, server: DomId, client: DomId, values: Values) -> Result<(), Error> {
+        let permissions = Permissions::shared_with(server, client, Access::Read);
+        store
+            .transaction(async |tx: &Store| {
+                for (key, value) in [(&self.ring_ref, values.control_ref.0), (&self.event_channel, values.port.0)] {
+                    tx.write(key, value.to_string().as_bytes()).await?;
+                    tx.set_permissions(key, &permissions).await?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Removes the keys, and their folder if nothing else is in it; but not the keys of a later offer.
+    pub async fn remove(&self, store: &Store, values: Values) -> Result<(), Error> {
+        store
+            .transaction(async |tx: &Store| {
+                match self.read_both(tx).await {
+                    Ok(found) if found == values => {}
+                    Err(error) if error.is_closed() => return Err(error),
+                    _ => return Ok(()),
+                }
+                tx.rm(&self.ring_ref).await?;
+                tx.rm(&self.event_channel).await?;
+                if tx.directory(&self.dir).await?.is_empty() {
+                    tx.rm(&self.dir).await?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Reads the keys that `server` has published; `None` if there are none.
+    pub async fn find(&self, store: &Store, server: DomId) -> Result<Option<Values>, Fault> {
+        // In a transaction, so that both are of the same offer and of the owner that is looked at.
+        let found = store
+            .transaction(async |tx: &Store| {
+                let values = self.read_both(tx).await?;
+                let owners = [
+                    (&self.ring_ref, tx.permissions(&self.ring_ref).await?.owner),
+                    (&self.event_channel, tx.permissions(&self.event_channel).await?.owner),
+                ];
+                Ok((values, owners))
+            })
+            .await;
+        let (values, owners) = match found {
+            Ok(found) => found,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(Error { kind: ErrorKind::NotNumber(value), path, .. }) => {
+                return Err(Fault::Peer(PeerError::Key { path, value }));
+            }
+            Err(Error { kind: ErrorKind::NotText, path, .. }) => {
+                return Err(Fault::Peer(PeerError::Key { path, value: "(not even text)".into() }));
+            }
+            Err(error) => return Err(Fault::Store(error)),
+        };
+        match owners.into_iter().find(|(_, owner)| *owner != server) {
+            Some((path, owner)) => Err(Fault::Peer(PeerError::Owner { path: path.clone(), owner, server })),
+            None => Ok(Some(values)),
+        }
+    }
+
+    async fn read_both(&self, store: &Store) -> Result<Values, Error> {
+        let control_ref = GrantRef(store.read_number(&self.ring_ref).await?);
+        let port = Port(store.read_number(&self.event_channel).await?);
+        Ok(Values { control_ref, port })
+    }
+}
+
+fn unless_missing(done: Result<(), Error>) -> Result<(), Error> {
+    match done {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,82 @@
+//! Looking out for the end of the peer while waiting for it.
+
+use core::cell::{Cell, RefCell};
+use core::task::{Context, Poll};
+use core::time::Duration;
+use xen_platform::{DomId, Platform, Time};
+use xen_store::{Store, Watch};
+
+/// How often a waiting end looks whether the peer's end of the event channel is still bound: a peer that dies without a
+/// last word sends no event. Both roles do this towards every domain, dom0 included, whose programs can be killed, too;
+/// only an offer without a client sleeps undisturbed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// When to look, and whom to ask.
+pub(crate) struct Lookout<P> {
+    platform: P,
+    store: Store,
+    peer: DomId,
+    next_look: Cell<Time>,
+    /// Tells that some domain has gone, where this domain may know.
+    deaths: RefCell<Option<Watch>>,
+    /// Such news came and was not looked into yet.
+    news: Cell<bool>,
+}
+
+impl<P: Platform> Lookout<P> {
+    /// `deaths` is a watch of `@releaseDomain`.
+    pub fn new(platform: &P, store: &Store, peer: DomId, deaths: Option<Watch>) -> Self {
+        Lookout {
+            platform: platform.clone(),
+            store: store.clone(),
+            peer,
+            next_look: Cell::new(platform.now() + LOOK_EVERY),
+            deaths: RefCell::new(deaths),
+            news: Cell::new(false),
+        }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// True when it is time to look for the peer. All who wait share the time, so that a busy channel does not pile up
+    /// timers.
+    pub fn poll_tick(&self, cx: &mut Context<'_>) -> bool {
+        let tick = self.platform.poll_until(self.next_look.get(), cx).is_ready();
+        if tick {
+            self.next_look.set(self.platform.now() + LOOK_EVERY);
+        }
+        tick
+    }
+
+    /// True while some domain has gone and nobody has looked yet whether it was the peer's. Of all who wait, the last to
+    /// ask is woken by the news; should that one have given up waiting, the others find it at the next tick.
+    pub fn poll_news(&self, cx: &mut Context<'_>) -> bool {
+        let mut deaths = self.deaths.borrow_mut();
+        while let Some(watch) = &mut *deaths {
+            match watch.poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(_)) => self.news.set(true),
+                // Without xenstore the ticks have to do.
+                Poll::Ready(Err(_)) => *deaths = None,
+            }
+        }
+        self.news.get()
+    }
+
+    /// Asks xenstore whether the peer's domain is gone. The news stays news if this is given up half-way.
+    pub async fn is_peer_gone(&self) -> bool {
+        let gone = self.store.is_domain_introduced(self.peer).await == Ok(false);
+        self.news.set(false);
+        gone
+    }
+}
+
+/// A watch that tells of the end of domains, where it is of use: only dom0 may have it, and no guest sees dom0 end.
+pub(crate) async fn watch_deaths(store: &Store, peer: DomId) -> Option<Watch> {
+    match peer {
+        DomId(0) => None,
+        _ => store.watch("@releaseDomain").await.ok(),
+    }
+}

@@ -1,0 +1,255 @@
+//! The shared page with its two rings, from one end. Never waits.
+
+use crate::info::Role;
+use crate::{Orders, PeerError};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::mem::offset_of;
+use xen_abi::vchan::{Indices, Interface, Live, NOTIFY_READ, NOTIFY_WRITE};
+use xen_platform::{IndexMemory, Platform, SharedMem};
+use xen_ring::bytes::{Consumer, Corrupt, Layout, Producer};
+use xen_ring::notify;
+
+/// One of the two rings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// From the client to the server.
+    Left,
+    /// From the server to the client.
+    Right,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Left => "left",
+            Side::Right => "right",
+        })
+    }
+}
+
+impl Side {
+    /// Where the ring's fields lie, if its data starts at `data` in its area.
+    fn layout(self, orders: Orders, data: usize) -> Layout {
+        let (indices, order) = match self {
+            Side::Left => (offset_of!(Interface, left), orders.left()),
+            Side::Right => (offset_of!(Interface, right), orders.right()),
+        };
+        Layout {
+            prod: indices + offset_of!(Indices, prod),
+            cons: indices + offset_of!(Indices, cons),
+            data,
+            size: order.bytes(),
+        }
+    }
+}
+
+/// Pages of one's own, or of the peer.
+pub(crate) enum Memory<P: Platform> {
+    Own(P::Grant),
+    Peer(P::Map),
+}
+
+macro_rules! either {
+    ($memory:expr, $method:ident($($argument:expr),*)) => {
+        match $memory {
+            Memory::Own(pages) => pages.$method($($argument),*),
+            Memory::Peer(pages) => pages.$method($($argument),*),
+        }
+    };
+}
+
+impl<P: Platform> IndexMemory for Memory<P> {
+    fn load(&self, at: usize) -> u32 {
+        either!(self, load(at))
+    }
+    fn store(&self, at: usize, value: u32) {
+        either!(self, store(at, value))
+    }
+    fn load_u8(&self, at: usize) -> u8 {
+        either!(self, load_u8(at))
+    }
+    fn store_u8(&self, at: usize, value: u8) {
+        either!(self, store_u8(at, value))
+    }
+    fn fetch_or(&self, at: usize, bits: u8) -> u8 {
+        either!(self, fetch_or(at, bits))
+    }
+    fn fetch_and(&self, at: usize, bits: u8) -> u8 {
+        either!(self, fetch_and(at, bits))
+    }
+    fn fence(&self) {
+        either!(self, fence())
+    }
+}
+
+impl<P: Platform> SharedMem for Memory<P> {
+    fn len(&self) -> usize {
+        either!(self, len())
+    }
+    fn read(&self, at: usize, to: &mut [u8]) {
+        either!(self, read(at, to))
+    }
+    fn write(&self, at: usize, from: &[u8]) {
+        either!(self, write(at, from))
+    }
+}
+
+/// The pages of a vchan: the shared one, and those of each ring that does not lie in it.
+pub(crate) struct Pages<P: Platform> {
+    pub control: Memory<P>,
+    pub left: Option<Memory<P>>,
+    pub right: Option<Memory<P>>,
+}
+
+impl<P: Platform> Pages<P> {
+    fn data(&self, side: Side) -> &Memory<P> {
+        let own = match side {
+            Side::Left => &self.left,
+            Side::Right => &self.right,
+        };
+        own.as_ref().unwrap_or(&self.control)
+    }
+}
+
+/// The bytes at the end of the page's head, from one end's point of view.
+#[derive(Clone, Copy)]
+struct Bytes {
+    own_live: usize,
+    peer_live: usize,
+    /// Where this end asks for events.
+    own_wishes: usize,
+    /// Where the peer does.
+    peer_wishes: usize,
+}
+
+impl Bytes {
+    fn of(role: Role) -> Self {
+        let (cli_live, srv_live) = (offset_of!(Interface, cli_live), offset_of!(Interface, srv_live));
+        // Each byte is named after who looks at it, so an end's own wishes are in the other's.
+        let (cli_notify, srv_notify) = (offset_of!(Interface, cli_notify), offset_of!(Interface, srv_notify));
+        match role {
+            Role::Server => {
+                Bytes { own_live: srv_live, peer_live: cli_live, own_wishes: cli_notify, peer_wishes: srv_notify }
+            }
+            Role::Client => {
+                Bytes { own_live: cli_live, peer_live: srv_live, own_wishes: srv_notify, peer_wishes: cli_notify }
+            }
+        }
+    }
+}
+
+/// One end of both rings.
+pub(crate) struct Rings<P: Platform> {
+    pages: Pages<P>,
+    bytes: Bytes,
+    orders: Orders,
+    /// The ring this end reads from, and the one it writes into.
+    sides: (Side, Side),
+    consumer: Consumer,
+    producer: Producer,
+}
+
+/// What an end waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wish {
+    /// That the peer writes.
+    Data,
+    /// That the peer reads.
+    Space,
+}
+
+impl Wish {
+    const fn bit(self) -> u8 {
+        match self {
+            Wish::Data => NOTIFY_WRITE,
+            Wish::Space => NOTIFY_READ,
+        }
+    }
+}
+
+impl<P: Platform> Rings<P> {
+    /// The server's end of a fresh page whose indices all are `start`.
+    pub fn server(pages: Pages<P>, orders: Orders, start: u32) -> Self {
+        let consumer = Consumer::new(Side::Left.layout(orders, orders.left().place().unwrap_or(0)), start);
+        let producer = Producer::new(Side::Right.layout(orders, orders.right().place().unwrap_or(0)), start);
+        let sides = (Side::Left, Side::Right);
+        Rings { pages, bytes: Bytes::of(Role::Server), orders, sides, consumer, producer }
+    }
+
+    /// The client's end, from the indices in the server's page: the server may have written already.
+    pub fn client(pages: Pages<P>, orders: Orders) -> Result<Self, PeerError> {
+        let right = Side::Right.layout(orders, orders.right().place().unwrap_or(0));
+        let left = Side::Left.layout(orders, orders.left().place().unwrap_or(0));
+        let blame = |side| move |corrupt| PeerError::Ring { side, corrupt };
+        let consumer = Consumer::resume(right, &pages.control).map_err(blame(Side::Right))?;
+        let producer = Producer::resume(left, &pages.control).map_err(blame(Side::Left))?;
+        let sides = (Side::Right, Side::Left);
+        Ok(Rings { pages, bytes: Bytes::of(Role::Client), orders, sides, consumer, producer })
+    }
+
+    /// Reads what is there; 0 if there is nothing. And whether to send an event.
+    #[inline]
+    pub fn read(&mut self, to: &mut [u8]) -> Result<(usize, bool), PeerError> {
+        let Rings { pages, consumer, sides: (side, _), .. } = self;
+        let n = consumer.read(&pages.control, pages.data(*side), to).map_err(|corrupt| self.blame_writer(corrupt))?;
+        Ok((n, n > 0 && notify::wanted(&self.pages.control, self.bytes.peer_wishes, Wish::Space.bit())))
+    }
+
+    /// Writes what there is space for; 0 if there is none. And whether to send an event.
+    #[inline]
+    pub fn write(&mut self, from: &[u8]) -> Result<(usize, bool), PeerError> {
+        let Rings { pages, producer, sides: (_, side), .. } = self;
+        let n =
+            producer.write(&pages.control, pages.data(*side), from).map_err(|corrupt| self.blame_reader(corrupt))?;
+        Ok((n, n > 0 && notify::wanted(&self.pages.control, self.bytes.peer_wishes, Wish::Data.bit())))
+    }
+
+    /// Whether the peer has read everything.
+    pub fn is_drained(&mut self) -> Result<bool, PeerError> {
+        self.producer.is_empty(&self.pages.control).map_err(|corrupt| self.blame_reader(corrupt))
+    }
+
+    /// Asks the peer for an event. The caller then looks again before it sleeps.
+    pub fn arm(&self, wish: Wish) {
+        notify::arm(&self.pages.control, self.bytes.own_wishes, wish.bit());
+    }
+
+    /// Whether the peer wants an event once this end has written.
+    pub fn peer_awaits_data(&self) -> bool {
+        self.pages.control.load_u8(self.bytes.peer_wishes) & Wish::Data.bit() != 0
+    }
+
+    /// Has the peer be told by `channel` if this end dies without a word.
+    pub fn announce_death(&self, platform: &P, channel: &P::Channel) -> Result<(), P::Error> {
+        match &self.pages.control {
+            Memory::Own(page) => platform.clear_grant_on_death(page, self.bytes.own_live, channel),
+            Memory::Peer(page) => platform.clear_map_on_death(page, self.bytes.own_live, channel),
+        }
+    }
+
+    pub fn peer_live(&self) -> Live {
+        Live(self.pages.control.load_u8(self.bytes.peer_live))
+    }
+
+    /// Tells the peer whether this end is there.
+    pub fn set_live(&self, live: Live) {
+        self.pages.control.store_u8(self.bytes.own_live, live.0);
+    }
+
+    /// The used bytes of the page: its head and the list of grants.
+    pub fn head(&self) -> Vec<u8> {
+        let mut head = vec![0; self.orders.head_len()];
+        self.pages.control.read(0, &mut head);
+        head
+    }
+
+    fn blame_writer(&self, corrupt: Corrupt) -> PeerError {
+        PeerError::Ring { side: self.sides.0, corrupt }
+    }
+
+    fn blame_reader(&self, corrupt: Corrupt) -> PeerError {
+        PeerError::Ring { side: self.sides.1, corrupt }
+    }
+}

@@ -1,0 +1,154 @@
+//! The server: shares a page, publishes it, and waits for the client.
+//!
+//! Every client gets a fresh page, fresh rings and a fresh port, so that nothing of one client's connection, and nothing
+//! that it may still do to the pages it knows, reaches the next one.
+
+use crate::info::{Info, Role};
+use crate::keys::{Keys, Values};
+use crate::link::Link;
+use crate::lookout::{Lookout, watch_deaths};
+use crate::rings::{Memory, Pages, Rings, Wish};
+use crate::{ConfigError, Connection, Error, Order, Orders};
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use xen_abi::vchan::{self, GRANTS, Indices, Interface, NOTIFY_WRITE};
+use xen_platform::{Channel, DomId, GrantRef, Granted, Platform, SharedMem};
+use xen_store::Store;
+use zerocopy::IntoBytes;
+
+/// What a server offers, and to whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerConfig {
+    /// The only domain that can be the client.
+    pub peer: DomId,
+    /// The folder for the keys in xenstore: absolute, or relative to the own domain's folder (`data/vchan`).
+    pub path: String,
+    /// The ring from the client to the server.
+    pub left: Order,
+    /// The ring from the server to the client.
+    pub right: Order,
+}
+
+/// A published channel that waits for its client. Dropping it takes the channel back but leaves the keys: see
+/// [`Offer::withdraw`].
+pub struct Offer<P: Platform> {
+    link: Rc<Link<P>>,
+    seen: u32,
+}
+
+impl<P: Platform> Offer<P> {
+    /// Shares the pages and publishes them in xenstore, as the last step and all at once, readable by the peer alone.
+    /// What an earlier server left under the same path is removed first.
+    pub async fn publish(platform: &P, store: &Store, config: &ServerConfig) -> Result<Offer<P>, Error<P::Error>> {
+        Self::publish_from(platform, store, config, 0).await
+    }
+
+    /// As [`Offer::publish`], with indices that begin at `start`. A peer that keeps to the protocol cannot tell; a test
+    /// can so see them wrap.
+    pub async fn publish_from(
+        platform: &P,
+        store: &Store,
+        config: &ServerConfig,
+        start: u32,
+    ) -> Result<Offer<P>, Error<P::Error>> {
+        let orders = Orders::new(config.left, config.right).map_err(ConfigError::from)?;
+        let own = match platform.domid() {
+            Some(own) => own,
+            None => DomId(store.read_number("domid").await?),
+        };
+        if own == config.peer {
+            return Err(ConfigError::OwnDomain(own).into());
+        }
+        let keys = Keys::new(own, &config.path);
+        keys.sweep(store).await?;
+        let lookout = Lookout::new(platform, store, config.peer, watch_deaths(store, config.peer).await);
+        let link = share(platform, config.peer, keys, orders, start, lookout).map_err(Error::Platform)?;
+        let values = Values { control_ref: link.info.control_ref, port: link.info.port };
+        link.keys.publish(store, own, config.peer, values).await?;
+        Ok(Offer { seen: link.seen(), link: Rc::new(link) })
+    }
+
+    /// What is offered.
+    pub fn info(&self) -> &Info {
+        &self.link.info
+    }
+
+    /// The used bytes of the shared page as they are now: its head and the list of grants.
+    pub fn page(&self) -> Vec<u8> {
+        self.link.head()
+    }
+
+    /// Waits until the client has come, as long as it takes, and idle: no timer runs. Dropping the future leaves the
+    /// offer as it was.
+    ///
+    /// Clients that say nothing when they connect (those of Xen before 4.14) are noticed when they first write or read.
+    pub async fn arrival(&mut self) -> Result<(), Error<P::Error>> {
+        self.link.until(&mut self.seen, Wish::Data, |link| link.try_client()).await
+    }
+
+    /// Waits for the client and gives the connection with it. A client that has come, written and left by now is one,
+    /// too: what it wrote can be read.
+    pub async fn accept(mut self) -> Result<Connection<P>, Error<P::Error>> {
+        self.arrival().await?;
+        Ok(Connection::new(self.link))
+    }
+
+    /// Takes the offer back and removes its keys.
+    pub async fn withdraw(self) -> Result<(), Error<P::Error>> {
+        self.link.close().await
+    }
+}
+
+/// Opens the port, shares the pages, and fills the page in: all that is done before anyone hears of it.
+fn share<P: Platform>(
+    platform: &P,
+    peer: DomId,
+    keys: Keys,
+    orders: Orders,
+    start: u32,
+    lookout: Lookout<P>,
+) -> Result<Link<P>, P::Error> {
+    let channel = platform.listen(peer)?;
+    let control = platform.share(peer, 1)?;
+    let ring = |order: Order| match order.pages() {
+        0 => Ok(None),
+        pages => platform.share(peer, pages).map(Some),
+    };
+    let (left, right) = (ring(orders.left())?, ring(orders.right())?);
+    let refs = |ring: &Option<P::Grant>| ring.as_ref().map(|pages| pages.refs().to_vec()).unwrap_or_default();
+    let info = Info {
+        peer,
+        role: Role::Server,
+        control_ref: control.refs()[0],
+        left_refs: refs(&left),
+        right_refs: refs(&right),
+        port: channel.port(),
+        local_port: channel.port(),
+        orders,
+    };
+    fill_in(&control, &info, start);
+    let pages = Pages { control: Memory::Own(control), left: left.map(Memory::Own), right: right.map(Memory::Own) };
+    let rings = Rings::server(pages, orders, start);
+    rings.announce_death(platform, &channel)?;
+    Ok(Link::new(keys, info, channel, rings, lookout))
+}
+
+/// Writes the page's head as libxenvchan does (init_gnt_srv, tools/libs/vchan/init.c): both ends named, the client asked
+/// to say when it writes, the server not yet asked for anything.
+fn fill_in(page: &impl SharedMem, info: &Info, start: u32) {
+    let indices = Indices { cons: start, prod: start };
+    let head = Interface {
+        left: indices,
+        right: indices,
+        left_order: info.orders.left().get().into(),
+        right_order: info.orders.right().get().into(),
+        cli_live: vchan::Live::NOT_YET,
+        srv_live: vchan::Live::CONNECTED,
+        cli_notify: NOTIFY_WRITE,
+        srv_notify: 0,
+    };
+    page.write(0, head.as_bytes());
+    let refs: Vec<u32> = info.left_refs.iter().chain(&info.right_refs).map(|&GrantRef(gref)| gref).collect();
+    page.write(GRANTS, refs.as_bytes());
+}
