@@ -186,6 +186,18 @@ fn a_client_that_announces_too_much_is_cut_off() {
     assert_eq!(poll_once(pin!(reader.read(&mut [0; 16]))), Poll::Ready(Ok(0)));
 }
 
+#[test]
+fn a_client_that_does_not_read_is_not_read_either() {
+    let host = Host::new();
+    let (mut reader, mut writer) = host.daemon.connect(ONE);
+    let read = message(2, 1, b"domid\0");
+    let sent = (0..1000).take_while(|_| poll_once(pin!(writer.write(&read))).is_ready()).count();
+    // Each answer has 17 bytes; the ring would take 1024.
+    assert_eq!(sent, 1024usize.div_ceil(17));
+    assert_eq!(poll_once(pin!(reader.read(&mut [0; 17]))), Poll::Ready(Ok(17)));
+    assert!(poll_once(pin!(writer.write(&read))).is_ready());
+}
+
 /// Bytes that come close to what payloads are made of.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![

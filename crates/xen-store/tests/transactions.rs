@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{DOM0, Host, ONE, poll_once, settle};
+use common::{Counting, DOM0, Host, ONE, poll_once, settle};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -138,6 +138,25 @@ fn retries_are_bounded() {
         assert_eq!(store.transaction(body).await.unwrap_err().kind, ErrorKind::Again);
         assert_eq!(runs.get(), 64);
         assert_eq!(daemon.transactions(ONE), 0);
+    });
+}
+
+#[test]
+fn a_transaction_is_ended_once() {
+    let mut host = Host::new();
+    let messages = Rc::new(Cell::new(0));
+    let count = messages.clone();
+    let (reader, inner) = host.daemon.connect(ONE);
+    let (store, driver) =
+        xen_store::connect(reader, Counting { inner, messages: 0, before: move |number| count.set(number) });
+    host.sim.spawn(&host.sim.domain(1), driver);
+    host.run(async move {
+        store.transaction(async |tx| tx.write("data/x", b"").await).await.unwrap();
+        settle().await;
+        assert_eq!(messages.get(), 3);
+        store.transaction(async |tx| tx.read("data/missing").await).await.unwrap_err();
+        settle().await;
+        assert_eq!(messages.get(), 6);
     });
 }
 

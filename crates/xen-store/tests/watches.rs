@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{DOM0, Host, ONE, TWO, poll_once, settle};
+use common::{Counting, DOM0, Host, ONE, TWO, poll_once, settle};
+use std::cell::Cell;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use xen_store::{ErrorKind, TransportError, Watch};
 
@@ -122,16 +124,24 @@ fn a_watch_given_up_before_its_answer_is_unwatched() {
 #[test]
 fn a_refused_watch_says_so_and_asks_for_nothing_more() {
     let mut host = Host::new();
-    let (store, daemon) = (host.client(ONE), host.daemon.clone());
+    let daemon = host.daemon.clone();
+    let (reader, inner) = daemon.connect(ONE);
+    let messages = Rc::new(Cell::new(0));
+    let count = messages.clone();
+    let (store, driver) =
+        xen_store::connect(reader, Counting { inner, messages: 0, before: move |number| count.set(number) });
+    host.sim.spawn(&host.sim.domain(1), driver);
     host.run(async move {
         let mut watches = Vec::new();
         for _ in 0..128 {
             watches.push(store.watch("data").await.unwrap());
         }
         assert_eq!(store.watch("data").await.err().unwrap().kind, ErrorKind::TooBig);
+        settle().await;
+        assert_eq!(messages.get(), 129);
         drop(watches);
         settle().await;
-        assert_eq!(daemon.watches(ONE), 0);
+        assert_eq!((messages.get(), daemon.watches(ONE)), (129 + 128, 0));
     });
 }
 
@@ -166,6 +176,22 @@ fn nobody_hears_of_what_it_cannot_read() {
         assert_eq!(drain(&mut watch), [""; 0]);
         daemon.set_permissions("/local/domain/1/data/secret", "n1 r2");
         assert_eq!(watch.next().await.unwrap(), "/local/domain/1/data/secret");
+    });
+}
+
+#[test]
+fn who_waits_for_an_event_learns_that_none_will_come() {
+    let mut host = Host::new();
+    let (store, daemon) = (host.client(ONE), host.daemon.clone());
+    let waiter = host.sim.spawn(&host.sim.domain(1), async move {
+        let mut watch = store.watch("data").await?;
+        watch.next().await?;
+        watch.next().await
+    });
+    host.run(async move {
+        settle().await;
+        daemon.cut(ONE);
+        assert!(waiter.join().await.unwrap_err().is_closed());
     });
 }
 

@@ -215,9 +215,7 @@ impl Tree {
     /// Records that `path` was looked at; gives its generation.
     fn see(&mut self, path: &str) -> Option<u64> {
         let generation = self.nodes.get(path).map(|node| node.generation);
-        if !self.changed.contains(path) {
-            self.seen.entry(path.into()).or_insert(generation);
-        }
+        self.seen.entry(path.into()).or_insert(generation);
         generation
     }
 
