@@ -52,15 +52,20 @@ pub fn tree(top: &str, progress: &Progress) -> Result<Tree> {
     Ok(tree)
 }
 
+/// Whether a file is of use in dom0: not this program again, not debug information.
+fn useful(name: &str) -> bool {
+    name != "testbed" && !name.ends_with(".debug")
+}
+
 /// Adds the plain files of `folder`.
 fn add(tree: &mut Tree, folder: &Path, at: &str) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for entry in entries {
         let entry = entry?;
-        let name = entry.file_name();
-        if entry.file_type()?.is_file() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type()?.is_file() && useful(&name) {
             let data = fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
-            tree.insert(&format!("{at}/{}", name.to_string_lossy()), Node::File(0o755, data));
+            tree.insert(&format!("{at}/{name}"), Node::File(0o755, data));
         }
     }
     Ok(())
