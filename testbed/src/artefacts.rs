@@ -7,7 +7,6 @@ use anyhow::{Context, Result, ensure};
 
 use crate::image::{Node, Tree};
 use crate::peers;
-use crate::progress::Progress;
 
 /// The repository's root: the nearest folder upwards that holds `testbed/`.
 pub fn root() -> Result<PathBuf> {
@@ -25,16 +24,29 @@ pub fn require() -> Result<()> {
     Ok(())
 }
 
+/// An empty folder for this run's logs; `latest` beside it leads there.
+pub fn logs() -> Result<PathBuf> {
+    let all = root()?.join("target/testbed");
+    let name = std::process::id().to_string();
+    let logs = all.join(&name);
+    let _ = fs::remove_dir_all(&logs);
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+    let _ = fs::remove_file(all.join("latest"));
+    let _ = std::os::unix::fs::symlink(&name, all.join("latest"));
+    Ok(logs)
+}
+
 /// The folder of the compiled C programs, up to date.
-pub fn peers(root: &Path) -> Result<PathBuf> {
+pub fn peers() -> Result<PathBuf> {
+    let root = root()?;
     let built = root.join("target/testbed/peers");
     peers::build(&root.join("testbed/peers"), &built)?;
     Ok(built)
 }
 
-/// Everything of ours, with `out/` and `xl/` under `top`, for the image.
-pub fn tree(top: &str, progress: &Progress) -> Result<Tree> {
-    progress.stage("collecting our programs");
+/// Everything of ours for the image: `out/` and `xl/` under `top`, beside them
+/// what is in the folder `peers`.
+pub fn tree(top: &str, peers: Option<&Path>) -> Result<Tree> {
     let root = root()?;
     let mut tree = Tree::default();
     let own = fs::read("/proc/self/exe").context("cannot read this program")?;
@@ -44,10 +56,12 @@ pub fn tree(top: &str, progress: &Progress) -> Result<Tree> {
          RUSTFLAGS='-C target-feature=+crt-static' and --target x86_64-unknown-linux-gnu"
     );
     tree.insert("usr/bin/testbed", Node::File(0o755, own));
-    let peers = peers(&root)?;
-    for (name, folder) in [("out", root.join("out")), ("xl", root.join("xl")), ("peers", peers)] {
-        tree.insert(&format!("{top}/{name}"), Node::Directory);
-        add(&mut tree, &folder, &format!("{top}/{name}"))?;
+    tree.insert("usr/bin/vchan", Node::Link(format!("{top}/out/vchan")));
+    tree.insert(top, Node::Directory);
+    add(&mut tree, &root.join("out"), &format!("{top}/out"))?;
+    add(&mut tree, &root.join("xl"), &format!("{top}/xl"))?;
+    if let Some(peers) = peers {
+        add(&mut tree, peers, &format!("{top}/peers"))?;
     }
     Ok(tree)
 }

@@ -4,10 +4,10 @@ mod local;
 mod qemu;
 mod serial;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cli::HostKind;
 use crate::client::{Client, Finished, Process};
@@ -21,6 +21,16 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Where dom0 of the emulated host keeps the project's tree.
 const GUEST_TREE: &str = "/root/ringside";
 
+/// What kind of host is wanted.
+pub struct Wish {
+    /// Where.
+    pub kind: HostKind,
+    /// Memory of an emulated host, in MiB.
+    pub memory: u32,
+    /// Whether our C programs are wanted on it, which takes a C compiler.
+    pub peers: bool,
+}
+
 /// A running Xen host with our programs on it.
 pub struct Host {
     client: Client,
@@ -32,21 +42,26 @@ pub struct Host {
 }
 
 impl Host {
-    /// Brings up a host of the wanted kind; `memory` is for an emulated one, in MiB.
-    pub fn up(kind: HostKind, memory: u32, logs: &Path, progress: &Progress) -> Result<Host> {
-        std::fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
-        let logs = logs.canonicalize()?;
-        if kind == HostKind::Local || (kind == HostKind::Auto && local::is_xen()) {
-            let root = artefacts::root()?;
-            let peers = artefacts::peers(&root)?.display().to_string();
-            let client = local::connect()?;
-            return Ok(Host { client, machine: None, tree: root.display().to_string(), peers, logs });
+    /// Brings up the host that `wish` describes.
+    pub fn up(wish: &Wish, progress: &Progress) -> Result<Host> {
+        let logs = artefacts::logs()?;
+        let built = wish.peers.then(artefacts::peers).transpose()?;
+        if wish.kind == HostKind::Local || (wish.kind == HostKind::Auto && local::is_xen()) {
+            let tree = artefacts::root()?.display().to_string();
+            let peers = built.unwrap_or_default().display().to_string();
+            return Ok(Host { client: local::connect()?, machine: None, tree, peers, logs });
         }
         let image = image::ready(progress)?;
-        let extra = artefacts::tree(GUEST_TREE, progress)?;
-        let (machine, client) = qemu::Qemu::boot(&image, &extra, memory, &logs, progress)?;
+        progress.stage("collecting our programs");
         let peers = format!("{GUEST_TREE}/peers");
+        let extra = artefacts::tree(GUEST_TREE, built.as_deref())?;
+        let (machine, client) = qemu::Qemu::boot(&image, &extra, wish.memory, &logs, progress)?;
         Ok(Host { client, machine: Some(machine), tree: GUEST_TREE.to_string(), peers, logs })
+    }
+
+    /// Makes sure that consoles of guests are logged, as scenarios need it.
+    pub fn logs_consoles(&self) -> Result<()> {
+        if self.emulated() { Ok(()) } else { local::logs_consoles() }
     }
 
     /// Lets no wait last beyond `limit`.

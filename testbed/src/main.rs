@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use cli::{Cli, Job};
-use host::Host;
+use host::{Host, Wish};
 use progress::Progress;
 
 fn main() -> ExitCode {
@@ -59,7 +59,7 @@ fn start(cli: &Cli) -> Result<ExitCode> {
         }
         Job::Test { patterns, keep, .. } => {
             artefacts::require()?;
-            let (host, code) = scenario::run(cli.host, cli.memory, patterns, logs()?)?;
+            let (host, code) = scenario::run(cli.host, cli.memory, patterns)?;
             if *keep {
                 terminal::attach(&host, &["bash", "-i"])?;
             }
@@ -74,12 +74,8 @@ fn start(cli: &Cli) -> Result<ExitCode> {
 
 fn up(cli: &Cli, memory: u32) -> Result<Host> {
     let progress = Progress::new();
-    let host = Host::up(cli.host, cli.memory.unwrap_or(memory), &logs()?, &progress)?;
+    let wish = Wish { kind: cli.host, memory: cli.memory.unwrap_or(memory), peers: false };
+    let host = Host::up(&wish, &progress)?;
     progress.done("the host is up");
     Ok(host)
-}
-
-/// Where this run keeps its logs.
-fn logs() -> Result<std::path::PathBuf> {
-    Ok(artefacts::root()?.join("target/testbed").join(std::process::id().to_string()))
 }

@@ -13,6 +13,17 @@ pub fn is_xen() -> bool {
     std::fs::read_to_string("/proc/xen/capabilities").is_ok_and(|text| text.contains("control_d"))
 }
 
+/// Makes sure that xenconsoled writes what guests print into files.
+pub fn logs_consoles() -> Result<()> {
+    let processes = std::fs::read_dir("/proc")?.flatten();
+    let mut commands = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+    ensure!(
+        commands.any(|command| command.contains("xenconsoled") && command.contains("--log")),
+        "xenconsoled does not log what guests print: start it with --log=guest (Debian: XENCONSOLED_ARGS in /etc/default/xen)"
+    );
+    Ok(())
+}
+
 /// Connects to an agent of our own.
 pub fn connect() -> Result<Client> {
     ensure!(is_xen(), "this machine is not a Xen host (/proc/xen/capabilities has no control_d): use --host emulated");

@@ -47,7 +47,7 @@ impl Qemu {
         progress: &Progress,
     ) -> Result<(Qemu, Client)> {
         install::program("qemu-system-x86_64", "qemu-system-x86")?;
-        let root = lay_out(image, extra, folder)?;
+        lay_out(image, extra, folder)?;
         let (ours, theirs) = UnixStream::pair()?;
         let serial = folder.join("host.log");
         let child = command(memory, folder)
@@ -59,7 +59,7 @@ impl Qemu {
         let client = Client::new(ours.try_clone()?, ours);
         let mut qemu = Qemu { child, serial };
         qemu.wait(&client, folder, progress)?;
-        let _ = fs::remove_file(root);
+        BOOT_FILES.iter().for_each(|name| drop(fs::remove_file(folder.join(name))));
         Ok((qemu, client))
     }
 
@@ -99,19 +99,20 @@ impl Drop for Qemu {
     }
 }
 
+/// What QEMU reads when it starts: hypervisor, dom0's kernel and root.
+const BOOT_FILES: [&str; 3] = ["xen", "vmlinuz", "root.cpio"];
+
 /// Puts the boot files where QEMU's command line can name them without commas
-/// and spaces, and returns the one that is not needed after the boot.
-fn lay_out(image: &Image, extra: &Tree, folder: &Path) -> Result<PathBuf> {
-    for (name, target) in [("xen", &image.xen), ("vmlinuz", &image.kernel)] {
+/// and spaces.
+fn lay_out(image: &Image, extra: &Tree, folder: &Path) -> Result<()> {
+    let [xen, kernel, root] = BOOT_FILES;
+    for (name, target) in [(xen, &image.xen), (kernel, &image.kernel)] {
         let link = folder.join(name);
-        let _ = fs::remove_file(&link);
         std::os::unix::fs::symlink(target, &link).with_context(|| format!("cannot create {}", link.display()))?;
     }
     let mut bytes = fs::read(&image.root).with_context(|| format!("cannot read {}", image.root.display()))?;
     bytes.extend(extra.archive());
-    let root = folder.join("root.cpio");
-    fs::write(&root, bytes)?;
-    Ok(root)
+    fs::write(folder.join(root), bytes).context("cannot write dom0's root")
 }
 
 fn command(memory: u32, folder: &Path) -> Command {

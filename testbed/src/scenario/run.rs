@@ -1,7 +1,6 @@
 //! Runs scenarios one after another on one host.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::{ALL, Bench, Scenario, report};
 use crate::cli::HostKind;
-use crate::host::Host;
+use crate::host::{Host, Wish};
 use crate::progress::Progress;
 
 /// Guests of scenarios are called so, and nothing else is ever destroyed.
@@ -23,7 +22,7 @@ const OWN_MEMORY: u32 = 512;
 
 /// Runs the scenarios whose name contains one of `patterns` and prints the
 /// count. The host comes back for whoever wants to look into it.
-pub fn run(kind: HostKind, memory: Option<u32>, patterns: &[String], logs: PathBuf) -> Result<(Host, ExitCode)> {
+pub fn run(kind: HostKind, memory: Option<u32>, patterns: &[String]) -> Result<(Host, ExitCode)> {
     let chosen: Vec<&Scenario> = ALL.iter().filter(|scenario| chosen(scenario.name, patterns)).collect();
     ensure!(
         !chosen.is_empty(),
@@ -32,7 +31,8 @@ pub fn run(kind: HostKind, memory: Option<u32>, patterns: &[String], logs: PathB
     );
     let memory = memory.unwrap_or_else(|| wanted_memory(&chosen, available_memory()));
     let progress = Progress::new();
-    let host = Host::up(kind, memory, &logs, &progress)?;
+    let host = Host::up(&Wish { kind, memory, peers: true }, &progress)?;
+    host.logs_consoles()?;
     progress.done("the host is up");
 
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
