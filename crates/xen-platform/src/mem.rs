@@ -77,3 +77,55 @@ impl<T: SharedMem + ?Sized> SharedMem for Rc<T> {
         (**self).write(at, from)
     }
 }
+
+/// Implements [`IndexMemory`] and [`SharedMem`] for a type by one of its fields.
+#[macro_export]
+macro_rules! delegate_shared_mem {
+    ($type:ty, $field:ident) => {
+        impl $crate::IndexMemory for $type {
+            #[inline]
+            fn load(&self, at: usize) -> u32 {
+                self.$field.load(at)
+            }
+            #[inline]
+            fn store(&self, at: usize, value: u32) {
+                self.$field.store(at, value)
+            }
+            #[inline]
+            fn load_u8(&self, at: usize) -> u8 {
+                self.$field.load_u8(at)
+            }
+            #[inline]
+            fn store_u8(&self, at: usize, value: u8) {
+                self.$field.store_u8(at, value)
+            }
+            #[inline]
+            fn fetch_or(&self, at: usize, bits: u8) -> u8 {
+                self.$field.fetch_or(at, bits)
+            }
+            #[inline]
+            fn fetch_and(&self, at: usize, bits: u8) -> u8 {
+                self.$field.fetch_and(at, bits)
+            }
+            #[inline]
+            fn fence(&self) {
+                self.$field.fence()
+            }
+        }
+
+        impl $crate::SharedMem for $type {
+            #[inline]
+            fn len(&self) -> usize {
+                self.$field.len()
+            }
+            #[inline]
+            fn read(&self, at: usize, to: &mut [u8]) {
+                self.$field.read(at, to)
+            }
+            #[inline]
+            fn write(&self, at: usize, from: &[u8]) {
+                self.$field.write(at, from)
+            }
+        }
+    };
+}
