@@ -8,3 +8,7 @@ pub const LEAF_STEP: u32 = 0x100;
 pub const LAST_LEAF: u32 = 0x4001_0000;
 /// What the first leaf answers in ebx, ecx, edx: "XenVMMXenVMM" (`XEN_CPUID_SIGNATURE_EBX` and its neighbours).
 pub const SIGNATURE: [u32; 3] = [0x566e_6558, 0x6558_4d4d, 0x4d4d_566e];
+/// The leaf about HVM and PVH domains, counted from the first.
+pub const HVM_LEAF: u32 = 4;
+/// In that leaf's eax: ecx has the domain's number (`XEN_HVM_CPUID_DOMID_PRESENT`).
+pub const HVM_DOMID_PRESENT: u32 = 1 << 4;
