@@ -1,0 +1,95 @@
+//! Free ranges of anything that is counted: page frames, grant references.
+
+use alloc::collections::BTreeMap;
+
+/// Numbers that are free, as ranges: start -> length, never adjacent to each other.
+#[derive(Default, Debug)]
+pub struct FreeList(BTreeMap<u64, u64>);
+
+impl FreeList {
+    /// Nothing free.
+    pub const fn new() -> Self {
+        FreeList(BTreeMap::new())
+    }
+
+    /// How many numbers are free.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Takes `count` numbers in a row, the lowest there are. Returns the first.
+    pub fn take(&mut self, count: u64) -> Option<u64> {
+        let (&start, &len) = self.0.iter().find(|(_, len)| **len >= count)?;
+        self.0.remove(&start);
+        if len > count {
+            self.0.insert(start + count, len - count);
+        }
+        Some(start)
+    }
+
+    /// Gives `count` numbers from `start` on back. Giving back what is free is a bug, and panics.
+    pub fn give(&mut self, start: u64, count: u64) {
+        let (mut start, mut count) = (start, count);
+        if let Some((&before, &len)) = self.0.range(..=start).next_back() {
+            assert!(before + len <= start, "{start} is given back twice");
+            if before + len == start {
+                (start, count) = (before, len + count);
+            }
+        }
+        if let Some((&after, &len)) = self.0.range(start + 1..).next() {
+            assert!(start + count <= after, "{after} is given back twice");
+            if start + count == after {
+                self.0.remove(&after);
+                count += len;
+            }
+        }
+        self.0.insert(start, count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    #[test]
+    fn neighbours_join() {
+        let mut free = FreeList::new();
+        free.give(8, 2);
+        free.give(12, 4);
+        free.give(10, 2);
+        assert_eq!(free.0, BTreeMap::from([(8, 8)]));
+        assert_eq!(free.take(8), Some(8));
+        assert_eq!(free.take(1), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "given back twice")]
+    fn giving_back_twice_is_a_bug() {
+        let mut free = FreeList::new();
+        free.give(8, 4);
+        free.give(9, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_handed_out_twice(sizes in prop::collection::vec(1u64..9, 1..60), seed in any::<u64>()) {
+            let mut free = FreeList::new();
+            free.give(0, 64);
+            let mut held: Vec<(u64, u64)> = Vec::new();
+            for (step, size) in sizes.into_iter().enumerate() {
+                if held.len() > 3 && (seed >> (step % 64)) & 1 == 1 {
+                    let (start, size) = held.swap_remove((seed as usize + step) % held.len());
+                    free.give(start, size);
+                } else if let Some(start) = free.take(size) {
+                    held.push((start, size));
+                }
+                let used: BTreeSet<u64> = held.iter().flat_map(|&(s, n)| s..s + n).collect();
+                prop_assert_eq!(used.len() as u64, held.iter().map(|h| h.1).sum::<u64>());
+                prop_assert_eq!(free.total() + used.len() as u64, 64);
+            }
+        }
+    }
+}
