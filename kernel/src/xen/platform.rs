@@ -1,0 +1,104 @@
+//! The domain as a [`Platform`]: what the protocol crates run on.
+
+use super::clock::{self, Alarm};
+use super::events::{self, EventChannel};
+use super::foreign::Map;
+use super::grants::Grant;
+use super::{DomId, Error, GrantRef, Port};
+use crate::arch::idle;
+use alloc::rc::Rc;
+use core::task::{Context, Poll};
+use xen_abi::xen::VIRQ_TIMER;
+use xen_exec::Turn;
+use xen_hypercall::event_channel as evtchn;
+use xen_platform::{Access, Channel, Clock, Platform, Time, Timers};
+
+/// A handle to the domain's platform.
+#[derive(Clone)]
+pub struct Xen(Rc<Inner>);
+
+struct Inner {
+    domid: Option<DomId>,
+    timers: Timers,
+    alarm: Alarm,
+    timer_event: EventChannel,
+}
+
+impl Xen {
+    /// Takes the timer's interrupt. `domid` is the own number, if it is known.
+    pub fn new(domid: Option<DomId>) -> Result<Self, xen_hypercall::Error> {
+        let timer_event = EventChannel::own(evtchn::bind_virq(VIRQ_TIMER)?);
+        Ok(Xen(Rc::new(Inner { domid, timers: Timers::new(), alarm: Alarm::new(), timer_event })))
+    }
+
+    /// What the executor does between two rounds: hands out events and timers, and sleeps while there are none.
+    pub fn turn(&self, turn: Turn) {
+        let Inner { timers, alarm, timer_event, .. } = &*self.0;
+        loop {
+            let rang = timer_event.seen();
+            let mut moved = events::dispatch();
+            if timer_event.seen() != rang {
+                alarm.rang();
+            }
+            if timers.next().is_some() {
+                moved |= timers.fire(clock::now());
+            }
+            if moved || turn == Turn::Busy {
+                return;
+            }
+            alarm.set(timers.next());
+            idle::sleep();
+        }
+    }
+}
+
+impl Clock for Xen {
+    fn now(&self) -> Time {
+        clock::now()
+    }
+
+    fn poll_until(&self, at: Time, cx: &mut Context<'_>) -> Poll<()> {
+        if clock::now() >= at {
+            return Poll::Ready(());
+        }
+        self.0.timers.wake_at(at, cx);
+        Poll::Pending
+    }
+}
+
+impl Platform for Xen {
+    type Grant = Grant;
+    type Map = Map;
+    type Channel = EventChannel;
+    type Error = Error;
+
+    fn domid(&self) -> Option<DomId> {
+        self.0.domid
+    }
+
+    fn share(&self, peer: DomId, pages: usize) -> Result<Grant, Error> {
+        Grant::new(peer, pages)
+    }
+
+    fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Map, Error> {
+        Map::new(peer, refs, access)
+    }
+
+    fn listen(&self, peer: DomId) -> Result<EventChannel, Error> {
+        let port = evtchn::alloc_unbound(peer).map_err(|why| Error::Listen { peer, why })?;
+        Ok(EventChannel::own(port))
+    }
+
+    fn connect(&self, peer: DomId, port: Port) -> Result<EventChannel, Error> {
+        let local = evtchn::bind_interdomain(peer, port).map_err(|why| Error::Connect { peer, port, why })?;
+        Ok(EventChannel::own(local))
+    }
+
+    fn clear_grant_on_death(&self, grant: &Grant, at: usize, channel: &EventChannel) -> Result<(), Error> {
+        grant.clear_on_death(at, channel.port())
+    }
+
+    fn clear_map_on_death(&self, map: &Map, at: usize, channel: &EventChannel) -> Result<(), Error> {
+        map.clear_on_death(at, channel.port())
+    }
+}

@@ -1,0 +1,124 @@
+//! The page that the domain shares with Xen: pending events, time.
+
+use crate::memory::{FRAMES, PAGE, map_window};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use spin::Once;
+use volatile::VolatilePtr;
+use x86_64::instructions::hlt;
+use xen_abi::memory::MAPSPACE_SHARED_INFO;
+use xen_abi::xen::{VcpuTimeInfo, WallClock, shared_info as at};
+use xen_hypercall::memory::add_to_physmap;
+
+/// The page, mapped.
+pub struct SharedInfo(NonNull<u8>);
+
+// SAFETY: every access is atomic or volatile, and the page is mapped for ever.
+unsafe impl Send for SharedInfo {}
+// SAFETY: as above.
+unsafe impl Sync for SharedInfo {}
+
+static PAGE_OF_XEN: Once<SharedInfo> = Once::new();
+
+/// Has Xen put the page into the address space, with all events masked.
+pub fn init() -> Result<(), xen_hypercall::Error> {
+    let address = FRAMES.take_window(1).expect("the window is empty at boot");
+    // SAFETY: a frame without RAM that nothing else uses.
+    unsafe {
+        add_to_physmap(MAPSPACE_SHARED_INFO, 0, address / PAGE)?;
+        map_window(address, 1, true).expect("memory for one page table at boot");
+    }
+    let start = NonNull::new(address as *mut u8).expect("the window is not at zero");
+    let page = PAGE_OF_XEN.call_once(|| SharedInfo(start));
+    (0..64).for_each(|word| page.word(at::EVTCHN_MASK + word * 8).store(u64::MAX, Ordering::Relaxed));
+    Ok(())
+}
+
+/// The page, once it is there.
+pub fn get() -> Option<&'static SharedInfo> {
+    PAGE_OF_XEN.get()
+}
+
+/// The page, for those who run only after [`init`].
+pub fn shared_info() -> &'static SharedInfo {
+    get().unwrap_or_else(|| {
+        debug_assert!(false, "events before the shared info page");
+        loop {
+            hlt()
+        }
+    })
+}
+
+impl SharedInfo {
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU64 {
+        // SAFETY: every caller names a 64-bit field inside the page.
+        unsafe { AtomicU64::from_ptr(self.0.add(at).as_ptr().cast()) }
+    }
+
+    /// Takes the "something is pending" mark back; says whether it was set.
+    #[inline]
+    pub fn take_upcall(&self) -> bool {
+        // SAFETY: the first byte of the page.
+        let mark = unsafe { AtomicU8::from_ptr(self.0.add(at::UPCALL_PENDING).as_ptr()) };
+        mark.load(Ordering::Relaxed) != 0 && mark.swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Takes the set of words that have pending events, a bit for each.
+    #[inline]
+    pub fn take_selector(&self) -> u64 {
+        self.word(at::PENDING_SEL).swap(0, Ordering::SeqCst)
+    }
+
+    /// Takes the pending and unmasked events of a word, a bit for each port.
+    #[inline]
+    pub fn take_pending(&self, word: usize) -> u64 {
+        let mask = self.word(at::EVTCHN_MASK + word * 8).load(Ordering::Relaxed);
+        let pending = self.word(at::EVTCHN_PENDING + word * 8);
+        pending.fetch_and(mask, Ordering::SeqCst) & !mask
+    }
+
+    /// Forgets an old event of a port and lets new ones through.
+    pub fn open(&self, port: u32) {
+        let (word, bit) = (port as usize / 64 * 8, 1 << (port % 64));
+        self.word(at::EVTCHN_MASK + word).fetch_and(!bit, Ordering::SeqCst);
+        // An event that came while the port was masked raised no upcall: raise it now.
+        if self.word(at::EVTCHN_PENDING + word).load(Ordering::SeqCst) & bit != 0 {
+            self.word(at::PENDING_SEL).fetch_or(1 << (port / 64), Ordering::SeqCst);
+            // SAFETY: the first byte of the page.
+            unsafe { AtomicU8::from_ptr(self.0.as_ptr()) }.store(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Lets no more events of a port through.
+    pub fn mask(&self, port: u32) {
+        self.word(at::EVTCHN_MASK + port as usize / 64 * 8).fetch_or(1 << (port % 64), Ordering::SeqCst);
+    }
+
+    /// What Xen says of the time, read at one moment.
+    #[inline]
+    pub fn time(&self) -> VcpuTimeInfo {
+        self.consistent(at::TIME, |t: &VcpuTimeInfo| t.version)
+    }
+
+    /// What Xen says of the wall clock, read at one moment.
+    pub fn wall_clock(&self) -> WallClock {
+        self.consistent(at::WALL_CLOCK, |t: &WallClock| t.version)
+    }
+
+    /// Reads a structure that Xen marks with an odd or a new version while it changes it.
+    #[inline]
+    fn consistent<T: Copy>(&self, at: usize, version: impl Fn(&T) -> u32) -> T {
+        // SAFETY: both callers name a structure of plain numbers inside the page, which is mapped for ever.
+        let place = unsafe { VolatilePtr::new_read_only(self.0.add(at).cast::<T>()) };
+        loop {
+            let before = version(&place.read());
+            fence(Ordering::Acquire);
+            let value = place.read();
+            fence(Ordering::Acquire);
+            if before & 1 == 0 && before == version(&value) && before == version(&place.read()) {
+                return value;
+            }
+        }
+    }
+}
