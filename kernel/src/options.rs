@@ -1,0 +1,181 @@
+//! The command line (`extra=` in the xl file): words of the form `name=value`.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use log::LevelFilter;
+use xen_platform::DomId;
+
+/// What this boot is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `log=`: the least severe level that is logged.
+    pub log: LevelFilter,
+    /// `vchan.domid=`: the domain whose clients are served.
+    pub domid: DomId,
+    /// `vchan.path=`: where the channel is published, below the own domain's directory in xenstore.
+    pub path: String,
+    /// `vchan.left=`: bytes of the ring from the client to the server.
+    pub left: u32,
+    /// `vchan.right=`: bytes of the ring from the server to the client.
+    pub right: u32,
+    /// `crash=`: how to crash on purpose once the server is ready.
+    pub crash: Option<CrashTest>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            log: LevelFilter::Info,
+            domid: DomId(0),
+            path: "data/vchan".to_owned(),
+            left: 8192,
+            right: 8192,
+            crash: None,
+        }
+    }
+}
+
+/// A crash on purpose, to see what `on_crash` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashTest {
+    /// A Rust panic.
+    Panic,
+    /// A read through a null pointer.
+    Fault,
+    /// A stack overflow.
+    Stack,
+}
+
+/// An option that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadOption(String);
+
+impl fmt::Display for BadOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bad command line: {}", self.0)
+    }
+}
+
+const KNOWN: &str = "log, vchan.domid, vchan.path, vchan.left, vchan.right, crash";
+
+/// Longest path that any vchan library takes: libxenvchan has 64 bytes for it with `/event-channel` behind.
+const PATH_LIMIT: usize = 49;
+
+impl Options {
+    /// Reads the command line. The last of several values for one option counts.
+    pub fn parse(line: &str) -> Result<Self, BadOption> {
+        let mut options = Options::default();
+        for word in line.split_ascii_whitespace() {
+            let (name, value) = word
+                .split_once('=')
+                .ok_or_else(|| BadOption(format!("'{word}' is not of the form name=value (the names are {KNOWN})")))?;
+            options.set(name, value)?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), BadOption> {
+        let bad = |wanted: &str| BadOption(format!("{name}={value}: {wanted}"));
+        match name {
+            "log" => {
+                self.log = value.parse().map_err(|_| bad("wants off, error, warn, info, debug or trace"))?;
+            }
+            "vchan.domid" => {
+                let domid = decimal(value).and_then(|d| u16::try_from(d).ok()).map(DomId);
+                let domid = domid.filter(|d| *d < DomId::FIRST_RESERVED);
+                self.domid = domid.ok_or_else(|| bad("wants a domain's number, from 0 to 32751"))?;
+            }
+            "vchan.path" => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "-_/@".contains(c);
+                let path = value.len() <= PATH_LIMIT
+                    && value.chars().all(plain)
+                    && value.split('/').all(|part| !part.is_empty());
+                let wanted =
+                    || bad("wants a path below the domain's own directory, of at most 49 letters, such as data/vchan");
+                self.path = path.then(|| value.to_owned()).ok_or_else(wanted)?;
+            }
+            "vchan.left" => self.left = ring_size(value).ok_or_else(|| bad(RING_SIZES))?,
+            "vchan.right" => self.right = ring_size(value).ok_or_else(|| bad(RING_SIZES))?,
+            "crash" => {
+                self.crash = Some(match value {
+                    "panic" => CrashTest::Panic,
+                    "fault" => CrashTest::Fault,
+                    "stack" => CrashTest::Stack,
+                    _ => return Err(bad("wants panic, fault or stack")),
+                });
+            }
+            _ => return Err(BadOption(format!("there is no option '{name}' (the names are {KNOWN})"))),
+        }
+        Ok(())
+    }
+}
+
+const RING_SIZES: &str = "wants a ring size in bytes: a power of two from 1024 to 1048576";
+
+fn ring_size(value: &str) -> Option<u32> {
+    decimal(value).filter(|size| size.is_power_of_two() && (1024..=1 << 20).contains(size))
+}
+
+/// Digits and nothing else.
+fn decimal(value: &str) -> Option<u32> {
+    value.bytes().all(|b| b.is_ascii_digit()).then(|| value.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::string::ToString;
+
+    #[test]
+    fn nothing_said_means_the_seeds_server() {
+        let options = Options::parse("  ").unwrap();
+        assert_eq!(options, Options::default());
+        assert_eq!((options.domid, options.path.as_str()), (DomId(0), "data/vchan"));
+        assert_eq!((options.left, options.right), (8192, 8192));
+    }
+
+    #[test]
+    fn every_option_is_taken() {
+        let line =
+            "log=debug vchan.domid=7 vchan.path=data/vchan/7/a-b vchan.left=1024 vchan.right=1048576 crash=stack";
+        let options = Options::parse(line).unwrap();
+        let path = "data/vchan/7/a-b".to_owned();
+        let crash = Some(CrashTest::Stack);
+        assert_eq!(
+            options,
+            Options { log: LevelFilter::Debug, domid: DomId(7), path, left: 1024, right: 1 << 20, crash }
+        );
+    }
+
+    #[test]
+    fn a_bad_option_is_named_with_what_it_wants() {
+        for (line, says) in [
+            ("vchan.left=5000", "vchan.left=5000: wants a ring size"),
+            ("vchan.left=+1024", "vchan.left=+1024: wants a ring size"),
+            ("vchan.domid=32752", "vchan.domid=32752: wants a domain's number"),
+            ("vchan.path=/data/vchan", "vchan.path=/data/vchan: wants a path below"),
+            ("vchan.path=a//b", "vchan.path=a//b: wants a path below"),
+            ("log=loud", "log=loud: wants off, error"),
+            ("crash=now", "crash=now: wants panic"),
+            ("vchan.port=1", "there is no option 'vchan.port'"),
+            ("quiet", "'quiet' is not of the form name=value"),
+        ] {
+            let error = Options::parse(line).unwrap_err().to_string();
+            assert!(error.contains(says), "{line}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_command_line_panics(line in "\\PC{0,80}", name in "(log|vchan\\.[a-z]{4,5}|crash)", value in "\\PC{0,60}") {
+            let _ = Options::parse(&line);
+            if let Ok(options) = Options::parse(&std::format!("{name}={value}")) {
+                prop_assert!(options.left.is_power_of_two() && options.right.is_power_of_two());
+                prop_assert!(options.path.len() <= PATH_LIMIT && !options.path.starts_with('/'));
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The capitalizing echo server: one client after another, for as long as the domain runs.
+
+use crate::options::Options;
+use crate::xen::{self, Xen};
+use alloc::vec;
+use core::fmt::{self, Write as _};
+use core::pin::pin;
+use core::time::Duration;
+use embassy_futures::select::{Either, select};
+use embedded_io_async::{Read, Write};
+use log::{error, info, warn};
+use xen_platform::sleep;
+use xen_store::Store;
+use xen_vchan::{Connection, Info, Live, Offer, Order, ServerConfig};
+
+type Error = xen_vchan::Error<xen::Error>;
+
+/// Most bytes that are taken from a client at a time.
+const CHUNK: usize = 64 * 1024;
+/// How long to wait before trying again what failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Serves clients until `stop` is ready, and returns its value; the channel is closed and its keys are gone by then.
+/// `ready` is called once the first client can come. Panics if even the first channel cannot be published.
+pub async fn serve<T>(
+    xen: &Xen,
+    store: &Store,
+    options: &Options,
+    ready: impl FnOnce(),
+    stop: impl Future<Output = T>,
+) -> T {
+    let config = config(options);
+    info!("initializing server: domid={} xs_path={}", config.peer, config.path);
+    let mut stop = pin!(stop);
+    let mut offer = match Offer::publish(xen, store, &config).await {
+        Ok(offer) => offer,
+        Err(why) => panic!("the echo server cannot start: {why}"),
+    };
+    describe(&offer);
+    info!("ready: out/vchan connect {}", xen_platform::Platform::domid(xen).map_or(0, |own| own.0));
+    ready();
+    loop {
+        match select(offer.arrival(), &mut stop).await {
+            Either::First(Ok(())) => match session(offer, &mut stop).await {
+                Some(stopped) => return stopped,
+                None => offer = publish_again(xen, store, &config).await,
+            },
+            Either::First(Err(why)) => {
+                warn!("no client: {why}");
+                closed(offer.withdraw().await);
+                offer = publish_again(xen, store, &config).await;
+            }
+            Either::Second(stopped) => {
+                closed(offer.withdraw().await);
+                return stopped;
+            }
+        }
+    }
+}
+
+fn config(options: &Options) -> ServerConfig {
+    let order = |size: u32| Order::for_size(size as usize).expect("the options allow only sizes that a ring can have");
+    let Options { domid, ref path, left, right, .. } = *options;
+    ServerConfig { peer: domid, path: path.clone(), left: order(left), right: order(right) }
+}
+
+/// Publishes the channel for the next client, however long the lack of something lasts.
+async fn publish_again(xen: &Xen, store: &Store, config: &ServerConfig) -> Offer<Xen> {
+    loop {
+        match Offer::publish(xen, store, config).await {
+            Ok(offer) => return offer,
+            Err(why) => error!("no channel for the next client, trying again: {why}"),
+        }
+        sleep(xen, RETRY).await;
+    }
+}
+
+/// Serves the client that has come. Returns the value of `stop` if that ended it.
+async fn session<T>(offer: Offer<Xen>, stop: impl Future<Output = T>) -> Option<T> {
+    let connection = match offer.accept().await {
+        Ok(connection) => connection,
+        Err(why) => {
+            warn!("the client could not be accepted: {why}");
+            return None;
+        }
+    };
+    let peer = connection.info().peer;
+    info!("client connected, from domain {peer}");
+    let mut bytes = 0;
+    let end = select(echo(&connection, &mut bytes), stop).await;
+    let stopped = match end {
+        Either::First(Ok(())) => {
+            info!("client left, {bytes} bytes echoed");
+            None
+        }
+        Either::First(Err(why)) => {
+            warn!("client left, {bytes} bytes echoed: {why}");
+            None
+        }
+        Either::Second(stopped) => {
+            info!("client sent away, {bytes} bytes echoed");
+            Some(stopped)
+        }
+    };
+    closed(connection.close().await);
+    stopped
+}
+
+/// Sends everything back in capitals until the client leaves. Counts the bytes sent back.
+async fn echo(connection: &Connection<Xen>, echoed: &mut u64) -> Result<(), Error> {
+    let (mut reader, mut writer) = connection.split();
+    let mut buffer = vec![0; CHUNK.min(connection.info().orders.left().bytes() as usize)];
+    loop {
+        let n = reader.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        buffer[..n].make_ascii_uppercase();
+        match writer.write_all(&buffer[..n]).await {
+            Ok(()) => *echoed += n as u64,
+            // It left without waiting for the answer.
+            Err(_) if connection.state() == Live::Left => return Ok(()),
+            Err(why) => return Err(why),
+        }
+    }
+}
+
+fn closed(done: Result<(), Error>) {
+    if let Err(why) = done {
+        error!("{why}");
+    }
+}
+
+/// Logs what the seed's server logged.
+fn describe(offer: &Offer<Xen>) {
+    let Info { control_ref, left_refs, right_refs, port, orders, .. } = offer.info();
+    info!("left_order = {}, right_order = {}", orders.left().get(), orders.right().get());
+    info!("ring-ref = {control_ref}, event-channel = {port}");
+    for gref in left_refs.iter().chain(right_refs) {
+        info!("buffer: gntref = {gref}");
+    }
+    info!("shared page is:\n{}", Hexdump(&offer.page()));
+}
+
+/// Sixteen bytes to a line.
+struct Hexdump<'a>(&'a [u8]);
+
+impl fmt::Display for Hexdump<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in self.0.chunks(16) {
+            for byte in line {
+                write!(f, "{byte:02x} ")?;
+            }
+            f.write_char('\n')?;
+        }
+        Ok(())
+    }
+}
