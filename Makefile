@@ -1,0 +1,57 @@
+# make          the unikernel and the tools, into out/
+# make run      boots an emulated Xen host, starts the guest in it and lets you type at it
+# make test     tests on this machine, then scenarios on real Xen
+# make check    formatting, lints, documentation
+# make clean    removes what was built
+
+TARGET ?= x86_64-unknown-linux-gnu
+HOST   := x86_64-unknown-linux-gnu
+BUILD  := $(or $(CARGO_TARGET_DIR),target)
+CARGO  ?= cargo
+# Words for `xl create`, for instance: make run XL='memory=64'
+XL     ?=
+# Names of scenarios, or parts of them, for instance: make scenarios ONLY='echo memory'
+ONLY   ?=
+
+.PHONY: all kernel tools run test host-tests scenarios shell check clean
+
+all: kernel tools
+
+# The kernel is built alone: features that other members of the workspace ask of shared crates must not reach it.
+kernel:
+	$(CARGO) build --quiet --profile kernel --package kernel --target $(TARGET)
+	@mkdir -p out
+	@cp $(BUILD)/$(TARGET)/kernel/ringside out/ringside.debug
+	@objcopy --strip-all out/ringside.debug out/ringside.elf
+	@printf 'out/ringside.elf  %s bytes\n' "$$(stat -c %s out/ringside.elf)"
+
+tools:
+	$(CARGO) build --quiet --release --package vchan --package testbed --target $(HOST)
+	@mkdir -p out
+	@cp $(BUILD)/$(HOST)/release/vchan $(BUILD)/$(HOST)/release/testbed out/
+	@printf 'out/vchan         %s bytes\n' "$$(stat -c %s out/vchan)"
+
+run: all
+	@out/testbed run $(XL)
+
+test: host-tests scenarios
+
+host-tests:
+	$(CARGO) test --quiet --workspace
+
+scenarios: all
+	@out/testbed test $(ONLY)
+
+shell: all
+	@out/testbed shell
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --workspace --exclude kernel --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --package kernel -- -D warnings
+	$(CARGO) clippy --quiet --package kernel --lib --tests -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --no-deps --document-private-items
+
+clean:
+	$(CARGO) clean
+	rm -rf out
