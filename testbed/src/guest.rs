@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::client::Process;
-use crate::host::{Host, PATIENCE};
+use crate::host::{Host, PATIENCE, until};
 
 /// What the guest's console says once it serves.
 pub const READY: &str = "echo: ready";
@@ -98,19 +98,16 @@ impl<'a> Guest<'a> {
 
     /// Waits until it has crashed (it must be created with `on_crash="preserve"`).
     pub fn crashed(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.state()?.contains('c') {
-            ensure!(Instant::now() < deadline, "{} has not crashed within {PATIENCE:?}", self.name);
-        }
+        let crashed = until(PATIENCE, || Ok(self.state()?.contains('c')))?;
+        ensure!(crashed, "{} has not crashed within {PATIENCE:?}", self.name);
         Ok(())
     }
 
     /// Waits until the domain is gone.
     pub fn gone(&self, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
-        while self.host.xl(&["list"])?.lines().any(|line| line.split_whitespace().next() == Some(&self.name)) {
-            ensure!(Instant::now() < deadline, "domain {} still exists after {patience:?}", self.name);
-        }
+        let listed = |line: &str| line.split_whitespace().next() == Some(&self.name);
+        let gone = until(patience, || Ok(!self.host.xl(&["list"])?.lines().any(listed)))?;
+        ensure!(gone, "domain {} still exists after {patience:?}", self.name);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ mod qemu;
 mod serial;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -20,6 +20,22 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where dom0 of the emulated host keeps the project's tree.
 const GUEST_TREE: &str = "/root/ringside";
+
+/// Asks again and again until the answer is yes; no if that takes longer than
+/// `patience`. For what nobody tells of by itself.
+pub fn until(patience: Duration, ask: impl Fn() -> Result<bool>) -> Result<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if ask()? {
+            return Ok(true);
+        }
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        // dom0 has one emulated CPU: leave it to those whom we wait for.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
 
 /// What kind of host is wanted.
 pub struct Wish {
@@ -65,7 +81,7 @@ impl Host {
     }
 
     /// Lets no wait last beyond `limit`.
-    pub fn set_limit(&self, limit: Option<std::time::Instant>) {
+    pub fn set_limit(&self, limit: Option<Instant>) {
         self.client.set_limit(limit);
     }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use super::{ALL, Bench, Scenario, report};
 use crate::cli::HostKind;
-use crate::host::{Host, Wish};
+use crate::host::{Host, Wish, until};
 use crate::progress::Progress;
 
 /// Guests of scenarios are called so, and nothing else is ever destroyed.
@@ -105,17 +105,9 @@ fn clean_up(host: &Host) -> Result<()> {
             host.xl(&["destroy", &id])?;
         }
     }
-    let deadline = Instant::now() + BURIAL;
-    loop {
-        let left: Vec<_> =
-            domains(host)?.into_iter().filter(|(name, _)| name.starts_with(PREFIX) || name == "(null)").collect();
-        if left.is_empty() {
-            break;
-        }
-        if Instant::now() > deadline {
-            bail!("domains that will not go away: {left:?}\n{}", host.xl(&["list"])?);
-        }
-    }
+    let ours = |name: &str| name.starts_with(PREFIX) || name == "(null)";
+    let buried = until(BURIAL, || Ok(!domains(host)?.iter().any(|(name, _)| ours(name))))?;
+    ensure!(buried, "domains that will not go away:\n{}", host.xl(&["list"])?);
     let known: BTreeSet<String> = domains(host)?.into_iter().map(|(_, id)| id).collect();
     let listed = host.shell("xenstore-list /local/domain")?;
     let stale: Vec<_> = listed.split_whitespace().filter(|id| !known.contains(*id)).collect();
