@@ -179,13 +179,13 @@ fn check_live<E>(page: &impl IndexMemory) -> Result<(), Failure<E>> {
     let live = |at| vchan::Live(page.load_u8(at));
     match live(offset_of!(Interface, srv_live)) {
         vchan::Live::CONNECTED => {}
-        vchan::Live::EXITED => return Err(Failure::ForNow(Obstacle::Stale(Stale::ServerLeft))),
+        vchan::Live::EXITED | vchan::Live::NOT_YET => return Err(Failure::ForNow(Obstacle::Stale(Stale::NoServer))),
         vchan::Live(value) => return Err(PeerError::Live { who: Role::Server, value }.into()),
     }
     match live(offset_of!(Interface, cli_live)) {
         vchan::Live::NOT_YET => Ok(()),
         vchan::Live::CONNECTED => Err(Failure::ForNow(Obstacle::Busy)),
-        vchan::Live::EXITED => Err(Failure::ForNow(Obstacle::Stale(Stale::ClientLeft))),
+        vchan::Live::EXITED => Err(Failure::ForNow(Obstacle::Stale(Stale::Used))),
         vchan::Live(value) => Err(PeerError::Live { who: Role::Client, value }.into()),
     }
 }

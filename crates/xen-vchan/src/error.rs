@@ -62,12 +62,12 @@ pub enum Stale<E> {
     /// The event channel cannot be bound.
     #[error("{0}")]
     Bind(E),
-    /// The page says that the server is not there.
-    #[error("its server has closed it")]
-    ServerLeft,
-    /// The page says that a client was there and has left, and the server has made no new offer.
+    /// The page says that the server is not there (`srv_live`).
+    #[error("its page says that the server is gone")]
+    NoServer,
+    /// The page says that a client was there and has left (`cli_live`), and the server has not noticed yet.
     #[error("its last client has left, and the server has not offered it anew")]
-    ClientLeft,
+    Used,
 }
 
 /// What the peer did wrong. Nothing of what it wrote was used.

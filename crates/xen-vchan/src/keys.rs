@@ -3,12 +3,15 @@
 use crate::PeerError;
 use alloc::format;
 use alloc::string::{String, ToString};
+use core::iter::successors;
 use xen_platform::{DomId, GrantRef, Port};
 use xen_store::{Access, Error, ErrorKind, Permissions, Store, path};
 
 /// The folder with the keys, and their paths.
 pub(crate) struct Keys {
     pub dir: String,
+    /// The folder in which the toolstack lets the server's domain write.
+    data: String,
     ring_ref: String,
     event_channel: String,
 }
@@ -32,7 +35,8 @@ impl Keys {
     /// The keys in `dir`, which is absolute or relative to the server's own folder.
     pub fn new(server: DomId, dir: &str) -> Self {
         let dir = if dir.starts_with('/') { dir.into() } else { format!("{}/{dir}", path::of_domain(server)) };
-        Keys { ring_ref: format!("{dir}/ring-ref"), event_channel: format!("{dir}/event-channel"), dir }
+        let data = format!("{}/data", path::of_domain(server));
+        Keys { data, ring_ref: format!("{dir}/ring-ref"), event_channel: format!("{dir}/event-channel"), dir }
     }
 
     /// Removes what an earlier server may have left, so that no client takes it for an offer.
@@ -57,7 +61,7 @@ impl Keys {
             .await
     }
 
-    /// Removes the keys, and their folder if nothing else is in it; but not the keys of a later offer.
+    /// Removes the keys and the folders that are empty then; but not the keys of a later offer.
     pub async fn remove(&self, store: &Store, values: Values) -> Result<(), Error> {
         store
             .transaction(async |tx: &Store| {
@@ -68,8 +72,11 @@ impl Keys {
                 }
                 tx.rm(&self.ring_ref).await?;
                 tx.rm(&self.event_channel).await?;
-                if tx.directory(&self.dir).await?.is_empty() {
-                    tx.rm(&self.dir).await?;
+                for dir in self.own_dirs() {
+                    if !tx.directory(dir).await?.is_empty() {
+                        break;
+                    }
+                    tx.rm(dir).await?;
                 }
                 Ok(())
             })
@@ -104,6 +111,16 @@ impl Keys {
             Some((path, owner)) => Err(Fault::Peer(PeerError::Owner { path: path.clone(), owner, server })),
             None => Ok(Some(values)),
         }
+    }
+
+    /// The folder with the keys and those around it, up to the server's `data`: the toolstack made that one, and a guest
+    /// could not make it again.
+    fn own_dirs(&self) -> impl Iterator<Item = &str> {
+        let around = successors(Some(self.dir.as_str()), |dir| {
+            let (parent, _) = dir.rsplit_once('/')?;
+            path::is_within(parent, &self.data).then_some(parent)
+        });
+        around.take_while(|dir| *dir != self.data)
     }
 
     async fn read_both(&self, store: &Store) -> Result<Values, Error> {

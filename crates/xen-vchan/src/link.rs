@@ -122,7 +122,8 @@ impl<P: Platform> Link<P> {
 
     /// Whether a client has come: also one that has left again, since what it wrote is to be read.
     pub fn try_client(&self) -> Result<Option<()>, Failure<P>> {
-        match (self.peer_live(), self.end.borrow().clone()) {
+        let end = self.end.borrow().clone();
+        match (self.peer_live(), end) {
             (Some(vchan::Live::CONNECTED | vchan::Live::EXITED), _) => {
                 self.met.set(true);
                 Ok(Some(()))

@@ -1,7 +1,9 @@
 //! A world with a xenstored, for all tests; and ends of a vchan that keep to no rules.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::cell::RefCell;
 use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
 use xen_abi::vchan::{Indices, Interface, Live};
 use xen_platform::{Channel as _, Clock, DomId, Granted, IndexMemory, PAGE_SIZE, Platform, SharedMem, Time, deadline};
@@ -34,7 +36,9 @@ pub const SRV_NOTIFY: usize = 23;
 pub struct Bench {
     pub sim: Sim,
     pub xs: Xenstored,
+    /// What was in xenstore at the beginning.
     nodes: String,
+    destroyed: Rc<RefCell<Vec<DomId>>>,
 }
 
 /// A process and its connection to xenstore.
@@ -59,9 +63,15 @@ impl Bench {
         for guest in 1..=3 {
             xs.introduce(DomId(guest));
         }
-        let (nodes, graves) = (xs.dump(), xs.clone());
-        sim.world().on_destroy(move |domain| graves.release(domain));
-        Bench { sim, xs, nodes }
+        xs.set("/local/domain/0/data", "");
+        let destroyed = Rc::new(RefCell::new(Vec::new()));
+        let (nodes, graves, toolstack) = (xs.dump(), destroyed.clone(), xs.clone());
+        sim.world().on_destroy(move |domain| {
+            toolstack.release(domain);
+            toolstack.remove(&format!("/local/domain/{domain}"));
+            graves.borrow_mut().push(domain);
+        });
+        Bench { sim, xs, nodes, destroyed }
     }
 
     /// A new process of a domain.
@@ -83,9 +93,14 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            assert_eq!(self.xs.dump(), self.nodes, "xenstore is not as it was");
+        if std::thread::panicking() {
+            return;
         }
+        let destroyed = self.destroyed.borrow();
+        let is_left =
+            |line: &&str| !destroyed.iter().any(|domain| line.starts_with(&format!("/local/domain/{domain}")));
+        let nodes: Vec<&str> = self.nodes.lines().filter(is_left).collect();
+        assert_eq!(self.xs.dump().lines().collect::<Vec<_>>(), nodes, "xenstore is not as it was");
     }
 }
 
@@ -101,6 +116,13 @@ impl Host {
     pub fn in_secs(&self, secs: u64) -> Option<Time> {
         Some(self.domain.now() + Duration::from_secs(secs))
     }
+}
+
+/// The guest as server and dom0 as client, connected.
+pub async fn pair(guest: &Host, dom0: &Host, orders: (u16, u16)) -> (Connection<Domain>, Connection<Domain>) {
+    let offer = guest.publish(DOM0, orders).await;
+    let client = dom0.connect().await.unwrap();
+    (offer.accept().await.unwrap(), client)
 }
 
 /// A server for `peer` at the usual path.
@@ -171,6 +193,7 @@ pub fn unpublish(bench: &Bench) {
 
 /// A client that writes what it likes: it has mapped the page of an offer and bound its port.
 pub struct RawClient {
+    pub domain: Domain,
     pub page: xen_sim::Map,
     pub channel: xen_sim::Channel,
 }
@@ -181,7 +204,7 @@ impl RawClient {
         let page = dom0.map(GUEST, &[info.control_ref], xen_platform::Access::ReadWrite).unwrap();
         let channel = dom0.connect(GUEST, info.port).unwrap();
         assert_eq!(page.len(), PAGE_SIZE);
-        RawClient { page, channel }
+        RawClient { domain: dom0.clone(), page, channel }
     }
 
     /// Says that it is there, as a client of today does.
