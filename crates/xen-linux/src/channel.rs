@@ -23,17 +23,13 @@ struct Bound {
 impl LinuxChannel {
     /// Opens a port that only `peer` may bind to.
     pub(crate) fn listen(linux: &Linux, peer: DomId) -> Result<Self, Error> {
-        Self::bind(linux, |fd| {
-            let request = || format!("open an event channel for domain {peer}");
-            sys::bind_unbound(fd, peer).map_err(|reason| error::channel(request(), peer, reason))
-        })
+        Self::bind(linux, |fd| sys::bind_unbound(fd, peer).map_err(|reason| error::listen(peer, reason)))
     }
 
     /// Binds to the port `remote` of `peer`.
     pub(crate) fn connect(linux: &Linux, peer: DomId, remote: Port) -> Result<Self, Error> {
         Self::bind(linux, |fd| {
-            let request = || format!("bind to event channel {remote} of domain {peer}");
-            sys::bind_interdomain(fd, peer, remote).map_err(|reason| error::channel(request(), peer, reason))
+            sys::bind_interdomain(fd, peer, remote).map_err(|reason| error::connect(peer, remote, reason))
         })
     }
 

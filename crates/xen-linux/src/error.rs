@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use xen_platform::DomId;
+use xen_platform::{DomId, Port};
 
 /// The world said no.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +53,22 @@ pub(crate) fn open(device: &Path, module: &str, reason: io::Error) -> Error {
     Error::Open { device: device.display().to_string(), reason, cure }
 }
 
-/// The error for an event channel that cannot be had.
-pub(crate) fn channel(request: String, peer: DomId, reason: io::Error) -> Error {
-    let cure = match reason.raw_os_error() {
-        Some(ENOSPC) => "this domain has no event channels left: close other programs that use them".to_string(),
-        _ => format!(
-            "domain {peer} is gone, or has no such port open for this domain, or another program is bound to it"
-        ),
-    };
+/// The error for an event channel that cannot be opened for a peer.
+pub(crate) fn listen(peer: DomId, reason: io::Error) -> Error {
+    channel(format!("open an event channel for domain {peer}"), format!("is there a domain {peer}?"), reason)
+}
+
+/// The error for an event channel of a peer that cannot be bound.
+pub(crate) fn connect(peer: DomId, port: Port, reason: io::Error) -> Error {
+    let cure =
+        format!("domain {peer} is gone, or has no such port open for this domain, or another program is bound to it");
+    channel(format!("bind to event channel {port} of domain {peer}"), cure, reason)
+}
+
+fn channel(request: String, mut cure: String, reason: io::Error) -> Error {
+    if reason.raw_os_error() == Some(ENOSPC) {
+        cure = "this domain has no event channels left: close other programs that use them".to_string();
+    }
     Error::Refused { request, device: "/dev/xen/evtchn", reason, cure }
 }
 
