@@ -1,0 +1,188 @@
+//! Copies both ways between the channel and a pair of streams.
+
+use crate::{Code, Failure};
+use embedded_io_async::{Read, Write};
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+use xen_exec::yield_now;
+use xen_platform::{Platform, sleep};
+use xen_vchan::{Connection, Error, Reader, Writer};
+
+/// Bytes moved in one piece.
+const CHUNK: usize = 64 * 1024;
+
+/// What one direction lets the other know.
+#[derive(Default)]
+struct Progress {
+    /// Bytes that came from the peer; wraps.
+    received: Cell<u64>,
+    /// Such bytes wait for room in the output, or the ring was not looked into since.
+    delivering: Cell<bool>,
+    /// Bytes of the input that do not fit the ring yet.
+    unsent: Cell<usize>,
+}
+
+/// Why the way to the peer ended before its time.
+enum Stopped<E> {
+    /// The input cannot be read.
+    Input(Failure),
+    /// The connection is over.
+    Connection(Error<E>),
+}
+
+/// Who was done first.
+enum First<E> {
+    /// The way from the peer: it has closed the channel, if there is no failure.
+    Down(Result<(), Failure>),
+    /// The way to the peer.
+    Up(Result<(), Stopped<E>>),
+}
+
+/// Copies `input` to the channel and the channel to `output`. Ends well when the peer closes the channel, having read all
+/// that was sent; or after the input has ended, the peer has read all of it, waits for more, and has sent nothing for as
+/// long as `linger`: then no answer is under way. All that came from the peer is in `output` by then, also when this
+/// fails.
+pub(crate) async fn relay<P: Platform>(
+    platform: &P,
+    connection: &Connection<P>,
+    input: impl Read,
+    mut output: impl Write,
+    linger: Duration,
+) -> Result<(), Failure> {
+    let progress = Progress::default();
+    let (reader, writer) = connection.split();
+    {
+        let mut down = pin!(receive(reader, &mut output, &progress));
+        let up = pin!(send(platform, input, writer, linger, &progress));
+        match first(down.as_mut(), up).await {
+            First::Down(ended) => return ended.and(all_was_read(connection, &progress).await),
+            First::Up(Ok(())) => {}
+            First::Up(Err(Stopped::Input(failure))) => return Err(failure),
+            First::Up(Err(Stopped::Connection(error))) => {
+                // The other direction may still have something to deliver, and then knows better why it ended.
+                down.await?;
+                return match error {
+                    Error::Closed => all_was_read(connection, &progress).await,
+                    error => Err(error.into()),
+                };
+            }
+        }
+    }
+    deliver_rest(connection, &mut output).await
+}
+
+/// Waits for the first of the two.
+async fn first<E>(
+    mut down: Pin<&mut impl Future<Output = Result<(), Failure>>>,
+    mut up: Pin<&mut impl Future<Output = Result<(), Stopped<E>>>>,
+) -> First<E> {
+    poll_fn(|cx| match down.as_mut().poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(First::Down(ended)),
+        Poll::Pending => up.as_mut().poll(cx).map(First::Up),
+    })
+    .await
+}
+
+/// From the peer to the output, until the peer closes the channel.
+async fn receive<P: Platform>(
+    mut reader: Reader<P>,
+    output: &mut impl Write,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let count = reader.read(&mut chunk).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        progress.received.set(progress.received.get().wrapping_add(count as u64));
+        progress.delivering.set(true);
+        deliver(output, &chunk[..count]).await?;
+        // Where neither side ever waits, the other direction and a signal must get their turn all the same.
+        yield_now().await;
+        progress.delivering.set(false);
+    }
+}
+
+async fn deliver(output: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::new(Code::Other, format!("cannot write to standard output: {error}"));
+    output.write_all(bytes).await.map_err(|error| failed(&error))?;
+    output.flush().await.map_err(|error| failed(&error))
+}
+
+/// From the input to the peer, and then the wait for the peer to have nothing more to say.
+async fn send<P: Platform>(
+    platform: &P,
+    mut input: impl Read,
+    mut writer: Writer<P>,
+    linger: Duration,
+    progress: &Progress,
+) -> Result<(), Stopped<P::Error>> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let count = input.read(&mut chunk).await.map_err(|error| {
+            Stopped::Input(Failure::new(Code::Other, format!("cannot read standard input: {error}")))
+        })?;
+        if count == 0 {
+            break;
+        }
+        progress.unsent.set(count);
+        while progress.unsent.get() > 0 {
+            let rest = &chunk[count - progress.unsent.get()..count];
+            let written = writer.write(rest).await.map_err(Stopped::Connection)?;
+            progress.unsent.set(progress.unsent.get() - written);
+        }
+        yield_now().await;
+    }
+    quiet(platform, &mut writer, linger, progress).await.map_err(Stopped::Connection)
+}
+
+/// Waits until the peer has read everything, and has waited for more and sent nothing for as long as `linger`.
+async fn quiet<P: Platform>(
+    platform: &P,
+    writer: &mut Writer<P>,
+    linger: Duration,
+    progress: &Progress,
+) -> Result<(), Error<P::Error>> {
+    // Without a pause between two looks the peer's answer would never get its turn.
+    let linger = linger.max(Duration::from_millis(1));
+    writer.drained().await?;
+    loop {
+        let received = progress.received.get();
+        let waits = writer.idle()?;
+        sleep(platform, linger).await;
+        let silent = progress.received.get() == received && !progress.delivering.get();
+        if waits && silent && writer.idle()? {
+            return Ok(());
+        }
+    }
+}
+
+/// Delivers what came in the moment between the last look and now.
+async fn deliver_rest<P: Platform>(connection: &Connection<P>, output: &mut impl Write) -> Result<(), Failure> {
+    let (mut reader, _) = connection.split();
+    let mut chunk = vec![0; CHUNK];
+    while let Some(count) = reader.try_read(&mut chunk)? {
+        if count == 0 {
+            break;
+        }
+        deliver(output, &chunk[..count]).await?;
+    }
+    Ok(())
+}
+
+/// After the peer has left: whether it had read everything.
+async fn all_was_read<P: Platform>(connection: &Connection<P>, progress: &Progress) -> Result<(), Failure> {
+    let (_, mut writer) = connection.split();
+    match writer.drained().await {
+        Ok(()) if progress.unsent.get() == 0 => Ok(()),
+        Ok(()) | Err(Error::Closed) => {
+            Err(Failure::new(Code::Other, "the server closed the channel before it had read everything"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
