@@ -3,7 +3,7 @@
 use crate::options::Options;
 use crate::xen::{self, Xen};
 use alloc::vec;
-use core::fmt::{self, Write as _};
+use core::fmt;
 use core::pin::pin;
 use core::time::Duration;
 use embassy_futures::select::{Either, select};
@@ -139,7 +139,7 @@ fn describe(offer: &Offer<Xen>) {
     for gref in left_refs.iter().chain(right_refs) {
         info!("buffer: gntref = {gref}");
     }
-    info!("shared page is:\n{}", Hexdump(&offer.page()));
+    info!("shared page is:\n\n{}\n", Hexdump(&offer.page()));
 }
 
 /// Sixteen bytes to a line.
@@ -147,12 +147,27 @@ struct Hexdump<'a>(&'a [u8]);
 
 impl fmt::Display for Hexdump<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in self.0.chunks(16) {
-            for byte in line {
-                write!(f, "{byte:02x} ")?;
-            }
-            f.write_char('\n')?;
+        for (i, byte) in self.0.iter().enumerate() {
+            let before = match i % 16 {
+                0 if i == 0 => "",
+                0 => "\n",
+                _ => " ",
+            };
+            write!(f, "{before}{byte:02x}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hexdump;
+    use std::string::ToString;
+
+    #[test]
+    fn a_dump_breaks_lines_after_sixteen_bytes() {
+        let bytes: std::vec::Vec<u8> = (0..18).collect();
+        assert_eq!(Hexdump(&bytes).to_string(), "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f\n10 11");
+        assert_eq!(Hexdump(&[]).to_string(), "");
     }
 }
