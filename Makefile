@@ -19,16 +19,16 @@ all: kernel tools
 
 # The kernel is built alone: features that other members of the workspace ask of shared crates must not reach it.
 kernel:
-	$(CARGO) build --quiet --profile kernel --package kernel --target $(TARGET)
+	@$(CARGO) build --quiet --profile kernel --package kernel --target $(TARGET)
 	@mkdir -p out
-	@cp $(BUILD)/$(TARGET)/kernel/ringside out/ringside.debug
+	@install $(BUILD)/$(TARGET)/kernel/ringside out/ringside.debug
 	@objcopy --strip-all out/ringside.debug out/ringside.elf
 	@printf 'out/ringside.elf  %s bytes\n' "$$(stat -c %s out/ringside.elf)"
 
 tools:
-	$(CARGO) build --quiet --release --package vchan --package testbed --target $(HOST)
+	@$(CARGO) build --quiet --release --package vchan --package testbed --target $(HOST)
 	@mkdir -p out
-	@cp $(BUILD)/$(HOST)/release/vchan $(BUILD)/$(HOST)/release/testbed out/
+	@install $(BUILD)/$(HOST)/release/vchan $(BUILD)/$(HOST)/release/testbed out/
 	@printf 'out/vchan         %s bytes\n' "$$(stat -c %s out/vchan)"
 
 run: all
