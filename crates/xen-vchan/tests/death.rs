@@ -2,12 +2,12 @@
 
 mod common;
 
-use common::{Bench, DOM0, Error, GUEST, Host, RawClient, pair, pattern};
+use common::{Bench, DOM0, Error, GUEST, Host, RawClient, SRV_LIVE, pair, pattern};
 use embedded_io_async::{Read, Write};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
-use xen_platform::{Clock, DomId, deadline};
+use xen_platform::{Clock, DomId, IndexMemory, deadline};
 use xen_sim::{Domain, Operation};
 use xen_vchan::{ClientConfig, Connection, Live, Offer, Stale, connect};
 
@@ -47,6 +47,44 @@ fn a_client_killed_in_mid_stream_makes_room_for_the_next() {
         assert_eq!(server.state(), Live::Left);
         server.close().await.unwrap();
         next_client_is_served(&guest, &next).await;
+    });
+}
+
+#[test]
+fn a_killed_server_program_is_noticed_at_once() {
+    let mut bench = Bench::new();
+    let (victim, dom0, next) = (bench.host(GUEST), bench.host(DOM0), bench.host(GUEST));
+    bench.run(async move {
+        let (server, client) = pair(&victim, &dom0, (12, 12)).await;
+        server.split().1.write_all(b"unfinish").await.unwrap();
+        victim.domain.kill_process();
+        let at = dom0.domain.now();
+        let (mut reader, mut got) = (client.split().0, [0; 9]);
+        assert_eq!(reader.read(&mut got).await, Ok(8));
+        assert_eq!(reader.read(&mut got).await, Ok(0));
+        assert_eq!(dom0.domain.now(), at);
+        client.close().await.unwrap();
+        next_client_is_served(&next, &dom0).await;
+        drop(server);
+    });
+}
+
+/// A kernel that ends clears its live bytes and tells nobody else.
+#[test]
+fn a_server_that_closed_before_its_domain_went_has_closed() {
+    let mut bench = Bench::new();
+    let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
+    let (spawner, world) = (bench.sim.spawner(), bench.sim.world().clone());
+    bench.run(async move {
+        let (server, client) = pair(&guest, &dom0, (12, 12)).await;
+        let (mut reader, _) = client.split();
+        let reading = spawner.spawn(&dom0.domain, async move { reader.read(&mut [0; 9]).await });
+        xen_platform::sleep(&dom0.domain, Duration::from_millis(10)).await;
+        world.page_of(GUEST, server.info().control_ref).store_u8(SRV_LIVE, 0);
+        world.destroy(GUEST);
+        assert_eq!(reading.join().await, Ok(0));
+        assert_eq!(client.state(), Live::Left);
+        drop(server);
     });
 }
 

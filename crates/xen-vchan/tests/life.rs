@@ -3,12 +3,15 @@
 mod common;
 
 use common::{
-    Bench, CLI_LIVE, CLI_NOTIFY, DOM0, EVENT_CHANNEL, Error, GUEST, LEFT_PROD, PATH, RING_REF, RawClient, client, pair,
-    pattern, server,
+    Bench, CLI_LIVE, CLI_NOTIFY, DOM0, EVENT_CHANNEL, Error, GUEST, LEFT_PROD, PATH, RING_REF, RawClient, SRV_LIVE,
+    client, pair, pattern, server,
 };
 use embedded_io_async::{Read, Write};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 use xen_platform::{Channel, Clock, DomId, IndexMemory, SharedMem, deadline};
+use xen_sim::{AccessKind, Operation};
 use xen_vchan::{ClientConfig, ConfigError, Live, Offer, OrderClash, Role, ServerConfig, Stale, connect};
 
 #[test]
@@ -78,6 +81,44 @@ fn what_was_written_before_a_close_is_still_read() {
             assert_eq!(writer.drained().await, Ok(()), "nothing was written, so nothing is left");
             second.close().await.unwrap();
         }
+    });
+}
+
+/// What a platform does when pages are given back is a safety net: the word is the protocol's to say.
+#[test]
+fn an_end_says_that_it_leaves() {
+    let mut bench = Bench::new();
+    let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
+    let world = bench.sim.world().clone();
+    bench.run(async move {
+        let said = Rc::new(RefCell::new(Vec::new()));
+        let heard = said.clone();
+        let (server, client) = pair(&guest, &dom0, (12, 12)).await;
+        let hook = world.on_access(move |access| {
+            if access.kind == AccessKind::Write {
+                heard.borrow_mut().push((access.by, access.at, access.len));
+            }
+        });
+        client.close().await.unwrap();
+        drop(server);
+        assert_eq!(*said.borrow(), [(DOM0, CLI_LIVE, 1), (GUEST, SRV_LIVE, 1)]);
+        drop(hook);
+        guest.publish(DOM0, (12, 12)).await.withdraw().await.unwrap();
+    });
+}
+
+#[test]
+fn stale_keys_go_even_if_no_new_offer_comes_of_it() {
+    let mut bench = Bench::new();
+    let guest = bench.host(GUEST);
+    let (world, xs) = (bench.sim.world().clone(), bench.xs.clone());
+    bench.run(async move {
+        drop(guest.publish(DOM0, (12, 12)).await);
+        world.fail_nth(GUEST, Operation::Share, 1);
+        let failed = Offer::publish(&guest.domain, &guest.store, &server(DOM0, (12, 12))).await;
+        assert!(matches!(failed.err(), Some(Error::Platform(_))));
+        assert_eq!((xs.get(RING_REF), xs.get(EVENT_CHANNEL)), (None, None));
+        guest.publish(DOM0, (12, 12)).await.withdraw().await.unwrap();
     });
 }
 
