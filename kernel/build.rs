@@ -14,6 +14,9 @@ fn main() {
             println!("cargo:rustc-link-arg-bins={arg}");
         }
     }
+    if bare {
+        println!("cargo:rustc-link-arg-bins=--no-pie");
+    }
     let prefix = if bare { "" } else { "-Wl," };
     for arg in ["--build-id=none", "--gc-sections", "-zmax-page-size=4096", "-znoexecstack"] {
         println!("cargo:rustc-link-arg-bins={prefix}{arg}");
