@@ -50,7 +50,8 @@ check:
 	$(CARGO) clippy --quiet --workspace --exclude kernel --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --package kernel -- -D warnings
 	$(CARGO) clippy --quiet --package kernel --lib --tests -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --exclude kernel --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --package kernel --lib --no-deps --document-private-items
 
 clean:
 	$(CARGO) clean
