@@ -19,8 +19,10 @@ pub(crate) struct Lookout<P> {
     next_look: Cell<Time>,
     /// Tells that some domain has gone, where this domain may know.
     deaths: RefCell<Option<Watch>>,
-    /// Such news came and was not looked into yet.
-    news: Cell<bool>,
+    /// How often such news came.
+    news: Cell<u32>,
+    /// Of these, how many have been looked into.
+    looked_into: Cell<u32>,
 }
 
 impl<P: Platform> Lookout<P> {
@@ -32,7 +34,8 @@ impl<P: Platform> Lookout<P> {
             peer,
             next_look: Cell::new(platform.now() + LOOK_EVERY),
             deaths: RefCell::new(deaths),
-            news: Cell::new(false),
+            news: Cell::new(0),
+            looked_into: Cell::new(0),
         }
     }
 
@@ -57,19 +60,25 @@ impl<P: Platform> Lookout<P> {
         while let Some(watch) = &mut *deaths {
             match watch.poll_next(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(_)) => self.news.set(true),
+                Poll::Ready(Ok(_)) => self.news.set(self.news.get().wrapping_add(1)),
                 // Without xenstore the ticks have to do.
                 Poll::Ready(Err(_)) => *deaths = None,
             }
         }
-        self.news.get()
+        self.news.get() != self.looked_into.get()
     }
 
-    /// Asks xenstore whether the peer's domain is gone. The news stays news if this is given up half-way.
+    /// Asks xenstore whether the peer's domain is gone. The news stays news if this is given up half-way. An answer to a
+    /// question from before the latest news says nothing about it, so then it is asked again.
     pub async fn is_peer_gone(&self) -> bool {
-        let gone = self.store.is_domain_introduced(self.peer).await == Ok(false);
-        self.news.set(false);
-        gone
+        loop {
+            let news = self.news.get();
+            let gone = self.store.is_domain_introduced(self.peer).await == Ok(false);
+            if gone || news == self.news.get() {
+                self.looked_into.set(news);
+                return gone;
+            }
+        }
     }
 }
 
