@@ -1,7 +1,7 @@
 //! Time, timers and deadlines.
 
-use alloc::collections::BTreeMap;
-use core::cell::{Cell, RefCell};
+use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::ops::Add;
@@ -70,35 +70,31 @@ pub async fn sleep(clock: &impl Clock, after: Duration) {
 }
 
 /// The tasks to wake at their time: what a platform's [`Clock::poll_until`] stands on.
+///
+/// A list without order: a program has a handful of timers.
 #[derive(Default)]
-pub struct Timers {
-    serial: Cell<u64>,
-    queue: RefCell<BTreeMap<(Time, u64), Waker>>,
-}
+pub struct Timers(RefCell<Vec<(Time, Waker)>>);
 
 impl Timers {
     /// No timers.
     pub const fn new() -> Self {
-        Timers { serial: Cell::new(0), queue: RefCell::new(BTreeMap::new()) }
+        Timers(RefCell::new(Vec::new()))
     }
 
     /// Sees to it that the task is woken at `at`.
     pub fn wake_at(&self, at: Time, cx: &mut Context<'_>) {
-        let mut queue = self.queue.borrow_mut();
-        if queue.range((at, 0)..=(at, u64::MAX)).any(|(_, w)| w.will_wake(cx.waker())) {
-            return;
+        let mut timers = self.0.borrow_mut();
+        if !timers.iter().any(|(time, waker)| *time == at && waker.will_wake(cx.waker())) {
+            timers.push((at, cx.waker().clone()));
         }
-        let serial = self.serial.get();
-        self.serial.set(serial + 1);
-        queue.insert((at, serial), cx.waker().clone());
     }
 
     /// When the next task wants to be woken.
     pub fn next(&self) -> Option<Time> {
-        self.queue.borrow().first_key_value().map(|((at, _), _)| *at)
+        self.0.borrow().iter().map(|(at, _)| *at).min()
     }
 
-    /// Wakes every task whose time has come; says whether there was one.
+    /// Wakes every task whose time has come, in the order of their times; says whether there was one.
     pub fn fire(&self, now: Time) -> bool {
         let mut fired = false;
         while let Some(waker) = self.pop_due(now) {
@@ -109,8 +105,42 @@ impl Timers {
     }
 
     fn pop_due(&self, now: Time) -> Option<Waker> {
-        let mut queue = self.queue.borrow_mut();
-        let first = queue.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+        let mut timers = self.0.borrow_mut();
+        let (first, _) = timers.iter().enumerate().filter(|(_, (at, _))| *at <= now).min_by_key(|(_, (at, _))| *at)?;
+        // Keeps the order of those with the same time.
+        Some(timers.remove(first).1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::sync::Arc;
+    use alloc::task::Wake;
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn timers_fire_once_when_they_are_due() {
+        let timers = Timers::new();
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        let waker = Waker::from(count.clone());
+        for at in [30, 10, 20, 10] {
+            timers.wake_at(Time(at), &mut Context::from_waker(&waker));
+        }
+        assert_eq!(timers.next(), Some(Time(10)));
+        assert!(!timers.fire(Time(9)));
+        assert!(timers.fire(Time(25)));
+        assert_eq!(count.0.load(Ordering::Relaxed), 2, "one task waits for one time once");
+        assert_eq!(timers.next(), Some(Time(30)));
+        assert!(timers.fire(Time(30)));
+        assert_eq!(timers.next(), None);
     }
 }

@@ -3,10 +3,11 @@
 
 use crate::reply::Answer;
 use crate::{ErrorKind, Op, TransportError};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::Waker;
+use vecmap::VecMap;
 use xen_abi::xs_wire::Header;
 use zerocopy::IntoBytes;
 
@@ -22,12 +23,12 @@ const EVENTS_MAX: usize = 32;
 #[derive(Default)]
 pub(crate) struct State {
     last_id: u32,
-    pub requests: BTreeMap<u32, Request>,
+    pub requests: VecMap<u32, Request>,
     /// How many of `requests` have no answer yet.
     pub in_flight: usize,
     pub for_slot: Vec<Waker>,
     pub last_token: u64,
-    pub watches: BTreeMap<u64, Events>,
+    pub watches: VecMap<u64, Events>,
     pub outgoing: VecDeque<Vec<u8>>,
     pub driver: Option<Waker>,
     pub end: Option<TransportError>,

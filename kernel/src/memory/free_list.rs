@@ -1,49 +1,49 @@
 //! Free ranges of anything that is counted: page frames, grant references.
 
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Range;
 
-/// Numbers that are free, as ranges: start -> length, never adjacent to each other.
+/// Numbers that are free, as ranges: sorted, and never adjacent to each other.
 #[derive(Default, Debug)]
-pub struct FreeList(BTreeMap<u64, u64>);
+pub struct FreeList(Vec<Range<u64>>);
 
 impl FreeList {
     /// Nothing free.
     pub const fn new() -> Self {
-        FreeList(BTreeMap::new())
+        FreeList(Vec::new())
     }
 
     /// How many numbers are free.
     pub fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.0.iter().map(|r| r.end - r.start).sum()
     }
 
     /// Takes `count` numbers in a row, the lowest there are. Returns the first.
     pub fn take(&mut self, count: u64) -> Option<u64> {
-        let (&start, &len) = self.0.iter().find(|(_, len)| **len >= count)?;
-        self.0.remove(&start);
-        if len > count {
-            self.0.insert(start + count, len - count);
+        let at = self.0.iter().position(|r| r.end - r.start >= count)?;
+        let start = self.0[at].start;
+        self.0[at].start += count;
+        if self.0[at].is_empty() {
+            self.0.remove(at);
         }
         Some(start)
     }
 
     /// Gives `count` numbers from `start` on back. Giving back what is free is a bug, and panics.
     pub fn give(&mut self, start: u64, count: u64) {
-        let (mut start, mut count) = (start, count);
-        if let Some((&before, &len)) = self.0.range(..=start).next_back() {
-            assert!(before + len <= start, "{start} is given back twice");
-            if before + len == start {
-                (start, count) = (before, len + count);
-            }
+        let end = start + count;
+        let at = self.0.partition_point(|r| r.end < start);
+        let Some(next) = self.0.get_mut(at).filter(|r| r.start <= end) else {
+            return self.0.insert(at, start..end);
+        };
+        assert!(end == next.start || start == next.end, "{start} is given back twice");
+        *next = next.start.min(start)..next.end.max(end);
+        let end = next.end;
+        if let Some(after) = self.0.get(at + 1).filter(|r| r.start <= end) {
+            assert!(after.start == end, "{start} is given back twice");
+            self.0[at].end = after.end;
+            self.0.remove(at + 1);
         }
-        if let Some((&after, &len)) = self.0.range(start + 1..).next() {
-            assert!(start + count <= after, "{after} is given back twice");
-            if start + count == after {
-                self.0.remove(&after);
-                count += len;
-            }
-        }
-        self.0.insert(start, count);
     }
 }
 
@@ -60,7 +60,8 @@ mod tests {
         free.give(8, 2);
         free.give(12, 4);
         free.give(10, 2);
-        assert_eq!(free.0, BTreeMap::from([(8, 8)]));
+        assert_eq!(free.0.len(), 1);
+        assert_eq!(free.0[0], 8..16);
         assert_eq!(free.take(8), Some(8));
         assert_eq!(free.take(1), None);
     }

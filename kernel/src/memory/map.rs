@@ -53,7 +53,7 @@ impl Ranges {
         for range in new.iter().take(MAX_RANGES - self.len) {
             self.push(range);
         }
-        self.ranges[..self.len].sort_by_key(|r| r.start);
+        self.ranges[..self.len].sort_unstable_by_key(|r| r.start);
         room
     }
 

@@ -4,16 +4,16 @@ use super::Port;
 use super::shared_info::shared_info;
 use crate::arch::idle::EVENT_VECTOR;
 use crate::one_cpu::OneCpu;
-use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use core::task::{Context, Poll};
+use vecmap::VecMap;
 use xen_abi::version::FEATURE_HVM_CALLBACK_VECTOR;
 use xen_hypercall::event_channel as evtchn;
 use xen_hypercall::hvm::set_callback_vector;
 use xen_hypercall::version::has_feature;
 use xen_platform::{Channel, EventCounter};
 
-static PORTS: OneCpu<BTreeMap<u32, Rc<EventCounter>>> = OneCpu::new(BTreeMap::new());
+static PORTS: OneCpu<VecMap<u32, Rc<EventCounter>>> = OneCpu::new(VecMap::new());
 
 /// Has Xen announce events by the vector whose handler [`crate::arch`] has installed.
 pub fn init() -> Result<(), xen_hypercall::Error> {
