@@ -12,26 +12,41 @@ use xen_platform::DomId;
 pub struct Options {
     /// `log=`: the least severe level that is logged.
     pub log: LevelFilter,
-    /// `vchan.domid=`: the domain whose clients are served.
+    /// `vchan.role=`: which end of the channel this domain is.
+    pub role: Role,
+    /// `vchan.domid=`: the domain at the other end.
     pub domid: DomId,
-    /// `vchan.path=`: where the channel is published, below the own domain's directory in xenstore.
+    /// `vchan.path=`: where the channel is published, below the server's directory in xenstore.
     pub path: String,
     /// `vchan.left=`: bytes of the ring from the client to the server.
     pub left: u32,
     /// `vchan.right=`: bytes of the ring from the server to the client.
     pub right: u32,
+    /// `vchan.bytes=`: how much a client sends.
+    pub bytes: u32,
     /// `crash=`: how to crash on purpose once the server is ready.
     pub crash: Option<CrashTest>,
+}
+
+/// An end of the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serves the echo, for ever.
+    Server,
+    /// Tries an echo server, and ends.
+    Client,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Options {
             log: LevelFilter::Info,
+            role: Role::Server,
             domid: DomId(0),
             path: "data/vchan".to_owned(),
             left: 8192,
             right: 8192,
+            bytes: 1 << 20,
             crash: None,
         }
     }
@@ -58,7 +73,7 @@ impl fmt::Display for BadOption {
     }
 }
 
-const KNOWN: &str = "log, vchan.domid, vchan.path, vchan.left, vchan.right, crash";
+const KNOWN: &str = "log, vchan.role, vchan.domid, vchan.path, vchan.left, vchan.right, vchan.bytes, crash";
 
 /// Longest path that any vchan library takes: libxenvchan has 64 bytes for it with `/event-channel` behind.
 const PATH_LIMIT: usize = 49;
@@ -82,6 +97,14 @@ impl Options {
             "log" => {
                 self.log = value.parse().map_err(|_| bad("wants off, error, warn, info, debug or trace"))?;
             }
+            "vchan.role" => {
+                self.role = match value {
+                    "server" => Role::Server,
+                    "client" => Role::Client,
+                    _ => return Err(bad("wants server or client")),
+                };
+            }
+            "vchan.bytes" => self.bytes = decimal(value).ok_or_else(|| bad("wants a number of bytes below 2^32"))?,
             "vchan.domid" => {
                 let domid = decimal(value).and_then(|d| u16::try_from(d).ok()).map(DomId);
                 let domid = domid.filter(|d| *d < DomId::FIRST_RESERVED);
@@ -139,15 +162,12 @@ mod tests {
 
     #[test]
     fn every_option_is_taken() {
-        let line =
-            "log=debug vchan.domid=7 vchan.path=data/vchan/7/a-b vchan.left=1024 vchan.right=1048576 crash=stack";
+        let line = "log=debug vchan.role=client vchan.bytes=9 vchan.domid=7 vchan.path=data/vchan/7/a-b vchan.left=1024 vchan.right=1048576 crash=stack";
         let options = Options::parse(line).unwrap();
         let path = "data/vchan/7/a-b".to_owned();
         let crash = Some(CrashTest::Stack);
-        assert_eq!(
-            options,
-            Options { log: LevelFilter::Debug, domid: DomId(7), path, left: 1024, right: 1 << 20, crash }
-        );
+        let (log, role, domid) = (LevelFilter::Debug, Role::Client, DomId(7));
+        assert_eq!(options, Options { log, role, domid, path, left: 1024, right: 1 << 20, bytes: 9, crash });
     }
 
     #[test]
@@ -158,6 +178,8 @@ mod tests {
             ("vchan.domid=32752", "vchan.domid=32752: wants a domain's number"),
             ("vchan.path=/data/vchan", "vchan.path=/data/vchan: wants a path below"),
             ("vchan.path=a//b", "vchan.path=a//b: wants a path below"),
+            ("vchan.role=both", "vchan.role=both: wants server or client"),
+            ("vchan.bytes=4294967296", "vchan.bytes=4294967296: wants a number"),
             ("log=loud", "log=loud: wants off, error"),
             ("crash=now", "crash=now: wants panic"),
             ("vchan.port=1", "there is no option 'vchan.port'"),

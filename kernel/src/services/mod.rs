@@ -1,11 +1,12 @@
 //! What runs once the domain is up: the connection to xenstore, the toolstack's wishes, the console, the echo server.
 
+mod client;
 mod control;
 mod echo;
 mod shell;
 
 use crate::console;
-use crate::options::{CrashTest, Options};
+use crate::options::{CrashTest, Options, Role};
 use crate::xen::Xen;
 use crate::xen::rings::Ring;
 use alloc::rc::Rc;
@@ -27,11 +28,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Runs everything until the domain shall end; returns why.
 pub async fn run(xen: Xen, spawner: Spawner, console: Ring, options: Options) -> Reason {
     let store = open_store(&spawner);
-    let end = select(control::wait(&store), shell::run(console));
+    let end = async {
+        match select(control::wait(&store), shell::run(console)).await {
+            Either::First(Ok(reason)) | Either::Second(reason) => reason,
+            Either::First(Err(why)) => panic!("xenstore is gone: {why}"),
+        }
+    };
     let crash = || options.crash.into_iter().for_each(crash_on_purpose);
-    let reason = match echo::serve(&xen, &store, &options, crash, end).await {
-        Either::First(Ok(reason)) | Either::Second(reason) => reason,
-        Either::First(Err(why)) => panic!("xenstore is gone: {why}"),
+    let reason = match options.role {
+        Role::Server => echo::serve(&xen, &store, &options, crash, end).await,
+        Role::Client => match select(client::run(&xen, &store, &options), end).await {
+            Either::First(reason) | Either::Second(reason) => reason,
+        },
     };
     info!("the domain ends: {reason:?}");
     let until = xen.now() + PATIENCE;
