@@ -37,13 +37,12 @@ impl Layout {
         Corrupt { field, fault, prod, cons, size: self.size }
     }
 
-    /// Reads both indices as they stand in the page, and checks them against each other.
-    fn resume(&self, ctl: &impl IndexMemory, peer: Field) -> Result<(u32, u32), Corrupt> {
-        let (prod, cons) = (ctl.load(self.prod), ctl.load(self.cons));
-        if prod.wrapping_sub(cons) > self.size {
-            return Err(self.corrupt(peer, Fault::Overfull, prod, cons));
+    /// Checks two indices against each other; `peer` is the one to blame.
+    fn check(&self, prod: u32, cons: u32, peer: Field) -> Result<(), Corrupt> {
+        match prod.wrapping_sub(cons) > self.size {
+            true => Err(self.corrupt(peer, Fault::Overfull, prod, cons)),
+            false => Ok(()),
         }
-        Ok((prod, cons))
     }
 }
 
@@ -134,7 +133,12 @@ impl Producer {
 
     /// Goes on from the indices found in the page. Panics if the size is not a power of two.
     pub fn resume(layout: Layout, ctl: &impl IndexMemory) -> Result<Self, Corrupt> {
-        let (prod, cons) = layout.checked().resume(ctl, Field::Cons)?;
+        Self::at(layout, ctl.load(layout.prod), ctl.load(layout.cons))
+    }
+
+    /// Goes on from indices that were copied out of the page before. Panics if the size is not a power of two.
+    pub fn at(layout: Layout, prod: u32, cons: u32) -> Result<Self, Corrupt> {
+        layout.checked().check(prod, cons, Field::Cons)?;
         Ok(Producer { layout, prod, cons })
     }
 
@@ -169,18 +173,34 @@ impl Producer {
     #[inline]
     pub fn write(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, from: &[u8]) -> Result<usize, Corrupt> {
         let n = self.space(ctl)?.min(from.len());
-        if n == 0 {
-            return Ok(0);
+        self.put(ctl, data, &from[..n]);
+        Ok(n)
+    }
+
+    /// Copies in all of `from` if there is space for it, and nothing otherwise; says which.
+    #[inline]
+    pub fn write_all(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, from: &[u8]) -> Result<bool, Corrupt> {
+        let fits = from.len() <= self.space(ctl)?;
+        if fits {
+            self.put(ctl, data, from);
+        }
+        Ok(fits)
+    }
+
+    /// Copies in what there is space for, and tells the peer.
+    #[inline]
+    fn put(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, from: &[u8]) {
+        if from.is_empty() {
+            return;
         }
         let (at, until_end) = self.layout.place(self.prod);
-        let (first, second) = from[..n].split_at(n.min(until_end));
+        let (first, second) = from.split_at(from.len().min(until_end));
         data.write(at, first);
         if !second.is_empty() {
             data.write(self.layout.data, second);
         }
-        self.prod = self.prod.wrapping_add(n as u32);
+        self.prod = self.prod.wrapping_add(from.len() as u32);
         ctl.store(self.layout.prod, self.prod);
-        Ok(n)
     }
 }
 
@@ -201,7 +221,12 @@ impl Consumer {
 
     /// Goes on from the indices found in the page. Panics if the size is not a power of two.
     pub fn resume(layout: Layout, ctl: &impl IndexMemory) -> Result<Self, Corrupt> {
-        let (prod, cons) = layout.checked().resume(ctl, Field::Prod)?;
+        Self::at(layout, ctl.load(layout.prod), ctl.load(layout.cons))
+    }
+
+    /// Goes on from indices that were copied out of the page before. Panics if the size is not a power of two.
+    pub fn at(layout: Layout, prod: u32, cons: u32) -> Result<Self, Corrupt> {
+        layout.checked().check(prod, cons, Field::Prod)?;
         Ok(Consumer { layout, cons, prod })
     }
 
@@ -226,17 +251,34 @@ impl Consumer {
     #[inline]
     pub fn read(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, to: &mut [u8]) -> Result<usize, Corrupt> {
         let n = self.available(ctl)?.min(to.len());
-        if n == 0 {
-            return Ok(0);
+        self.take(ctl, data, &mut to[..n]);
+        Ok(n)
+    }
+
+    /// Fills all of `to` if the ring has so much, and copies nothing otherwise; says which.
+    #[inline]
+    pub fn read_all(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, to: &mut [u8]) -> Result<bool, Corrupt> {
+        let is_there = to.len() <= self.available(ctl)?;
+        if is_there {
+            self.take(ctl, data, to);
+        }
+        Ok(is_there)
+    }
+
+    /// Copies out what is there, and tells the peer.
+    #[inline]
+    fn take(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, to: &mut [u8]) {
+        if to.is_empty() {
+            return;
         }
         let (at, until_end) = self.layout.place(self.cons);
-        let (first, second) = to[..n].split_at_mut(n.min(until_end));
+        let n = to.len();
+        let (first, second) = to.split_at_mut(n.min(until_end));
         data.read(at, first);
         if !second.is_empty() {
             data.read(self.layout.data, second);
         }
         self.cons = self.cons.wrapping_add(n as u32);
         ctl.store(self.layout.cons, self.cons);
-        Ok(n)
     }
 }

@@ -28,24 +28,34 @@ proptest! {
     #[test]
     fn writes_and_reads_are_those_of_a_queue(
         start in start(),
-        steps in prop::collection::vec((any::<bool>(), 0usize..100), 1..60),
+        steps in prop::collection::vec((any::<bool>(), any::<bool>(), 0usize..100), 1..60),
     ) {
         let page = page(start);
         let (mut producer, mut consumer) = (Producer::new(RING, start), Consumer::new(RING, start));
         let mut model = VecDeque::new();
         let mut next = 0u8;
-        for (write, len) in steps {
+        for (write, all, len) in steps {
+            let most = if write { 64 - model.len() } else { model.len() };
+            // All or nothing, or what can be.
+            let expected = if all && len > most { 0 } else { len.min(most) };
             if write {
                 let from: Vec<u8> = (0..len).map(|i| next.wrapping_add(i as u8)).collect();
-                let n = producer.write(&page, &page, &from).unwrap();
-                prop_assert_eq!(n, len.min(64 - model.len()));
-                model.extend(&from[..n]);
-                next = next.wrapping_add(n as u8);
+                if all {
+                    prop_assert_eq!(producer.write_all(&page, &page, &from), Ok(len <= most));
+                } else {
+                    prop_assert_eq!(producer.write(&page, &page, &from), Ok(expected));
+                }
+                model.extend(&from[..expected]);
+                next = next.wrapping_add(expected as u8);
             } else {
                 let mut to = vec![0; len];
-                let n = consumer.read(&page, &page, &mut to).unwrap();
-                prop_assert_eq!(n, len.min(model.len()));
-                prop_assert_eq!(&to[..n], model.drain(..n).collect::<Vec<_>>());
+                if all {
+                    prop_assert_eq!(consumer.read_all(&page, &page, &mut to), Ok(len <= most));
+                } else {
+                    prop_assert_eq!(consumer.read(&page, &page, &mut to), Ok(expected));
+                }
+                prop_assert_eq!(&to[..expected], model.drain(..expected).collect::<Vec<_>>());
+                prop_assert!(to[expected..].iter().all(|&b| b == 0), "copied what it did not count");
             }
             prop_assert_eq!(consumer.available(&page).unwrap(), model.len());
             prop_assert_eq!(producer.space(&page).unwrap(), 64 - model.len());
