@@ -11,7 +11,6 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::future::poll_fn;
-use core::mem::offset_of;
 use core::task::Poll;
 use xen_abi::vchan::{self, GRANTS, Interface};
 use xen_platform::{Access, Channel, DomId, Elapsed, GrantRef, IndexMemory, Platform, SharedMem, Time, deadline};
@@ -111,9 +110,9 @@ async fn seek<P: Platform>(
             Err(fault) => Err(fault.into()),
         };
         match attempt {
-            Ok((info, channel, rings)) => {
+            Ok(Attached { info, first_page, channel, rings }) => {
                 let lookout = Lookout::new(platform, store, peer, deaths);
-                let link = Link::new(keys, info, channel, rings, lookout);
+                let link = Link::new(keys, info, first_page, channel, rings, lookout);
                 link.announce();
                 return Ok(link);
             }
@@ -139,7 +138,13 @@ async fn news(changes: &mut Watch, deaths: &mut Option<Watch>) -> Result<(), xen
 }
 
 /// What an attempt gives that succeeds.
-type Attached<P> = (Info, <P as Platform>::Channel, Rings<P>);
+struct Attached<P: Platform> {
+    info: Info,
+    /// The page's head and list of grants, as they were found.
+    first_page: Vec<u8>,
+    channel: P::Channel,
+    rings: Rings<P>,
+}
 
 /// Maps what the keys lead to and checks it, and only then binds the port: an attempt that fails leaves no trace at the
 /// server. (libxenvchan binds first. The server cannot tell, as long as the port is bound when `cli_live` says so.)
@@ -147,9 +152,14 @@ fn attach<P: Platform>(platform: &P, peer: DomId, values: Values) -> Result<Atta
     let stale = |why| Failure::ForNow(Obstacle::Stale(why));
     let map = |refs: &[GrantRef], access| platform.map(peer, refs, access).map_err(|error| stale(Stale::Map(error)));
     let control = map(&[values.control_ref], Access::ReadWrite)?;
-    check_live(&control)?;
-    let orders = read_orders(&control)?;
-    let (left_refs, right_refs) = read_refs(&control, orders);
+    let head = read_head(&control);
+    check_live(&head)?;
+    let orders = check_orders(&head)?;
+    let refs = read_refs(&control, orders);
+    let first_page = [head.as_bytes(), refs.as_bytes()].concat();
+    let (left_refs, right_refs) = refs.split_at(orders.left().pages());
+    let typed = |refs: &[u32]| -> Vec<_> { refs.iter().copied().map(GrantRef).collect() };
+    let (left_refs, right_refs) = (typed(left_refs), typed(right_refs));
     let ring = |refs: &[GrantRef], access| match refs {
         [] => Ok(None),
         refs => map(refs, access).map(Memory::Peer).map(Some),
@@ -157,7 +167,7 @@ fn attach<P: Platform>(platform: &P, peer: DomId, values: Values) -> Result<Atta
     let left = ring(&left_refs, Access::ReadWrite)?;
     let right = ring(&right_refs, Access::ReadOnly)?;
 
-    let rings = Rings::client(Pages { control: Memory::Peer(control), left, right }, orders)?;
+    let rings = Rings::client(Pages { control: Memory::Peer(control), left, right }, orders, &head)?;
 
     let channel = platform.connect(peer, values.port).map_err(|error| stale(Stale::Bind(error)))?;
     rings.announce_death(platform, &channel).map_err(|error| Failure::ForGood(Error::Platform(error)))?;
@@ -171,18 +181,24 @@ fn attach<P: Platform>(platform: &P, peer: DomId, values: Values) -> Result<Atta
         local_port: channel.port(),
         orders,
     };
-    Ok((info, channel, rings))
+    Ok(Attached { info, first_page, channel, rings })
+}
+
+/// Reads the page's head, each field once and in one access: from here on only the copy is looked at.
+fn read_head(page: &impl IndexMemory) -> Interface {
+    const WORDS: usize = size_of::<Interface>() / 4;
+    let words: [u32; WORDS] = core::array::from_fn(|n| page.load(4 * n));
+    zerocopy::transmute!(words)
 }
 
 /// Whether the page belongs to a server that waits for a client.
-fn check_live<E>(page: &impl IndexMemory) -> Result<(), Failure<E>> {
-    let live = |at| vchan::Live(page.load_u8(at));
-    match live(offset_of!(Interface, srv_live)) {
+fn check_live<E>(head: &Interface) -> Result<(), Failure<E>> {
+    match head.srv_live {
         vchan::Live::CONNECTED => {}
         vchan::Live::EXITED | vchan::Live::NOT_YET => return Err(Failure::ForNow(Obstacle::Stale(Stale::NoServer))),
         vchan::Live(value) => return Err(PeerError::Live { who: Role::Server, value }.into()),
     }
-    match live(offset_of!(Interface, cli_live)) {
+    match head.cli_live {
         vchan::Live::NOT_YET => Ok(()),
         vchan::Live::CONNECTED => Err(Failure::ForNow(Obstacle::Busy)),
         vchan::Live::EXITED => Err(Failure::ForNow(Obstacle::Stale(Stale::Used))),
@@ -190,20 +206,14 @@ fn check_live<E>(page: &impl IndexMemory) -> Result<(), Failure<E>> {
     }
 }
 
-/// Reads both orders, once and in one access, and checks them.
-fn read_orders(page: &impl IndexMemory) -> Result<Orders, PeerError> {
-    const _: () = assert!(offset_of!(Interface, right_order) == offset_of!(Interface, left_order) + 2);
-    let both = page.load(offset_of!(Interface, left_order));
+fn check_orders(head: &Interface) -> Result<Orders, PeerError> {
     let order = |side, order: u16| Order::new(order).ok_or(PeerError::Order { side, order });
-    let (left, right) = (order(Side::Left, both as u16)?, order(Side::Right, (both >> 16) as u16)?);
-    Ok(Orders::new(left, right)?)
+    Ok(Orders::new(order(Side::Left, head.left_order)?, order(Side::Right, head.right_order)?)?)
 }
 
-/// Reads the grants of the left and of the right ring.
-fn read_refs(page: &impl SharedMem, orders: Orders) -> (Vec<GrantRef>, Vec<GrantRef>) {
+/// Reads the grants of the left ring and then those of the right.
+fn read_refs(page: &impl SharedMem, orders: Orders) -> Vec<u32> {
     let mut refs = vec![0u32; orders.left().pages() + orders.right().pages()];
     page.read(GRANTS, refs.as_mut_bytes());
-    let (left, right) = refs.split_at(orders.left().pages());
-    let typed = |refs: &[u32]| refs.iter().copied().map(GrantRef).collect();
-    (typed(left), typed(right))
+    refs
 }

@@ -23,6 +23,12 @@ impl<P: Platform> Connection<P> {
         &self.0.info
     }
 
+    /// The used bytes of the shared page as they were before the client announced itself: as the client found them, or
+    /// as the server published them. The head and the list of grants.
+    pub fn first_page(&self) -> &[u8] {
+        &self.0.first_page
+    }
+
     /// The used bytes of the shared page as they are now: its head and the list of grants. Empty once closed.
     pub fn page(&self) -> Vec<u8> {
         self.0.head()

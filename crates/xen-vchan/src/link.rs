@@ -45,13 +45,22 @@ pub(crate) struct Link<P: Platform> {
     met: Cell<bool>,
     lookout: Lookout<P>,
     pub info: Info,
+    /// The used bytes of the page as this end found or made them, before the client announced itself.
+    pub first_page: Vec<u8>,
     pub keys: Keys,
 }
 
 pub(crate) type Failure<P> = Error<<P as Platform>::Error>;
 
 impl<P: Platform> Link<P> {
-    pub fn new(keys: Keys, info: Info, channel: P::Channel, rings: Rings<P>, lookout: Lookout<P>) -> Self {
+    pub fn new(
+        keys: Keys,
+        info: Info,
+        first_page: Vec<u8>,
+        channel: P::Channel,
+        rings: Rings<P>,
+        lookout: Lookout<P>,
+    ) -> Self {
         Link {
             rings: RefCell::new(Some(rings)),
             channel,
@@ -60,6 +69,7 @@ impl<P: Platform> Link<P> {
             met: Cell::new(info.role == Role::Client),
             lookout,
             info,
+            first_page,
             keys,
         }
     }

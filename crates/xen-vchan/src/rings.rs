@@ -178,13 +178,13 @@ impl<P: Platform> Rings<P> {
         Rings { pages, bytes: Bytes::of(Role::Server), orders, sides, consumer, producer }
     }
 
-    /// The client's end, from the indices in the server's page: the server may have written already.
-    pub fn client(pages: Pages<P>, orders: Orders) -> Result<Self, PeerError> {
+    /// The client's end of a page whose head was copied to `head`: the server may have written already.
+    pub fn client(pages: Pages<P>, orders: Orders, head: &Interface) -> Result<Self, PeerError> {
         let right = Side::Right.layout(orders, orders.right().place().unwrap_or(0));
         let left = Side::Left.layout(orders, orders.left().place().unwrap_or(0));
         let blame = |side| move |corrupt| PeerError::Ring { side, corrupt };
-        let consumer = Consumer::resume(right, &pages.control).map_err(blame(Side::Right))?;
-        let producer = Producer::resume(left, &pages.control).map_err(blame(Side::Left))?;
+        let consumer = Consumer::at(right, head.right.prod, head.right.cons).map_err(blame(Side::Right))?;
+        let producer = Producer::at(left, head.left.prod, head.left.cons).map_err(blame(Side::Left))?;
         let sides = (Side::Right, Side::Left);
         Ok(Rings { pages, bytes: Bytes::of(Role::Client), orders, sides, consumer, producer })
     }

@@ -131,7 +131,7 @@ fn share<P: Platform>(
     let pages = Pages { control: Memory::Own(control), left: left.map(Memory::Own), right: right.map(Memory::Own) };
     let rings = Rings::server(pages, orders, start);
     rings.announce_death(platform, &channel)?;
-    Ok(Link::new(keys, info, channel, rings, lookout))
+    Ok(Link::new(keys, info, rings.head(), channel, rings, lookout))
 }
 
 /// Writes the page's head as libxenvchan does (init_gnt_srv, tools/libs/vchan/init.c): both ends named, the client asked

@@ -35,6 +35,23 @@ fn the_page_and_the_keys_are_what_a_client_expects() {
 }
 
 #[test]
+fn both_ends_remember_the_page_from_before_the_client_announced_itself() {
+    let mut bench = Bench::new();
+    let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
+    bench.run(async move {
+        let offer = guest.publish(DOM0, (13, 13)).await;
+        let published = offer.page();
+        let client = dom0.connect().await.unwrap();
+        let server = offer.accept().await.unwrap();
+        assert_eq!(published[20..24], [2, 1, 1, 0]);
+        assert_eq!((client.first_page(), server.first_page()), (&published[..], &published[..]));
+        assert_eq!(client.page()[20..24], [1, 1, 1, 1]);
+        client.close().await.unwrap();
+        server.close().await.unwrap();
+    });
+}
+
+#[test]
 fn clients_are_served_one_after_another_each_with_a_channel_of_its_own() {
     let mut bench = Bench::new();
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
