@@ -1,7 +1,9 @@
-//! `vchan connect`.
+//! `vchan connect`, and how every client finds its server.
 
+use crate::args::{Dial, DomainArgument, Place};
 use crate::hexdump::hexdump;
-use crate::{Code, ConnectArguments, Failure, domain, relay};
+use crate::relay::{Between, Ending, relay};
+use crate::{Code, ConnectArguments, Failure, domain};
 use embedded_io_async::{Read, Write};
 use std::time::Duration;
 use xen_platform::{DomId, Platform, Time, deadline};
@@ -18,14 +20,12 @@ pub async fn connect<P: Platform>(
     output: impl Write,
     mut say: impl FnMut(&str),
 ) -> Result<(), Failure> {
-    let until = platform.now() + args.patience();
-    let peer = find_domain(platform, store, args, until).await?;
-    let config = ClientConfig { peer, path: args.path.clone(), deadline: Some(until) };
-    let connection = xen_vchan::connect(platform, store, &config).await?;
+    let connection = dial(platform, store, &args.dial).await?;
     if args.verbose {
         say(&describe(&connection));
     }
-    let ended = relay::relay(platform, &connection, input, output, Duration::from_millis(args.linger)).await;
+    let between = Between { ending: Ending::Quiet(Duration::from_millis(args.linger)), ..Between::STDIO };
+    let ended = relay(platform, &connection, input, output, &between).await;
     if args.verbose && ended.is_ok() {
         say("Closing the channel");
     }
@@ -33,17 +33,31 @@ pub async fn connect<P: Platform>(
     ended.and(closed.map_err(Failure::from))
 }
 
+/// Finds the server and connects to it.
+pub(crate) async fn dial<P: Platform>(platform: &P, store: &Store, args: &Dial) -> Result<Connection<P>, Failure> {
+    let until = platform.now() + args.patience();
+    let peer = find_domain(platform, store, &args.place.domain, until).await?;
+    let path = place_of_client(platform, &args.place)?;
+    let config = ClientConfig { peer, path, deadline: Some(until) };
+    Ok(xen_vchan::connect(platform, store, &config).await?)
+}
+
+/// Where this domain's channel is, in the server's folder.
+pub(crate) fn place_of_client<P: Platform>(platform: &P, place: &Place) -> Result<String, Failure> {
+    place.path(platform.domid().unwrap_or(DomId(0)))
+}
+
 /// The domain's number; refuses this one.
-async fn find_domain<P: Platform>(
+pub(crate) async fn find_domain<P: Platform>(
     platform: &P,
     store: &Store,
-    args: &ConnectArguments,
+    domain: &DomainArgument,
     until: Time,
 ) -> Result<DomId, Failure> {
-    let peer = deadline(platform, Some(until), domain::resolve(store, &args.domain)).await;
+    let peer = deadline(platform, Some(until), domain::resolve(store, domain)).await;
     let peer = peer.map_err(|_| Failure::new(Code::Other, "xenstore does not answer: is xenstored running?"))??;
     if platform.domid() == Some(peer) {
-        let text = format!("domain {peer} is this one: a vchan joins two domains, so name the server's (see xl list)");
+        let text = format!("domain {peer} is this one: a vchan joins two domains, so name the other's (see xl list)");
         return Err(Failure::new(Code::Usage, text));
     }
     Ok(peer)

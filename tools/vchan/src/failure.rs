@@ -10,7 +10,7 @@ pub enum Code {
     Other = 1,
     /// What was asked for cannot be.
     Usage = 2,
-    /// There is no such domain, or no server in it.
+    /// There is no such domain, or nobody in it.
     NoServer = 3,
     /// The peer died.
     Died = 4,

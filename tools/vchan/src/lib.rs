@@ -8,7 +8,11 @@ mod domain;
 mod failure;
 mod hexdump;
 mod relay;
+mod serve;
+mod stop;
 
-pub use args::{Arguments, Command, ConnectArguments, DomainArgument};
+pub use args::*;
 pub use connect::connect;
 pub use failure::{Code, Failure};
+pub use serve::{exec, listen};
+pub use stop::Stop;

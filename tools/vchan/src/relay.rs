@@ -3,16 +3,42 @@
 use crate::{Code, Failure};
 use embedded_io_async::{Read, Write};
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 use xen_exec::yield_now;
 use xen_platform::{Platform, sleep};
-use xen_vchan::{Connection, Error, Reader, Writer};
+use xen_vchan::{Connection, Error, Reader, Role, Writer};
 
 /// Bytes moved in one piece.
 const CHUNK: usize = 64 * 1024;
+
+/// What the channel is joined with.
+pub(crate) struct Between {
+    /// How it ends once the input has ended.
+    pub ending: Ending,
+    /// What to call the input and the output in errors.
+    pub input: &'static str,
+    pub output: &'static str,
+}
+
+impl Between {
+    pub const STDIO: Between = Between { ending: Ending::ByPeer, input: "standard input", output: "standard output" };
+}
+
+/// How the relay ends once its input has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// When the peer has read all that was sent, waits for more, and has sent nothing for so long: then no answer is
+    /// under way.
+    Quiet(Duration),
+    /// When the peer has read all that was sent: who made the input is gone. The output may break before that, and what
+    /// comes then is thrown away.
+    Drained,
+    /// When the peer closes the channel.
+    ByPeer,
+}
 
 /// What one direction lets the other know.
 #[derive(Default)]
@@ -42,21 +68,20 @@ enum First<E> {
 }
 
 /// Copies `input` to the channel and the channel to `output`. Ends well when the peer closes the channel, having read all
-/// that was sent; or after the input has ended, the peer has read all of it, waits for more, and has sent nothing for as
-/// long as `linger`: then no answer is under way. All that came from the peer is in `output` by then, also when this
-/// fails.
+/// that was sent; or after the input has ended, as `between` says. All that came from the peer is in `output` by then,
+/// also when this fails.
 pub(crate) async fn relay<P: Platform>(
     platform: &P,
     connection: &Connection<P>,
     input: impl Read,
     mut output: impl Write,
-    linger: Duration,
+    between: &Between,
 ) -> Result<(), Failure> {
     let progress = Progress::default();
     let (reader, writer) = connection.split();
     {
-        let mut down = pin!(receive(reader, &mut output, &progress));
-        let up = pin!(send(platform, input, writer, linger, &progress));
+        let mut down = pin!(receive(reader, &mut output, between, &progress));
+        let up = pin!(send(platform, input, writer, between, &progress));
         match first(down.as_mut(), up).await {
             First::Down(ended) => return ended.and(all_was_read(connection, &progress).await),
             First::Up(Ok(())) => {}
@@ -71,7 +96,7 @@ pub(crate) async fn relay<P: Platform>(
             }
         }
     }
-    deliver_rest(connection, &mut output).await
+    deliver_rest(connection, &mut output, between).await
 }
 
 /// Waits for the first of the two.
@@ -90,9 +115,11 @@ async fn first<E>(
 async fn receive<P: Platform>(
     mut reader: Reader<P>,
     output: &mut impl Write,
+    between: &Between,
     progress: &Progress,
 ) -> Result<(), Failure> {
     let mut chunk = vec![0; CHUNK];
+    let mut broken = false;
     loop {
         let count = reader.read(&mut chunk).await?;
         if count == 0 {
@@ -100,16 +127,22 @@ async fn receive<P: Platform>(
         }
         progress.received.set(progress.received.get().wrapping_add(count as u64));
         progress.delivering.set(true);
-        deliver(output, &chunk[..count]).await?;
+        if !broken {
+            match deliver(output, &chunk[..count], between).await {
+                Err(_) if between.ending == Ending::Drained => broken = true,
+                done => done?,
+            }
+        }
         // Where neither side ever waits, the other direction and a signal must get their turn all the same.
         yield_now().await;
         progress.delivering.set(false);
     }
 }
 
-async fn deliver(output: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::new(Code::Other, format!("cannot write to standard output: {error}"));
+async fn deliver(output: &mut impl Write, bytes: &[u8], between: &Between) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(Code::Other, format!("cannot write to {}: {error}", between.output))
+    };
     output.write_all(bytes).await.map_err(|error| failed(&error))?;
     output.flush().await.map_err(|error| failed(&error))
 }
@@ -119,13 +152,13 @@ async fn send<P: Platform>(
     platform: &P,
     mut input: impl Read,
     mut writer: Writer<P>,
-    linger: Duration,
+    between: &Between,
     progress: &Progress,
 ) -> Result<(), Stopped<P::Error>> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let count = input.read(&mut chunk).await.map_err(|error| {
-            Stopped::Input(Failure::new(Code::Other, format!("cannot read standard input: {error}")))
+            Stopped::Input(Failure::new(Code::Other, format!("cannot read {}: {error}", between.input)))
         })?;
         if count == 0 {
             break;
@@ -138,7 +171,12 @@ async fn send<P: Platform>(
         }
         yield_now().await;
     }
-    quiet(platform, &mut writer, linger, progress).await.map_err(Stopped::Connection)
+    let ended = match between.ending {
+        Ending::Quiet(linger) => quiet(platform, &mut writer, linger, progress).await,
+        Ending::Drained => writer.drained().await,
+        Ending::ByPeer => pending().await,
+    };
+    ended.map_err(Stopped::Connection)
 }
 
 /// Waits until the peer has read everything, and has waited for more and sent nothing for as long as `linger`.
@@ -163,14 +201,21 @@ async fn quiet<P: Platform>(
 }
 
 /// Delivers what came in the moment between the last look and now.
-async fn deliver_rest<P: Platform>(connection: &Connection<P>, output: &mut impl Write) -> Result<(), Failure> {
+async fn deliver_rest<P: Platform>(
+    connection: &Connection<P>,
+    output: &mut impl Write,
+    between: &Between,
+) -> Result<(), Failure> {
     let (mut reader, _) = connection.split();
     let mut chunk = vec![0; CHUNK];
     while let Some(count) = reader.try_read(&mut chunk)? {
         if count == 0 {
             break;
         }
-        deliver(output, &chunk[..count]).await?;
+        match deliver(output, &chunk[..count], between).await {
+            Err(_) if between.ending == Ending::Drained => break,
+            done => done?,
+        }
     }
     Ok(())
 }
@@ -181,7 +226,11 @@ async fn all_was_read<P: Platform>(connection: &Connection<P>, progress: &Progre
     match writer.drained().await {
         Ok(()) if progress.unsent.get() == 0 => Ok(()),
         Ok(()) | Err(Error::Closed) => {
-            Err(Failure::new(Code::Other, "the server closed the channel before it had read everything"))
+            let peer = match connection.info().role {
+                Role::Client => "server",
+                Role::Server => "client",
+            };
+            Err(Failure::new(Code::Other, format!("the {peer} closed the channel before it had read everything")))
         }
         Err(error) => Err(error.into()),
     }

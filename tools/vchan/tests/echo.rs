@@ -92,7 +92,7 @@ fn the_server_is_waited_for_and_the_domain_found_by_its_name() {
     let boot = Duration::from_secs(7);
     bench.serve(boot, |domain, reader, writer| capitalize(domain, reader, writer, Duration::ZERO));
     let mut args = args();
-    args.domain = DomainArgument::Name("echo".into());
+    args.dial.place.domain = DomainArgument::Name("echo".into());
     let ended = bench.connect(args, vec![Step::Bytes(b"x".into())]);
     assert_eq!((ended.result, ended.output), (Ok(()), b"X".to_vec()));
     assert!(ended.took >= boot && ended.took < boot + Duration::from_secs(2), "{:?}", ended.took);

@@ -14,7 +14,7 @@ fn no_server_before_the_timeout() {
     for (timeout, least) in [(10, 10), (0, 0)] {
         let mut bench = Bench::new();
         let mut args = args();
-        args.timeout = timeout;
+        args.dial.timeout = timeout;
         let ended = bench.connect(args, vec![Step::Forever]);
         let failure = ended.result.unwrap_err();
         assert_eq!(failure.code, Code::NoServer);
@@ -27,7 +27,7 @@ fn no_server_before_the_timeout() {
 fn no_such_domain() {
     for domain in [DomainArgument::Number(DomId(7)), DomainArgument::Name("nobody".into())] {
         let mut args = args();
-        args.domain = domain;
+        args.dial.place.domain = domain;
         let ended = Bench::new().connect(args, Vec::new());
         let failure = ended.result.unwrap_err();
         assert!(failure.code == Code::NoServer && failure.text.ends_with("see xl list"), "{failure:?}");
@@ -38,7 +38,7 @@ fn no_such_domain() {
 #[test]
 fn the_own_domain() {
     let mut args = args();
-    args.domain = DomainArgument::Number(DOM0);
+    args.dial.place.domain = DomainArgument::Number(DOM0);
     let failure = Bench::new().connect(args, Vec::new()).result.unwrap_err();
     assert_eq!(failure.code, Code::Usage);
     assert!(failure.text.starts_with("domain 0 is this one"), "{failure}");

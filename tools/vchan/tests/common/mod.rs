@@ -2,8 +2,11 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 mod blind;
+mod program;
 
-use blind::Blind;
+pub use blind::Blind;
+pub use program::program;
+
 use embedded_io_async::{ErrorType, Read, Write};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,7 +14,7 @@ use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::rc::Rc;
 use std::time::Duration;
-use vchan::{ConnectArguments, DomainArgument, Failure};
+use vchan::{ConnectArguments, Dial, DomainArgument, Failure, Place};
 use xen_platform::{Clock, DomId, deadline, sleep};
 use xen_sim::xenstore::Xenstored;
 use xen_sim::{Domain, Sim, Task};
@@ -139,13 +142,12 @@ pub fn streams(clock: &Domain, steps: Vec<Step>) -> (Input, Output) {
 
 /// What `vchan connect 1` has for arguments.
 pub fn args() -> ConnectArguments {
-    ConnectArguments {
-        domain: DomainArgument::Number(GUEST),
-        path: "data/vchan".into(),
-        timeout: 10,
-        linger: 500,
-        verbose: false,
-    }
+    ConnectArguments { dial: Dial { place: place(), timeout: 10 }, linger: 500, verbose: false }
+}
+
+/// The guest, and the channel of the seed's path.
+pub fn place() -> Place {
+    Place { domain: DomainArgument::Number(GUEST), path: None, layout: None, port: None }
 }
 
 /// A server that sends everything back in capitals, and takes `thinking` for each piece.

@@ -1,0 +1,143 @@
+//! Which vchan: the domain at its other end, and where it is published.
+
+use crate::{Code, Failure};
+use clap::{Args, ValueEnum};
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::time::Duration;
+use xen_platform::DomId;
+
+/// The domain at the other end, and the place of the keys in xenstore.
+#[derive(Args, Clone, Debug)]
+pub struct Place {
+    /// The domain at the other end: its number or its name, as `xl list` shows them.
+    #[arg(value_name = "DOMID")]
+    pub domain: DomainArgument,
+
+    /// Where the channel is published in xenstore: absolute, or within the server's folder.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["layout", "port"])]
+    pub path: Option<String>,
+
+    /// Where that is by convention [default: legacy, or std with --port].
+    #[arg(long, value_enum)]
+    pub layout: Option<Layout>,
+
+    /// The name of the service within the std layout: letters, digits, - and _.
+    #[arg(long, value_name = "NAME")]
+    pub port: Option<PortName>,
+}
+
+impl Place {
+    /// The folder of the keys, relative to the server's, for a client in the domain `client`.
+    pub(crate) fn path(&self, client: DomId) -> Result<String, Failure> {
+        let usage = |text| Err(Failure::new(Code::Usage, text));
+        match (&self.path, self.layout, &self.port) {
+            (Some(path), ..) => Ok(path.clone()),
+            (None, None | Some(Layout::Legacy), None) => Ok("data/vchan".to_string()),
+            (None, None | Some(Layout::Std), Some(PortName(port))) => Ok(format!("data/vchan/{client}/{port}")),
+            (None, Some(Layout::Std), None) => usage("--layout std needs the service's name: add --port NAME"),
+            (None, Some(Layout::Legacy), Some(_)) => usage("--layout legacy has no ports: leave --port out"),
+        }
+    }
+}
+
+/// A place, and how long to wait for the server there.
+#[derive(Args, Clone, Debug)]
+pub struct Dial {
+    /// The server.
+    #[command(flatten)]
+    pub place: Place,
+
+    /// How long to wait for the server to appear. With 0 only what is there at once is taken; xenstore itself has a
+    /// second to answer.
+    #[arg(long, value_name = "SECS", default_value_t = 10)]
+    pub timeout: u64,
+}
+
+impl Dial {
+    /// How long the search for the server may take: `--timeout`, but never less than the second that xenstore has.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout.max(1))
+    }
+}
+
+/// Where servers publish their channels.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// data/vchan/<client>/<port> in the server's folder: what libxenvchan's header recommends.
+    Std,
+    /// data/vchan in the server's folder: one channel for each server.
+    Legacy,
+}
+
+/// The name of a service in the std layout.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortName(String);
+
+impl FromStr for PortName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        match !text.is_empty() && text.bytes().all(fits) {
+            true => Ok(PortName(text.to_string())),
+            false => Err("a port's name has only letters, digits, - and _"),
+        }
+    }
+}
+
+/// A domain as the user names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DomainArgument {
+    /// By its number.
+    Number(DomId),
+    /// By its name.
+    Name(String),
+}
+
+impl FromStr for DomainArgument {
+    type Err = Infallible;
+
+    /// Digits are a number, if a domain can have it; anything else is a name.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().map(DomId).filter(|domid| digits && *domid < DomId::FIRST_RESERVED);
+        Ok(number.map_or_else(|| DomainArgument::Name(text.to_string()), DomainArgument::Number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(path: Option<&str>, layout: Option<Layout>, port: Option<&str>) -> Place {
+        Place {
+            domain: DomainArgument::Number(DomId(2)),
+            path: path.map(Into::into),
+            layout,
+            port: port.map(|port| port.parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn each_layout_has_its_path() {
+        let path = |path, layout, port| place(path, layout, port).path(DomId(7)).map_err(|failure| failure.code);
+        assert_eq!(path(None, None, None).unwrap(), "data/vchan");
+        assert_eq!(path(None, Some(Layout::Legacy), None).unwrap(), "data/vchan");
+        assert_eq!(path(None, None, Some("echo")).unwrap(), "data/vchan/7/echo");
+        assert_eq!(path(None, Some(Layout::Std), Some("0")).unwrap(), "data/vchan/7/0");
+        assert_eq!(path(Some("/x/y"), None, None).unwrap(), "/x/y");
+        assert_eq!(path(None, Some(Layout::Std), None), Err(Code::Usage));
+        assert_eq!(path(None, Some(Layout::Legacy), Some("echo")), Err(Code::Usage));
+    }
+
+    #[test]
+    fn what_is_no_domain_number_is_a_name() {
+        let parsed = |text: &str| text.parse::<DomainArgument>().unwrap();
+        assert_eq!(parsed("0"), DomainArgument::Number(DomId(0)));
+        assert_eq!(parsed("32751"), DomainArgument::Number(DomId(0x7fef)));
+        for name in ["32752", "99999999999", "+2", "-1", "echo", "2a"] {
+            assert_eq!(parsed(name), DomainArgument::Name(name.to_string()));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `vchan listen` and `vchan exec`.
+
+use super::{Place, after_help};
+use clap::Args;
+use std::ffi::OsString;
+use xen_vchan::{Order, Orders};
+
+const LISTEN_EXAMPLES: &str = "  \
+  vchan listen 2 >log.txt </dev/null       take what a client in domain 2 sends
+  vchan listen 2 --port log --keep >log    one client after another, in the std layout
+  vchan listen 2 --linger 500 <file        send a file, and close once the client has it
+  vchan listen 2 --left 64K --right 1M     rings of these sizes";
+
+const EXEC_EXAMPLES: &str = "  \
+  vchan exec 2 -- cat                      an echo server for domain 2
+  vchan exec 2 --port sh -- sh -i          a shell for whoever in domain 2 connects
+  vchan exec 2 --once -- tar xf -          one client, then end with the command's end";
+
+/// The sizes of the two rings.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct RingSizes {
+    /// Bytes of the ring from the client to the server, 1 to 1M; rounded up as libxenvchan does.
+    #[arg(long, value_name = "BYTES", default_value = "8192", value_parser = ring_size)]
+    pub left: usize,
+
+    /// Bytes of the ring from the server to the client, likewise.
+    #[arg(long, value_name = "BYTES", default_value = "8192", value_parser = ring_size)]
+    pub right: usize,
+}
+
+impl RingSizes {
+    /// The smallest rings for that.
+    pub(crate) fn orders(self) -> Orders {
+        Orders::for_sizes(self.left, self.right).expect("the sizes were checked when they were parsed")
+    }
+}
+
+/// The arguments of `vchan listen`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = after_help(LISTEN_EXAMPLES))]
+pub struct ListenArguments {
+    /// The client's domain, and where the channel is published in this domain's folder.
+    #[command(flatten)]
+    pub place: Place,
+
+    /// The rings.
+    #[command(flatten)]
+    pub sizes: RingSizes,
+
+    /// End when the first client has left: the default.
+    #[arg(long, conflicts_with = "keep")]
+    pub once: bool,
+
+    /// Serve one client after another.
+    #[arg(long)]
+    pub keep: bool,
+
+    /// Once standard input has ended and the client has read everything and waits for more: close the channel when
+    /// nothing has come from it for so long. Without this the client decides when it ends.
+    #[arg(long, value_name = "MS")]
+    pub linger: Option<u64>,
+
+    /// How long to wait for a client; without this, for as long as its domain lives.
+    #[arg(long, value_name = "SECS")]
+    pub timeout: Option<u64>,
+
+    /// Tell on standard error how the channel is made, and who comes and goes.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// The arguments of `vchan exec`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = after_help(EXEC_EXAMPLES))]
+pub struct ExecArguments {
+    /// The client's domain, and where the channel is published in this domain's folder.
+    #[command(flatten)]
+    pub place: Place,
+
+    /// The rings.
+    #[command(flatten)]
+    pub sizes: RingSizes,
+
+    /// End when the first client has left, or the command for it has ended.
+    #[arg(long)]
+    pub once: bool,
+
+    /// How long to wait for a client; without this, for as long as its domain lives.
+    #[arg(long, value_name = "SECS")]
+    pub timeout: Option<u64>,
+
+    /// Tell on standard error how the channel is made, and who comes and goes.
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// The command and its arguments, after --.
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// A number of bytes: decimal, with K or M for the powers of 1024.
+pub(super) fn bytes(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
+        _ => (text, 1),
+    };
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<usize>().ok()).flatten();
+    number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| "no number of bytes, as 8192, 64K or 1M".into())
+}
+
+fn ring_size(text: &str) -> Result<usize, String> {
+    let most = Order::MAX.bytes() as usize;
+    match bytes(text)? {
+        size if (1..=most).contains(&size) => Ok(size),
+        _ => Err("a ring has 1 to 1048576 bytes (1M)".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_and_limits() {
+        assert_eq!(["0", "1", "8192", "64K", "1M", "3m"].map(bytes), [0, 1, 8192, 65536, 1 << 20, 3 << 20].map(Ok));
+        for wrong in ["", "K", "1G", "-1", "+1", "1.5K", "ä", "99999999999999999999M", "18446744073709551615K"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+        assert!(ring_size("0").is_err() && ring_size("1048577").is_err() && ring_size("1M").is_ok());
+    }
+}

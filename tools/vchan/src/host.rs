@@ -1,0 +1,35 @@
+//! The commands on this host: its devices, its standard streams, its programs and its sockets.
+
+mod child;
+
+use crate::{other, say};
+use vchan::{Command, Failure, Stop};
+use xen_exec::Spawner;
+use xen_linux::{Input, Linux, Output, open_store};
+use xen_store::Store;
+
+/// Carries out `command`; a request through `stop` ends a server in good order.
+pub(crate) async fn run(linux: &Linux, spawner: &Spawner, command: &Command, stop: &Stop) -> Result<(), Failure> {
+    match command {
+        Command::Connect(args) => {
+            let (input, output) = stdio(linux)?;
+            vchan::connect(linux, &store(linux, spawner).await?, args, input, output, say).await
+        }
+        Command::Listen(args) => {
+            let streams = stdio(linux)?;
+            vchan::listen(linux, &store(linux, spawner).await?, args, streams, stop, say).await
+        }
+        Command::Exec(args) => {
+            let start = async || child::start(linux, &args.command);
+            vchan::exec(linux, &store(linux, spawner).await?, args, stop, say, start).await
+        }
+    }
+}
+
+fn stdio(linux: &Linux) -> Result<(Input, Output), Failure> {
+    Ok((Input::stdin(linux).map_err(other)?, Output::stdout(linux).map_err(other)?))
+}
+
+async fn store(linux: &Linux, spawner: &Spawner) -> Result<Store, Failure> {
+    open_store(linux, spawner).await.map_err(other)
+}

@@ -1,0 +1,241 @@
+//! Serving a guest from dom0: with standard streams, and with a program for each client.
+
+mod common;
+
+use common::{Bench, DOM0, GUEST, Step, letters, place, program};
+use embedded_io_async::{Read, Write};
+use std::time::Duration;
+use vchan::{Code, ExecArguments, Failure, ListenArguments, RingSizes, Stop};
+use xen_platform::{Clock, deadline, sleep};
+use xen_sim::{Domain, Task};
+use xen_vchan::{ClientConfig, Connection};
+
+const KEY: &str = "/local/domain/0/data/vchan/ring-ref";
+
+fn listen_args() -> ListenArguments {
+    let sizes = RingSizes { left: 4096, right: 1000 };
+    ListenArguments { place: place(), sizes, once: false, keep: false, linger: None, timeout: None, verbose: false }
+}
+
+fn exec_args() -> ExecArguments {
+    let sizes = RingSizes { left: 4096, right: 4096 };
+    ExecArguments { place: place(), sizes, once: false, timeout: None, verbose: false, command: Vec::new() }
+}
+
+/// A client in the guest that comes after `delay`.
+async fn client(bench_client: (Domain, xen_store::Store), path: &str) -> Connection<Domain> {
+    let (domain, store) = bench_client;
+    let config = ClientConfig { peer: DOM0, path: path.into(), deadline: Some(domain.now() + Duration::from_secs(60)) };
+    xen_vchan::connect(&domain, &store, &config).await.unwrap()
+}
+
+/// Runs `vchan listen` in dom0 until it ends: its result, its output, and what it said.
+fn listen(
+    bench: &mut Bench,
+    args: ListenArguments,
+    steps: Vec<Step>,
+    stop: &Stop,
+) -> (Result<(), Failure>, Vec<u8>, Vec<String>) {
+    let (dom0, store) = bench.host(DOM0);
+    let (input, output) = common::streams(&dom0, steps);
+    let (bytes, stop) = (output.bytes.clone(), stop.clone());
+    let (result, said) = bench.sim.run(async move {
+        let mut said = Vec::new();
+        let say = |text: &str| said.push(text.to_string());
+        let limit = Some(dom0.now() + Duration::from_secs(3600));
+        let work = vchan::listen(&dom0, &store, &args, (input, output), &stop, say);
+        let result = deadline(&dom0, limit, work).await.expect("it hangs");
+        (result, said)
+    });
+    (result, bytes.take(), said)
+}
+
+/// The client sends `text`, reads what there is to be read until the end or `want` bytes, and leaves.
+fn talk(bench: &Bench, text: Vec<u8>, want: usize) -> Task<Vec<u8>> {
+    let host = bench.host(GUEST);
+    bench.sim.spawn(&host.0.clone(), async move {
+        let connection = client(host, "data/vchan").await;
+        let (mut reader, mut writer) = connection.split();
+        writer.write_all(&text).await.unwrap();
+        let mut got = vec![0; want];
+        reader.read_exact(&mut got).await.unwrap();
+        writer.drained().await.unwrap();
+        connection.close().await.unwrap();
+        got
+    })
+}
+
+#[test]
+fn a_client_is_served_once_and_the_keys_are_removed() {
+    let mut bench = Bench::new();
+    let client = talk(&bench, letters(30_000), 20_000);
+    let (result, output, said) = listen(&mut bench, listen_args(), vec![Step::Bytes(letters(20_000))], &Stop::new());
+    assert_eq!((result, said), (Ok(()), Vec::new()));
+    assert!(output == letters(30_000));
+    assert!(bench.sim.run(client.outcome()).unwrap() == letters(20_000));
+    assert_eq!(bench.xs.get(KEY), None);
+}
+
+#[test]
+fn the_std_layout_names_the_client_and_the_port() {
+    let mut bench = Bench::new();
+    let mut args = listen_args();
+    args.place.port = Some("log".parse().unwrap());
+    args.verbose = true;
+    let host = bench.host(GUEST);
+    let xs = bench.xs.clone();
+    let client = bench.sim.spawn(&host.0.clone(), async move {
+        let connection = client(host, "data/vchan/1/log").await;
+        assert_eq!(xs.permissions("/local/domain/0/data/vchan/1/log/ring-ref").as_deref(), Some("n0 r1"));
+        connection.close().await.unwrap();
+    });
+    let (result, _, said) = listen(&mut bench, args, Vec::new(), &Stop::new());
+    assert_eq!(result, Ok(()));
+    bench.sim.run(client.outcome()).unwrap();
+    assert!(said[0].starts_with("Server initializing: gntref = "), "{said:?}");
+    // Orders 12 and 11: the smaller ring lies in the page. Nobody is there yet.
+    assert!(said[0].contains("\n0c 00 0b 00 02 01 01 00 "), "{said:?}");
+    assert_eq!(said[1..], ["A client of domain 1 has come", "The client of domain 1 has left"]);
+}
+
+#[test]
+fn clients_come_one_after_another_until_a_signal_and_the_keys_go_with_it() {
+    let mut bench = Bench::new();
+    let mut args = listen_args();
+    args.keep = true;
+    let stop = Stop::new();
+    let (first, second) = (talk(&bench, b"one ".into(), 0), (bench.host(GUEST), stop.clone(), bench.xs.clone()));
+    let task = bench.sim.spawn(&second.0.0.clone(), async move {
+        first.join().await;
+        let (host, stop, xs) = second;
+        let clock = host.0.clone();
+        let connection = client(host, "data/vchan").await;
+        let (_, mut writer) = connection.split();
+        writer.write_all(b"two").await.unwrap();
+        writer.drained().await.unwrap();
+        connection.close().await.unwrap();
+        sleep(&clock, Duration::from_secs(100)).await;
+        assert!(xs.get(KEY).is_some(), "the next client is waited for");
+        stop.request();
+    });
+    let (result, output, _) = listen(&mut bench, args, vec![Step::Forever], &stop);
+    assert_eq!((result, output), (Ok(()), b"one two".to_vec()));
+    bench.sim.run(task.outcome()).unwrap();
+    assert_eq!(bench.xs.get(KEY), None);
+}
+
+#[test]
+fn a_signal_in_the_middle_closes_the_channel_in_good_order() {
+    let mut bench = Bench::new();
+    let stop = Stop::new();
+    let (host, request) = (bench.host(GUEST), stop.clone());
+    let task = bench.sim.spawn(&host.0.clone(), async move {
+        let connection = client(host, "data/vchan").await;
+        request.request();
+        let (mut reader, _) = connection.split();
+        assert_eq!(reader.read(&mut [0; 1]).await.unwrap(), 0);
+    });
+    let (result, ..) = listen(&mut bench, listen_args(), vec![Step::Forever], &stop);
+    assert_eq!(result, Ok(()));
+    bench.sim.run(task.outcome()).unwrap();
+    assert_eq!(bench.xs.get(KEY), None);
+}
+
+#[test]
+fn no_client_comes_in_time() {
+    let mut bench = Bench::new();
+    let mut args = listen_args();
+    args.timeout = Some(5);
+    let (result, ..) = listen(&mut bench, args, Vec::new(), &Stop::new());
+    let failure = result.unwrap_err();
+    assert_eq!((failure.code, &*failure.text), (Code::NoServer, "no client in domain 1 came to data/vchan in time"));
+    assert_eq!(bench.xs.get(KEY), None);
+}
+
+#[test]
+fn the_client_domain_ends() {
+    for come in [false, true] {
+        let mut bench = Bench::new();
+        let mut args = listen_args();
+        args.keep = true;
+        let host = bench.host(GUEST);
+        let (clock, world) = (bench.sim.domain(0), host.0.world().clone());
+        if come {
+            bench.sim.spawn(&host.0.clone(), async move {
+                let _connection = client(host, "data/vchan").await;
+                std::future::pending::<()>().await
+            });
+        }
+        bench.sim.spawn(&bench.sim.domain(0), async move {
+            sleep(&clock, Duration::from_secs(5)).await;
+            world.destroy(GUEST);
+        });
+        let (result, ..) = listen(&mut bench, args, vec![Step::Forever], &Stop::new());
+        assert_eq!(result.unwrap_err().code, Code::Died, "come: {come}");
+        assert_eq!(bench.xs.get(KEY), None);
+    }
+}
+
+/// Runs `vchan exec` with the program until it ends.
+fn exec(bench: &mut Bench, args: ExecArguments, most: usize, stop: Stop) -> (Result<(), Failure>, Vec<String>) {
+    let (dom0, store) = bench.host(DOM0);
+    bench.sim.run(async move {
+        let mut said = Vec::new();
+        let start = async || {
+            let (output, input) = program(most);
+            Ok((output, input, async { Err(Failure::new(Code::Other, "it ended")) }))
+        };
+        let result = vchan::exec(&dom0, &store, &args, &stop, |text| said.push(text.to_string()), start).await;
+        (result, said)
+    })
+}
+
+#[test]
+fn each_client_gets_a_program_of_its_own() {
+    let mut bench = Bench::new();
+    let stop = Stop::new();
+    let request = stop.clone();
+    let clients = ["abc", "defghi", "x"].map(|text| (text, bench.host(GUEST)));
+    let clients = bench.sim.spawn(&bench.sim.domain(1), async move {
+        let mut got = Vec::new();
+        for (text, host) in clients {
+            let clock = host.0.clone();
+            let connection = client(host, "data/vchan").await;
+            let (mut reader, mut writer) = connection.split();
+            writer.write_all(text.as_bytes()).await.unwrap();
+            let mut bytes = vec![0; text.len()];
+            reader.read_exact(&mut bytes).await.unwrap();
+            got.push(String::from_utf8(bytes).unwrap());
+            connection.close().await.unwrap();
+            sleep(&clock, Duration::from_secs(1)).await;
+        }
+        request.request();
+        got
+    });
+    let (result, said) = exec(&mut bench, exec_args(), usize::MAX, stop);
+    assert_eq!((result, said), (Ok(()), vec!["it ended".to_string(); 3]));
+    assert_eq!(bench.sim.run(clients.outcome()).unwrap(), ["ABC", "DEFGHI", "X"]);
+    assert_eq!(bench.xs.get(KEY), None);
+}
+
+#[test]
+fn what_a_program_said_before_it_ended_is_delivered_whatever_the_client_goes_on_to_send() {
+    let mut bench = Bench::new();
+    let mut args = exec_args();
+    args.once = true;
+    let host = bench.host(GUEST);
+    let client = bench.sim.spawn(&host.0.clone(), async move {
+        let connection = client(host, "data/vchan").await;
+        let (mut reader, mut writer) = connection.split();
+        writer.write_all(&letters(20_000)).await.unwrap();
+        let mut got = Vec::new();
+        let mut chunk = [0; 100];
+        while let Ok(count @ 1..) = reader.read(&mut chunk).await {
+            got.extend_from_slice(&chunk[..count]);
+        }
+        got
+    });
+    let (result, _) = exec(&mut bench, args, 700, Stop::new());
+    assert_eq!(result.unwrap_err().text, "it ended");
+    assert!(bench.sim.run(client.outcome()).unwrap() == letters(700).to_ascii_uppercase());
+}
