@@ -122,6 +122,11 @@ impl Host {
         self.exec(&[&["xl"], arguments].concat(), PATIENCE)?.success()
     }
 
+    /// The folder that mirrors the repository's root.
+    pub fn tree(&self) -> &str {
+        &self.tree
+    }
+
     /// The path of one of our C programs.
     pub fn peer(&self, name: &str) -> String {
         format!("{}/{name}", self.peers)

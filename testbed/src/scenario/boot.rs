@@ -22,10 +22,11 @@ const TOLD: &[&[&str]] = &[
     &["rodata"],
     &["heap"],
     &["grant table"],
-    &["vchan", "order"],
-    &["ring-ref"],
-    &["event-channel"],
     &["data/vchan"],
+    &["left_order", "right_order"],
+    &["ring-ref", "event-channel"],
+    &["gntref"],
+    &["shared page"],
 ];
 
 pub(super) fn elf_size(_: &Bench) -> Result<()> {

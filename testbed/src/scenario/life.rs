@@ -38,7 +38,9 @@ pub(super) fn shutdown(bench: &Bench) -> Result<()> {
 }
 
 pub(super) fn reboot(bench: &Bench) -> Result<()> {
-    let guest = bench.guest(&[])?;
+    // xl stays behind to start it again, in another folder than it was called in.
+    let kernel = format!("kernel=\"{}/out/ringside.elf\"", bench.host.tree());
+    let guest = bench.guest(&[&kernel])?;
     guest.echoes("before the reboot")?;
     let before = guest.domid()?;
     bench.host.xl(&["reboot", &guest.name])?;
