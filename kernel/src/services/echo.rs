@@ -2,15 +2,15 @@
 
 use crate::options::Options;
 use crate::xen::{self, Xen};
-use alloc::vec;
+use alloc::{format, vec};
 use core::fmt;
 use core::pin::pin;
 use core::time::Duration;
 use embassy_futures::select::{Either, select};
 use embedded_io_async::{Read, Write};
 use log::{error, info, warn};
-use xen_platform::sleep;
-use xen_store::Store;
+use xen_platform::{Clock, DomId, deadline, sleep};
+use xen_store::{Access, Store};
 use xen_vchan::{Connection, Info, Live, Offer, Order, ServerConfig};
 
 type Error = xen_vchan::Error<xen::Error>;
@@ -40,7 +40,7 @@ pub async fn serve<T>(
     info!("ready: out/vchan connect {}", xen_platform::Platform::domid(xen).map_or(0, |own| own.0));
     ready();
     loop {
-        match select(offer.arrival(), &mut stop).await {
+        match select(arrival(xen, store, &config, &mut offer), &mut stop).await {
             Either::First(Ok(())) => match session(offer, &mut stop).await {
                 Some(stopped) => return stopped,
                 None => offer = publish_again(xen, store, &config).await,
@@ -62,6 +62,29 @@ fn config(options: &Options) -> ServerConfig {
     let order = |size: u32| Order::for_size(size as usize).expect("the options allow only sizes that a ring can have");
     let Options { domid, ref path, left, right, .. } = *options;
     ServerConfig { peer: domid, path: path.clone(), left: order(left), right: order(right) }
+}
+
+/// Waits for a client.
+///
+/// What xenstore was told to permit to a domain that did not exist yet is not permitted to it later (XSA-322), and no
+/// guest can learn that another has come. So the permissions are given again every now and then, unless the peer is the
+/// one domain that is always there.
+async fn arrival(xen: &Xen, store: &Store, config: &ServerConfig, offer: &mut Offer<Xen>) -> Result<(), Error> {
+    const DOM0: DomId = DomId(0);
+    if config.peer == DOM0 {
+        return offer.arrival().await;
+    }
+    loop {
+        if let Ok(came) = deadline(xen, Some(xen.now() + RETRY), offer.arrival()).await {
+            return came;
+        }
+        for key in ["ring-ref", "event-channel"] {
+            let key = format!("{}/{key}", config.path);
+            let mut permissions = store.permissions(&key).await?;
+            permissions.others = vec![(config.peer, Access::Read)];
+            store.set_permissions(&key, &permissions).await?;
+        }
+    }
 }
 
 /// Publishes the channel for the next client, however long the lack of something lasts.
