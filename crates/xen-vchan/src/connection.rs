@@ -39,6 +39,13 @@ impl<P: Platform> Connection<P> {
         self.0.state()
     }
 
+    /// Has waiting functions look again so many times before they ask the peer for an event and sleep. 0, as it is at
+    /// first, is best where the peer cannot run meanwhile; on a processor of its own it may answer within the time that
+    /// an event and a sleep take, and some hundred looks then save both. Nothing else runs during these looks.
+    pub fn look_again(&self, times: u32) {
+        self.0.relooks.set(times);
+    }
+
     /// The two directions, which may go to different tasks. Called again, it gives others of the same streams: whoever
     /// reads first gets the bytes.
     pub fn split(&self) -> (Reader<P>, Writer<P>) {
@@ -102,7 +109,18 @@ impl<P: Platform> Writer<P> {
         self.link.until(&mut self.seen, Wish::Space, |link| link.try_drained()).await
     }
 
-    /// Whether the peer has read everything and waits for more.
+    /// Waits until the peer has read everything *and* has waited for more since then. Of a peer that looks for more only
+    /// when it is done with what it has read, as a loop of `read`, work and `write` does, this says that it is done: what
+    /// it had to answer is in the ring by then. Somebody must read the answers meanwhile, or the peer never gets there.
+    ///
+    /// It takes at least the time of one pause, 1 ms. Fails if the peer leaves or dies before it waits. What another
+    /// writer of the same connection writes meanwhile may be waited for or not.
+    pub async fn settled(&mut self) -> Result<(), Error<P::Error>> {
+        self.link.settled(&mut self.seen).await
+    }
+
+    /// Whether the peer has read everything and has asked for more. It may have asked before it read, and still be at
+    /// work: see [`Writer::settled`].
     pub fn idle(&mut self) -> Result<bool, Error<P::Error>> {
         self.link.is_idle()
     }

@@ -12,6 +12,9 @@
 //! ```
 //! What the peer wrote before it left or died is still read.
 
+mod moves;
+mod wait;
+
 use crate::info::{Info, Live, Role};
 use crate::keys::{Keys, Values};
 use crate::lookout::Lookout;
@@ -19,9 +22,6 @@ use crate::rings::{Rings, Wish};
 use crate::{Error, PeerError};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use core::future::{Future, poll_fn};
-use core::pin::pin;
-use core::task::Poll;
 use xen_abi::vchan;
 use xen_platform::{Channel, EventCounter, Platform};
 
@@ -43,6 +43,8 @@ pub(crate) struct Link<P: Platform> {
     ended: EventCounter,
     /// A client has come: from now on its live byte cannot say otherwise.
     met: Cell<bool>,
+    /// How often to look again before going to sleep.
+    pub relooks: Cell<u32>,
     lookout: Lookout<P>,
     pub info: Info,
     /// The used bytes of the page as this end found or made them, before the client announced itself.
@@ -67,6 +69,7 @@ impl<P: Platform> Link<P> {
             end: RefCell::new(None),
             ended: EventCounter::new(),
             met: Cell::new(info.role == Role::Client),
+            relooks: Cell::new(0),
             lookout,
             info,
             first_page,
@@ -90,59 +93,6 @@ impl<P: Platform> Link<P> {
             rings.set_live(vchan::Live::CONNECTED);
         }
         self.channel.notify();
-    }
-
-    /// Reads what is there: `None` if that is nothing yet, `Some(0)` if the peer has left and nothing will come.
-    pub fn try_read(&self, to: &mut [u8]) -> Result<Option<usize>, Failure<P>> {
-        let n = self.attempt(|rings| rings.read(to))?;
-        if n > 0 || to.is_empty() {
-            return Ok(Some(n));
-        }
-        if self.look().is_none() {
-            return Ok(None);
-        }
-        // What the peer wrote before it ended is to be seen by now.
-        match (self.attempt(|rings| rings.read(to))?, self.look()) {
-            (0, Some(End::Died)) => Err(Error::Died(self.info.peer)),
-            (n, _) => Ok(Some(n)),
-        }
-    }
-
-    /// Writes what there is space for; `None` if there is none.
-    pub fn try_write(&self, from: &[u8]) -> Result<Option<usize>, Failure<P>> {
-        self.check_open()?;
-        let n = self.attempt(|rings| rings.write(from))?;
-        Ok((n > 0 || from.is_empty()).then_some(n))
-    }
-
-    /// Ready once the peer has read everything.
-    pub fn try_drained(&self) -> Result<Option<()>, Failure<P>> {
-        if self.attempt(|rings| Ok((rings.is_drained()?, false)))? {
-            return Ok(Some(()));
-        }
-        self.check_open()?;
-        Ok(None)
-    }
-
-    /// Whether the peer has read everything and waits for more.
-    pub fn is_idle(&self) -> Result<bool, Failure<P>> {
-        self.check_open()?;
-        self.attempt(|rings| Ok((rings.is_drained()? && rings.peer_awaits_data(), false)))
-    }
-
-    /// Whether a client has come: also one that has left again, since what it wrote is to be read.
-    pub fn try_client(&self) -> Result<Option<()>, Failure<P>> {
-        let end = self.end.borrow().clone();
-        match (self.peer_live(), end) {
-            (Some(vchan::Live::CONNECTED | vchan::Live::EXITED), _) => {
-                self.met.set(true);
-                Ok(Some(()))
-            }
-            (_, Some(End::Died)) => Err(Error::Died(self.info.peer)),
-            (Some(vchan::Live::NOT_YET), _) => Ok(None),
-            (Some(vchan::Live(value)), _) => Err(self.blame(PeerError::Live { who: Role::Client, value })),
-            (None, _) => Err(self.why_closed()),
-        }
     }
 
     /// Does something with the rings, and sends the event if it says that the peer wants one.
@@ -204,13 +154,11 @@ impl<P: Platform> Link<P> {
         Some(end)
     }
 
-    /// Looks whether the peer is there, whatever it says; true if it was just found to be gone.
-    fn look_closely(&self) -> bool {
-        if !self.met.get() || self.channel.is_bound() || self.end.borrow().is_some() {
-            return false;
+    /// Looks whether the peer is there, whatever it says.
+    fn look_closely(&self) {
+        if self.met.get() && self.end.borrow().is_none() && !self.channel.is_bound() {
+            self.died();
         }
-        self.died();
-        true
     }
 
     /// The peer is gone. It may have closed in good order just before: that counts.
@@ -261,54 +209,6 @@ impl<P: Platform> Link<P> {
                 Ok(self.keys.remove(self.lookout.store(), values).await?)
             }
         }
-    }
-
-    /// Repeats `attempt` until it gives something. In between it asks the peer for an event, attempts once more, and
-    /// sleeps. `seen` is the count of events that the caller keeps.
-    pub async fn until<T>(
-        &self,
-        seen: &mut u32,
-        wish: Wish,
-        mut attempt: impl FnMut(&Self) -> Result<Option<T>, Failure<P>>,
-    ) -> Result<T, Failure<P>> {
-        let mut woken = false;
-        loop {
-            if let Some(done) = attempt(self)? {
-                return Ok(done);
-            }
-            if let Some(rings) = &*self.rings.borrow() {
-                rings.arm(wish);
-            }
-            if let Some(done) = attempt(self)? {
-                return Ok(done);
-            }
-            // Not before the first sleep: the question costs a hypercall, and whoever answers promptly is there.
-            if woken && self.look_closely() {
-                continue;
-            }
-            self.sleep(seen).await;
-            woken = true;
-        }
-    }
-
-    /// Waits for a reason to look again.
-    async fn sleep(&self, seen: &mut u32) {
-        let mut ended = self.ended.count();
-        let mut asked = pin!(self.lookout.is_peer_gone());
-        poll_fn(|cx| {
-            // All of them each time: each leaves its waker.
-            let event = self.channel.poll_after(seen, cx).is_ready();
-            let ended = self.ended.poll_after(&mut ended, cx).is_ready();
-            // An offer sleeps undisturbed: before the client has come, nothing can be learned from the channel.
-            let tick = self.met.get() && self.lookout.poll_tick(cx);
-            let news = self.lookout.poll_news(cx);
-            let answer = if news { asked.as_mut().poll(cx) } else { Poll::Pending };
-            if answer == Poll::Ready(true) {
-                self.died();
-            }
-            if event || ended || tick || answer.is_ready() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await
     }
 }
 

@@ -43,10 +43,19 @@ impl<P: Platform> Lookout<P> {
         &self.store
     }
 
+    pub fn now(&self) -> Time {
+        self.platform.now()
+    }
+
+    /// True once `at` is reached.
+    pub fn poll_until(&self, at: Time, cx: &mut Context<'_>) -> bool {
+        self.platform.poll_until(at, cx).is_ready()
+    }
+
     /// True when it is time to look for the peer. All who wait share the time, so that a busy channel does not pile up
     /// timers.
     pub fn poll_tick(&self, cx: &mut Context<'_>) -> bool {
-        let tick = self.platform.poll_until(self.next_look.get(), cx).is_ready();
+        let tick = self.poll_until(self.next_look.get(), cx);
         if tick {
             self.next_look.set(self.platform.now() + LOOK_EVERY);
         }

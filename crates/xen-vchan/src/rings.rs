@@ -221,6 +221,12 @@ impl<P: Platform> Rings<P> {
         self.pages.control.load_u8(self.bytes.peer_wishes) & Wish::Data.bit() != 0
     }
 
+    /// Takes the peer's request for data back, as a write would; says whether there was one, for which the event must be
+    /// sent.
+    pub fn take_back_peers_wish(&self) -> bool {
+        notify::wanted(&self.pages.control, self.bytes.peer_wishes, Wish::Data.bit())
+    }
+
     /// Has the peer be told by `channel` if this end dies without a word.
     pub fn announce_death(&self, platform: &P, channel: &P::Channel) -> Result<(), P::Error> {
         match &self.pages.control {

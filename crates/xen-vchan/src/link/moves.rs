@@ -1,0 +1,67 @@
+//! What an end does without waiting: bytes in and out, and looks at how things stand.
+
+use super::{End, Failure, Link};
+use crate::info::Role;
+use crate::{Error, PeerError};
+use xen_abi::vchan;
+use xen_platform::Platform;
+
+impl<P: Platform> Link<P> {
+    /// Reads what is there: `None` if that is nothing yet, `Some(0)` if the peer has left and nothing will come.
+    pub fn try_read(&self, to: &mut [u8]) -> Result<Option<usize>, Failure<P>> {
+        let n = self.attempt(|rings| rings.read(to))?;
+        if n > 0 || to.is_empty() {
+            return Ok(Some(n));
+        }
+        if self.look().is_none() {
+            return Ok(None);
+        }
+        // What the peer wrote before it ended is to be seen by now.
+        match (self.attempt(|rings| rings.read(to))?, self.look()) {
+            (0, Some(End::Died)) => Err(Error::Died(self.info.peer)),
+            (n, _) => Ok(Some(n)),
+        }
+    }
+
+    /// Writes what there is space for; `None` if there is none.
+    pub fn try_write(&self, from: &[u8]) -> Result<Option<usize>, Failure<P>> {
+        self.check_open()?;
+        let n = self.attempt(|rings| rings.write(from))?;
+        Ok((n > 0 || from.is_empty()).then_some(n))
+    }
+
+    /// Whether the peer has read everything.
+    pub fn is_drained(&self) -> Result<bool, Failure<P>> {
+        self.attempt(|rings| Ok((rings.is_drained()?, false)))
+    }
+
+    /// Ready once the peer has read everything.
+    pub fn try_drained(&self) -> Result<Option<()>, Failure<P>> {
+        if self.is_drained()? {
+            return Ok(Some(()));
+        }
+        self.check_open()?;
+        Ok(None)
+    }
+
+    /// Whether the peer has read everything and waits for more.
+    pub fn is_idle(&self) -> Result<bool, Failure<P>> {
+        self.check_open()?;
+        self.attempt(|rings| Ok((rings.is_drained()? && rings.peer_awaits_data(), false)))
+    }
+
+    /// Whether a client has come: also one that has left again, since what it wrote is to be read.
+    pub fn try_client(&self) -> Result<Option<()>, Failure<P>> {
+        let end = self.end.borrow().clone();
+        match (self.peer_live(), end) {
+            (Some(vchan::Live::CONNECTED | vchan::Live::EXITED), _) => {
+                self.met.set(true);
+                Ok(Some(()))
+            }
+            (_, Some(End::Died)) => Err(Error::Died(self.info.peer)),
+            (Some(vchan::Live::NOT_YET), _) => Ok(None),
+            (Some(vchan::Live(value)), _) => Err(self.blame(PeerError::Live { who: Role::Client, value })),
+            (None, _) => Err(self.why_closed()),
+        }
+    }
+}
