@@ -1,10 +1,12 @@
 //! The command line.
 
 mod connect;
+mod inspect;
 mod place;
 mod serve;
 
 pub use connect::ConnectArguments;
+pub use inspect::{DumpArguments, ListArguments};
 pub use place::{Dial, DomainArgument, Layout, Place, PortName};
 pub use serve::{ExecArguments, ListenArguments, RingSizes};
 
@@ -44,6 +46,10 @@ pub enum Command {
     Listen(ListenArguments),
     /// Offers a vchan to a domain, and runs a command for each client: the channel is its standard input and output.
     Exec(ExecArguments),
+    /// Lists the vchans of this host that are published below data/vchan, with state, sizes and fill.
+    Ls(ListArguments),
+    /// Shows the shared page of a vchan, decoded, without touching the connection.
+    Dump(DumpArguments),
 }
 
 #[cfg(test)]

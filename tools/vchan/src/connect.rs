@@ -71,7 +71,7 @@ fn describe<P: Platform>(connection: &Connection<P>) -> String {
          Correctly bound evtchn number {}\nConnected to domain {}",
         info.control_ref,
         info.port,
-        hexdump(&connection.page()),
+        hexdump(connection.first_page()),
         info.local_port,
         info.peer,
     )

@@ -3,6 +3,7 @@
 mod child;
 
 use crate::{other, say};
+use std::io::{self, Write};
 use vchan::{Command, Failure, Stop};
 use xen_exec::Spawner;
 use xen_linux::{Input, Linux, Output, open_store};
@@ -23,7 +24,16 @@ pub(crate) async fn run(linux: &Linux, spawner: &Spawner, command: &Command, sto
             let start = async || child::start(linux, &args.command);
             vchan::exec(linux, &store(linux, spawner).await?, args, stop, say, start).await
         }
+        Command::Ls(args) => print(&vchan::list(linux, &store(linux, spawner).await?, args).await?),
+        Command::Dump(args) => print(&vchan::dump(linux, &store(linux, spawner).await?, args).await?),
     }
+}
+
+/// Prints a result.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    printed.map_err(|error| other(format!("cannot write to standard output: {error}")))
 }
 
 fn stdio(linux: &Linux) -> Result<(Input, Output), Failure> {

@@ -5,14 +5,20 @@
 mod args;
 mod connect;
 mod domain;
+mod dump;
 mod failure;
 mod hexdump;
+mod json;
+mod list;
+mod page;
 mod relay;
 mod serve;
 mod stop;
 
 pub use args::*;
 pub use connect::connect;
+pub use dump::dump;
 pub use failure::{Code, Failure};
+pub use list::list;
 pub use serve::{exec, listen};
 pub use stop::Stop;

@@ -1,5 +1,5 @@
 //! A world with a guest that serves, and a client with scripted streams.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
 mod blind;
 mod program;
