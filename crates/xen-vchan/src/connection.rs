@@ -76,6 +76,36 @@ impl<P: Platform> Reader<P> {
     pub fn try_read(&mut self, to: &mut [u8]) -> Result<Option<usize>, Error<P::Error>> {
         self.link.try_read(to)
     }
+
+    /// Reads a packet: waits until as many bytes are there as `to` holds, and reads them. A vchan knows no borders
+    /// between packets; both ends must agree on the size, or send it first.
+    ///
+    /// Fails with [`ConfigError::PacketTooLarge`](crate::ConfigError::PacketTooLarge) if the ring never holds so much;
+    /// with [`Error::Closed`] or [`Error::Died`] if the peer has ended and less is left, which [`Read::read`] still
+    /// gives. Dropping the future loses nothing.
+    pub async fn recv(&mut self, to: &mut [u8]) -> Result<(), Error<P::Error>> {
+        self.link.until(&mut self.seen, Wish::Data, |link| link.try_recv(to)).await
+    }
+
+    /// As [`Reader::recv`], without waiting: `None`, and nothing was read, if not all of it is there yet.
+    #[inline]
+    pub fn try_recv(&mut self, to: &mut [u8]) -> Result<Option<()>, Error<P::Error>> {
+        self.link.try_recv(to)
+    }
+
+    /// How many bytes can be read now. Also asks the peer for an event when it writes more: see [`Reader::news`].
+    pub fn data_ready(&mut self) -> Result<usize, Error<P::Error>> {
+        self.link.data_ready()
+    }
+
+    /// Waits for an event of the peer that this reader has not waited for yet, or for the end of the connection. May
+    /// come without cause, so look again.
+    ///
+    /// The peer sends an event only if it was asked for one, as [`Reader::data_ready`] does: first ask and look, then
+    /// wait.
+    pub async fn news(&mut self) {
+        self.link.news(&mut self.seen).await
+    }
 }
 
 impl<P: Platform> ErrorType for Reader<P> {
@@ -102,6 +132,31 @@ impl<P: Platform> Writer<P> {
     #[inline]
     pub fn try_write(&mut self, from: &[u8]) -> Result<Option<usize>, Error<P::Error>> {
         self.link.try_write(from)
+    }
+
+    /// Writes a packet: waits until there is space for all of it, and writes it at once, so that the peer never finds a
+    /// part of it.
+    ///
+    /// Fails with [`ConfigError::PacketTooLarge`](crate::ConfigError::PacketTooLarge) if the ring never holds so much.
+    /// Dropping the future before it is ready has written nothing.
+    pub async fn send(&mut self, from: &[u8]) -> Result<(), Error<P::Error>> {
+        self.link.until(&mut self.seen, Wish::Space, |link| link.try_send(from)).await
+    }
+
+    /// As [`Writer::send`], without waiting: `None`, and nothing was written, if there is no space for all of it.
+    #[inline]
+    pub fn try_send(&mut self, from: &[u8]) -> Result<Option<()>, Error<P::Error>> {
+        self.link.try_send(from)
+    }
+
+    /// How many bytes can be written now. Also asks the peer for an event when it reads some: see [`Writer::news`].
+    pub fn space(&mut self) -> Result<usize, Error<P::Error>> {
+        self.link.space()
+    }
+
+    /// Waits for an event of the peer, as [`Reader::news`] does; [`Writer::space`] asks for it.
+    pub async fn news(&mut self) {
+        self.link.news(&mut self.seen).await
     }
 
     /// Waits until the peer has read everything. Fails if it leaves or dies before that.

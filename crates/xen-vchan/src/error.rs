@@ -48,7 +48,7 @@ pub enum Error<E> {
         /// The path of the folder in which the keys are.
         path: String,
     },
-    /// What was asked for makes no vchan.
+    /// What was asked for cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
@@ -120,7 +120,7 @@ pub enum PeerError {
     },
 }
 
-/// What was asked for makes no vchan.
+/// What was asked for cannot be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The peer is the own domain.
@@ -129,6 +129,16 @@ pub enum ConfigError {
     /// The two rings cannot stand beside each other.
     #[error(transparent)]
     Orders(#[from] OrderClash),
+    /// A packet is larger than the ring, so that it would never be there as a whole.
+    #[error("a packet of {len} bytes does not fit the {side} ring, which holds {max}: make the ring larger")]
+    PacketTooLarge {
+        /// The packet's size in bytes.
+        len: usize,
+        /// The ring it was to go through.
+        side: Side,
+        /// The ring's size in bytes.
+        max: usize,
+    },
 }
 
 impl<E: core::error::Error> embedded_io_async::Error for Error<E> {

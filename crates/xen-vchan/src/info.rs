@@ -1,6 +1,6 @@
 //! What a vchan consists of, and how it stands.
 
-use crate::Orders;
+use crate::{Orders, Side};
 use alloc::vec::Vec;
 use xen_platform::{DomId, GrantRef, Port};
 
@@ -19,6 +19,14 @@ impl Role {
         match self {
             Role::Server => "srv_live",
             Role::Client => "cli_live",
+        }
+    }
+
+    /// The ring that this end writes into.
+    pub(crate) fn writes(self) -> Side {
+        match self {
+            Role::Server => Side::Right,
+            Role::Client => Side::Left,
         }
     }
 

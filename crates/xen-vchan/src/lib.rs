@@ -18,6 +18,7 @@ mod info;
 mod keys;
 mod link;
 mod lookout;
+mod memory;
 mod order;
 mod rings;
 mod server;

@@ -1,7 +1,8 @@
 //! The shared page with its two rings, from one end. Never waits.
 
 use crate::info::Role;
-use crate::{Orders, PeerError};
+use crate::memory::{Memory, Pages};
+use crate::{Order, Orders, PeerError};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -30,86 +31,26 @@ impl fmt::Display for Side {
 }
 
 impl Side {
+    /// The ring's size.
+    pub(crate) fn order(self, orders: Orders) -> Order {
+        match self {
+            Side::Left => orders.left(),
+            Side::Right => orders.right(),
+        }
+    }
+
     /// Where the ring's fields lie, if its data starts at `data` in its area.
     fn layout(self, orders: Orders, data: usize) -> Layout {
-        let (indices, order) = match self {
-            Side::Left => (offset_of!(Interface, left), orders.left()),
-            Side::Right => (offset_of!(Interface, right), orders.right()),
+        let indices = match self {
+            Side::Left => offset_of!(Interface, left),
+            Side::Right => offset_of!(Interface, right),
         };
         Layout {
             prod: indices + offset_of!(Indices, prod),
             cons: indices + offset_of!(Indices, cons),
             data,
-            size: order.bytes(),
+            size: self.order(orders).bytes(),
         }
-    }
-}
-
-/// Pages of one's own, or of the peer.
-pub(crate) enum Memory<P: Platform> {
-    Own(P::Grant),
-    Peer(P::Map),
-}
-
-macro_rules! either {
-    ($memory:expr, $method:ident($($argument:expr),*)) => {
-        match $memory {
-            Memory::Own(pages) => pages.$method($($argument),*),
-            Memory::Peer(pages) => pages.$method($($argument),*),
-        }
-    };
-}
-
-impl<P: Platform> IndexMemory for Memory<P> {
-    fn load(&self, at: usize) -> u32 {
-        either!(self, load(at))
-    }
-    fn store(&self, at: usize, value: u32) {
-        either!(self, store(at, value))
-    }
-    fn load_u8(&self, at: usize) -> u8 {
-        either!(self, load_u8(at))
-    }
-    fn store_u8(&self, at: usize, value: u8) {
-        either!(self, store_u8(at, value))
-    }
-    fn fetch_or(&self, at: usize, bits: u8) -> u8 {
-        either!(self, fetch_or(at, bits))
-    }
-    fn fetch_and(&self, at: usize, bits: u8) -> u8 {
-        either!(self, fetch_and(at, bits))
-    }
-    fn fence(&self) {
-        either!(self, fence())
-    }
-}
-
-impl<P: Platform> SharedMem for Memory<P> {
-    fn len(&self) -> usize {
-        either!(self, len())
-    }
-    fn read(&self, at: usize, to: &mut [u8]) {
-        either!(self, read(at, to))
-    }
-    fn write(&self, at: usize, from: &[u8]) {
-        either!(self, write(at, from))
-    }
-}
-
-/// The pages of a vchan: the shared one, and those of each ring that does not lie in it.
-pub(crate) struct Pages<P: Platform> {
-    pub control: Memory<P>,
-    pub left: Option<Memory<P>>,
-    pub right: Option<Memory<P>>,
-}
-
-impl<P: Platform> Pages<P> {
-    fn data(&self, side: Side) -> &Memory<P> {
-        let own = match side {
-            Side::Left => &self.left,
-            Side::Right => &self.right,
-        };
-        own.as_ref().unwrap_or(&self.control)
     }
 }
 
@@ -194,7 +135,16 @@ impl<P: Platform> Rings<P> {
     pub fn read(&mut self, to: &mut [u8]) -> Result<(usize, bool), PeerError> {
         let Rings { pages, consumer, sides: (side, _), .. } = self;
         let n = consumer.read(&pages.control, pages.data(*side), to).map_err(|corrupt| self.blame_writer(corrupt))?;
-        Ok((n, n > 0 && notify::wanted(&self.pages.control, self.bytes.peer_wishes, Wish::Space.bit())))
+        Ok((n, n > 0 && self.peer_wishes(Wish::Space)))
+    }
+
+    /// Fills `to` if so much is there; says whether it was. And whether to send an event.
+    #[inline]
+    pub fn recv(&mut self, to: &mut [u8]) -> Result<(bool, bool), PeerError> {
+        let Rings { pages, consumer, sides: (side, _), .. } = self;
+        let done =
+            consumer.read_all(&pages.control, pages.data(*side), to).map_err(|corrupt| self.blame_writer(corrupt))?;
+        Ok((done, done && self.peer_wishes(Wish::Space)))
     }
 
     /// Writes what there is space for; 0 if there is none. And whether to send an event.
@@ -203,7 +153,27 @@ impl<P: Platform> Rings<P> {
         let Rings { pages, producer, sides: (_, side), .. } = self;
         let n =
             producer.write(&pages.control, pages.data(*side), from).map_err(|corrupt| self.blame_reader(corrupt))?;
-        Ok((n, n > 0 && notify::wanted(&self.pages.control, self.bytes.peer_wishes, Wish::Data.bit())))
+        Ok((n, n > 0 && self.peer_wishes(Wish::Data)))
+    }
+
+    /// Writes all of `from` if there is space for it; says whether there was. And whether to send an event.
+    #[inline]
+    pub fn send(&mut self, from: &[u8]) -> Result<(bool, bool), PeerError> {
+        let Rings { pages, producer, sides: (_, side), .. } = self;
+        let done = producer
+            .write_all(&pages.control, pages.data(*side), from)
+            .map_err(|corrupt| self.blame_reader(corrupt))?;
+        Ok((done, done && self.peer_wishes(Wish::Data)))
+    }
+
+    /// How many bytes can be read now.
+    pub fn available(&mut self) -> Result<usize, PeerError> {
+        self.consumer.available(&self.pages.control).map_err(|corrupt| self.blame_writer(corrupt))
+    }
+
+    /// How many bytes can be written now.
+    pub fn space(&mut self) -> Result<usize, PeerError> {
+        self.producer.space(&self.pages.control).map_err(|corrupt| self.blame_reader(corrupt))
     }
 
     /// Whether the peer has read everything.
@@ -224,7 +194,7 @@ impl<P: Platform> Rings<P> {
     /// Takes the peer's request for data back, as a write would; says whether there was one, for which the event must be
     /// sent.
     pub fn take_back_peers_wish(&self) -> bool {
-        notify::wanted(&self.pages.control, self.bytes.peer_wishes, Wish::Data.bit())
+        self.peer_wishes(Wish::Data)
     }
 
     /// Has the peer be told by `channel` if this end dies without a word.
@@ -249,6 +219,12 @@ impl<P: Platform> Rings<P> {
         let mut head = vec![0; self.orders.head_len()];
         self.pages.control.read(0, &mut head);
         head
+    }
+
+    /// Whether the peer wants an event for what was just done. Its request is taken back by this.
+    #[inline]
+    fn peer_wishes(&self, wish: Wish) -> bool {
+        notify::wanted(&self.pages.control, self.bytes.peer_wishes, wish.bit())
     }
 
     fn blame_writer(&self, corrupt: Corrupt) -> PeerError {

@@ -44,7 +44,7 @@ fn a_server_that_asked_for_data_before_it_found_some_is_not_taken_to_be_done() {
             }
         });
         // The request that stands in a fresh page is used up first.
-        writer.borrow_mut().write_all(b"first").await.unwrap();
+        client.split().1.write_all(b"first").await.unwrap();
         let serving = spawner.spawn(&guest.domain, slow_echo(guest.domain.clone(), server));
         let begin = dom0.domain.now();
         sleep(&dom0.domain, WORK + WORK / 2).await;

@@ -2,7 +2,8 @@
 
 use super::{End, Failure, Link};
 use crate::info::Role;
-use crate::{Error, PeerError};
+use crate::rings::Wish;
+use crate::{ConfigError, Error, PeerError};
 use xen_abi::vchan;
 use xen_platform::Platform;
 
@@ -21,6 +22,53 @@ impl<P: Platform> Link<P> {
             (0, Some(End::Died)) => Err(Error::Died(self.info.peer)),
             (n, _) => Ok(Some(n)),
         }
+    }
+
+    /// Fills `to`, or reads nothing: `None` as long as the peer may still write what is missing.
+    pub fn try_recv(&self, to: &mut [u8]) -> Result<Option<()>, Failure<P>> {
+        self.check_packet(self.info.role.other(), to.len())?;
+        if self.attempt(|rings| rings.recv(to))? {
+            return Ok(Some(()));
+        }
+        if self.look().is_none() {
+            return Ok(None);
+        }
+        // What the peer wrote before it ended is to be seen by now.
+        if self.attempt(|rings| rings.recv(to))? {
+            return Ok(Some(()));
+        }
+        self.check_open().map(|()| None)
+    }
+
+    /// Writes all of `from`, or nothing: `None` if there is no space for it.
+    pub fn try_send(&self, from: &[u8]) -> Result<Option<()>, Failure<P>> {
+        self.check_packet(self.info.role, from.len())?;
+        self.check_open()?;
+        Ok(self.attempt(|rings| rings.send(from))?.then_some(()))
+    }
+
+    /// Whether a packet that `by` writes can ever be in its ring as a whole.
+    fn check_packet(&self, by: Role, len: usize) -> Result<(), ConfigError> {
+        let side = by.writes();
+        let max = side.order(self.info.orders).bytes() as usize;
+        if len > max { Err(ConfigError::PacketTooLarge { len, side, max }) } else { Ok(()) }
+    }
+
+    /// Asks for an event when the peer writes, and says how much is there now.
+    pub fn data_ready(&self) -> Result<usize, Failure<P>> {
+        self.attempt(|rings| {
+            rings.arm(Wish::Data);
+            Ok((rings.available()?, false))
+        })
+    }
+
+    /// Asks for an event when the peer reads, and says how much space there is now.
+    pub fn space(&self) -> Result<usize, Failure<P>> {
+        self.check_open()?;
+        self.attempt(|rings| {
+            rings.arm(Wish::Space);
+            Ok((rings.space()?, false))
+        })
     }
 
     /// Writes what there is space for; `None` if there is none.

@@ -62,6 +62,13 @@ impl<P: Platform> Link<P> {
         }
     }
 
+    /// Waits for a reason to look again, unless the connection is over.
+    pub async fn news(&self, seen: &mut u32) {
+        if self.look().is_none() {
+            self.sleep(seen, None).await;
+        }
+    }
+
     /// Waits for a reason to look again: an event newer than `seen`, the end of the connection, or `until`.
     async fn sleep(&self, seen: &mut u32, until: Option<Time>) {
         let mut ended = self.ended.count();

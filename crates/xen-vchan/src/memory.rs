@@ -1,0 +1,73 @@
+//! The pages of a vchan, which are one's own or the peer's.
+
+use crate::Side;
+use xen_platform::{IndexMemory, Platform, SharedMem};
+
+/// Pages of one's own, or of the peer.
+pub(crate) enum Memory<P: Platform> {
+    Own(P::Grant),
+    Peer(P::Map),
+}
+
+macro_rules! either {
+    ($memory:expr, $method:ident($($argument:expr),*)) => {
+        match $memory {
+            Memory::Own(pages) => pages.$method($($argument),*),
+            Memory::Peer(pages) => pages.$method($($argument),*),
+        }
+    };
+}
+
+impl<P: Platform> IndexMemory for Memory<P> {
+    fn load(&self, at: usize) -> u32 {
+        either!(self, load(at))
+    }
+    fn store(&self, at: usize, value: u32) {
+        either!(self, store(at, value))
+    }
+    fn load_u8(&self, at: usize) -> u8 {
+        either!(self, load_u8(at))
+    }
+    fn store_u8(&self, at: usize, value: u8) {
+        either!(self, store_u8(at, value))
+    }
+    fn fetch_or(&self, at: usize, bits: u8) -> u8 {
+        either!(self, fetch_or(at, bits))
+    }
+    fn fetch_and(&self, at: usize, bits: u8) -> u8 {
+        either!(self, fetch_and(at, bits))
+    }
+    fn fence(&self) {
+        either!(self, fence())
+    }
+}
+
+impl<P: Platform> SharedMem for Memory<P> {
+    fn len(&self) -> usize {
+        either!(self, len())
+    }
+    fn read(&self, at: usize, to: &mut [u8]) {
+        either!(self, read(at, to))
+    }
+    fn write(&self, at: usize, from: &[u8]) {
+        either!(self, write(at, from))
+    }
+}
+
+/// The pages of a vchan: the shared one, and those of each ring that does not lie in it.
+pub(crate) struct Pages<P: Platform> {
+    pub control: Memory<P>,
+    pub left: Option<Memory<P>>,
+    pub right: Option<Memory<P>>,
+}
+
+impl<P: Platform> Pages<P> {
+    /// Where the bytes of a ring lie.
+    pub fn data(&self, side: Side) -> &Memory<P> {
+        let own = match side {
+            Side::Left => &self.left,
+            Side::Right => &self.right,
+        };
+        own.as_ref().unwrap_or(&self.control)
+    }
+}
