@@ -2,11 +2,13 @@
 
 mod connect;
 mod inspect;
+mod measure;
 mod place;
 mod serve;
 
 pub use connect::ConnectArguments;
 pub use inspect::{DumpArguments, ListArguments};
+pub use measure::{BenchArguments, PingArguments};
 pub use place::{Dial, DomainArgument, Layout, Place, PortName};
 pub use serve::{ExecArguments, ListenArguments, RingSizes};
 
@@ -50,6 +52,10 @@ pub enum Command {
     Ls(ListArguments),
     /// Shows the shared page of a vchan, decoded, without touching the connection.
     Dump(DumpArguments),
+    /// Measures round trips to an echo server.
+    Ping(PingArguments),
+    /// Measures throughput and round-trip time with an echo server, and checks every byte of the echo.
+    Bench(BenchArguments),
 }
 
 #[cfg(test)]
@@ -86,6 +92,9 @@ mod tests {
             &["listen", "2", "--left", "2000000"],
             &["listen", "2", "--left", "0"],
             &["exec", "2"],
+            &["ping", "2", "--size", "0"],
+            &["ping", "2", "--interval", "-1"],
+            &["bench", "2", "--amount", "lots"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

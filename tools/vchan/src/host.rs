@@ -1,6 +1,7 @@
 //! The commands on this host: its devices, its standard streams, its programs and its sockets.
 
 mod child;
+mod progress;
 
 use crate::{other, say};
 use std::io::{self, Write};
@@ -23,6 +24,11 @@ pub(crate) async fn run(linux: &Linux, spawner: &Spawner, command: &Command, sto
         Command::Exec(args) => {
             let start = async || child::start(linux, &args.command);
             vchan::exec(linux, &store(linux, spawner).await?, args, stop, say, start).await
+        }
+        Command::Ping(args) => vchan::ping(linux, &store(linux, spawner).await?, args, print).await,
+        Command::Bench(args) => {
+            let store = store(linux, spawner).await?;
+            print(&vchan::bench(linux, &store, args, &mut progress::Bar::new()).await?)
         }
         Command::Ls(args) => print(&vchan::list(linux, &store(linux, spawner).await?, args).await?),
         Command::Dump(args) => print(&vchan::dump(linux, &store(linux, spawner).await?, args).await?),

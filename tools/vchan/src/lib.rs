@@ -3,22 +3,28 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod connect;
 mod domain;
 mod dump;
+mod echo;
 mod failure;
 mod hexdump;
 mod json;
 mod list;
 mod page;
+mod ping;
 mod relay;
 mod serve;
 mod stop;
+mod times;
 
 pub use args::*;
+pub use bench::{Progress, bench};
 pub use connect::connect;
 pub use dump::dump;
 pub use failure::{Code, Failure};
 pub use list::list;
+pub use ping::ping;
 pub use serve::{exec, listen};
 pub use stop::Stop;
