@@ -2,10 +2,12 @@
 
 use crate::info::Role;
 use crate::{OrderClash, Side};
+use alloc::format;
 use alloc::string::String;
 use embedded_io_async::ErrorKind;
 use xen_platform::DomId;
 use xen_ring::bytes::Corrupt;
+use xen_store::path::PathError;
 
 /// Why something with a vchan failed; `E` is the platform's error.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -129,6 +131,20 @@ pub enum ConfigError {
     /// The two rings cannot stand beside each other.
     #[error(transparent)]
     Orders(#[from] OrderClash),
+    /// The path is none that xenstore takes.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The path is longer than libxenvchan takes.
+    #[error("libxenvchan takes paths of {max} bytes at most, and this one has {len}: choose a shorter port or folder")]
+    PathTooLong {
+        /// The path's length in bytes.
+        len: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+    /// A port's name has a character that it cannot have, or none at all.
+    #[error("{}; a port's name has ASCII letters, digits, - and _", bad_port(.0))]
+    PortName(Option<char>),
     /// A packet is larger than the ring, so that it would never be there as a whole.
     #[error("a packet of {len} bytes does not fit the {side} ring, which holds {max}: make the ring larger")]
     PacketTooLarge {
@@ -139,6 +155,13 @@ pub enum ConfigError {
         /// The ring's size in bytes.
         max: usize,
     },
+}
+
+fn bad_port(character: &Option<char>) -> String {
+    match character {
+        Some(character) => format!("the port's name has the character {character:?}"),
+        None => "the port's name is empty".into(),
+    }
 }
 
 impl<E: core::error::Error> embedded_io_async::Error for Error<E> {

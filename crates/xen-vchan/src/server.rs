@@ -5,6 +5,7 @@
 
 use crate::info::{Info, Role};
 use crate::keys::{Keys, Values};
+use crate::layout::own_domid;
 use crate::link::Link;
 use crate::lookout::{Lookout, watch_deaths};
 use crate::memory::{Memory, Pages};
@@ -54,10 +55,7 @@ impl<P: Platform> Offer<P> {
         start: u32,
     ) -> Result<Offer<P>, Error<P::Error>> {
         let orders = Orders::new(config.left, config.right).map_err(ConfigError::from)?;
-        let own = match platform.domid() {
-            Some(own) => own,
-            None => DomId(store.read_number("domid").await?),
-        };
+        let own = own_domid(platform, store).await?;
         if own == config.peer {
             return Err(ConfigError::OwnDomain(own).into());
         }
