@@ -90,7 +90,12 @@ impl<P: Platform> Offer<P> {
     /// too: what it wrote can be read.
     pub async fn accept(mut self) -> Result<Connection<P>, Error<P::Error>> {
         self.arrival().await?;
-        Ok(Connection::new(self.link))
+        Ok(self.into_connection())
+    }
+
+    /// The connection with the client, which has come.
+    pub(crate) fn into_connection(self) -> Connection<P> {
+        Connection::new(self.link)
     }
 
     /// Takes the offer back and removes its keys.

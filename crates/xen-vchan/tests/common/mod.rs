@@ -10,7 +10,7 @@ use xen_platform::{Channel as _, Clock, DomId, Granted, IndexMemory, PAGE_SIZE, 
 use xen_sim::xenstore::Xenstored;
 use xen_sim::{Domain, Grant, Sim};
 use xen_store::Store;
-use xen_vchan::{ClientConfig, Connection, Offer, Order, ServerConfig};
+use xen_vchan::{ClientConfig, Connection, Info, Offer, Order, ServerConfig};
 use zerocopy::IntoBytes;
 
 pub type Error = xen_vchan::Error<xen_sim::Error>;
@@ -200,7 +200,10 @@ pub struct RawClient {
 
 impl RawClient {
     pub fn attach(dom0: &Domain, offer: &Offer<Domain>) -> Self {
-        let info = offer.info();
+        Self::of_info(dom0, offer.info())
+    }
+
+    pub fn of_info(dom0: &Domain, info: &Info) -> Self {
         let page = dom0.map(GUEST, &[info.control_ref], xen_platform::Access::ReadWrite).unwrap();
         let channel = dom0.connect(GUEST, info.port).unwrap();
         assert_eq!(page.len(), PAGE_SIZE);
