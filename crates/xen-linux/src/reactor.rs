@@ -1,9 +1,10 @@
 //! One poll(2) for everything the program waits for.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::sys;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -15,9 +16,15 @@ use xen_platform::{Time, Timers};
 pub(crate) trait Source {
     /// The descriptor to watch for input.
     fn fd(&self) -> BorrowedFd<'_>;
-    /// The descriptor has input. Called in every turn until it has none.
+    /// The descriptor is about to be looked at: the device may speak again.
+    fn arm(&self);
+    /// The descriptor has input. Called in every look until it has none.
     fn ready(&self);
 }
+
+/// While tasks can move, descriptors and timers are looked at only in one of so many turns: a look costs a system call,
+/// and who moves bytes finds in shared memory that there are more.
+const LOOK_EVERY: u32 = 16;
 
 /// One task that waits for one descriptor, once.
 struct Wait {
@@ -30,18 +37,36 @@ struct Wait {
 /// forgotten.
 pub(crate) struct Reactor {
     started: Instant,
+    /// The time of the last look. What is due by the true time alone is found due at the next look.
+    looked: Cell<Time>,
+    /// Turns since the last look.
+    unlooked: Cell<u32>,
     timers: Timers,
     sources: RefCell<Vec<Weak<dyn Source>>>,
     waits: RefCell<Vec<Wait>>,
+    /// Kept from look to look, empty in between.
+    workspace: Cell<Workspace>,
+}
+
+/// What a look works on.
+#[derive(Default)]
+struct Workspace {
+    sources: Vec<Rc<dyn Source>>,
+    /// The descriptors of the waits, in their order.
+    waited: Vec<Rc<OwnedFd>>,
+    fds: Vec<PollFd<'static>>,
 }
 
 impl Reactor {
     pub(crate) fn new() -> Self {
         Reactor {
             started: Instant::now(),
+            looked: Cell::default(),
+            unlooked: Cell::new(0),
             timers: Timers::new(),
             sources: RefCell::default(),
             waits: RefCell::default(),
+            workspace: Cell::default(),
         }
     }
 
@@ -52,7 +77,7 @@ impl Reactor {
 
     /// See [`Clock::poll_until`](xen_platform::Clock::poll_until).
     pub(crate) fn poll_until(&self, at: Time, cx: &mut Context<'_>) -> Poll<()> {
-        if self.now() >= at {
+        if self.looked.get() >= at {
             return Poll::Ready(());
         }
         self.timers.wake_at(at, cx);
@@ -64,19 +89,25 @@ impl Reactor {
         self.sources.borrow_mut().push(source);
     }
 
-    /// Wakes the task at the next turn in which `fd` is ready for `events`, or broken.
-    pub(crate) fn wake_when(&self, fd: &Rc<OwnedFd>, events: PollFlags, cx: &mut Context<'_>) {
-        let mut waits = self.waits.borrow_mut();
+    /// Wakes the task at the next look at which `fd` is ready for `events`, or broken.
+    fn wake_when(&self, fd: &Rc<OwnedFd>, events: PollFlags, cx: &mut Context<'_>) {
+        let wait = Wait { fd: Rc::downgrade(fd), events, waker: cx.waker().clone() };
+        self.waits.borrow_mut().push(wait);
+    }
+
+    /// Whether the task waits already, so that there is nothing to ask the kernel.
+    fn is_waiting(&self, fd: &Rc<OwnedFd>, events: PollFlags, cx: &mut Context<'_>) -> bool {
         let same = |w: &Wait| w.fd.as_ptr() == Rc::as_ptr(fd) && w.events == events && w.waker.will_wake(cx.waker());
-        if !waits.iter().any(same) {
-            waits.push(Wait { fd: Rc::downgrade(fd), events, waker: cx.waker().clone() });
-        }
+        self.waits.borrow().iter().any(same)
     }
 
     /// Ready if `fd` is ready for `events`, or broken, at this moment: for descriptors shared with other programs, which
     /// must stay in blocking mode.
     pub(crate) fn poll_ready(&self, fd: &Rc<OwnedFd>, events: PollFlags, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match poll(&mut [PollFd::new(&**fd, events)], Some(&Timespec::default())) {
+        if self.is_waiting(fd, events, cx) {
+            return Poll::Pending;
+        }
+        match sys::poll(&mut [PollFd::new(&**fd, events)], Some(&Timespec::default())) {
             Ok(0) | Err(Errno::INTR) => {
                 self.wake_when(fd, events, cx);
                 Poll::Pending
@@ -91,52 +122,73 @@ impl Reactor {
     /// # Panics
     /// If no task can move and none waits for a descriptor or a time: nothing could ever end that.
     pub(crate) fn turn(&self, turn: Turn) {
-        let due = self.timers.fire(self.now());
-        let sources = self.live_sources();
-        let waits = self.live_waits();
+        let unlooked = self.unlooked.get() + 1;
+        if turn == Turn::Busy && unlooked < LOOK_EVERY {
+            self.unlooked.set(unlooked);
+            return;
+        }
+        self.unlooked.set(0);
+        let (due, next) = self.fire_timers();
         let timeout = match (turn, due) {
-            (Turn::Idle, false) => self.timers.next().map(|at| timespec(at.since(self.now()))),
-            _ => Some(Timespec::default()),
+            (Turn::Idle, false) => next,
+            _ => Some(Duration::ZERO),
         };
-        let nothing = sources.is_empty() && waits.is_empty();
-        assert!(!nothing || timeout.is_some(), "deadlock: every task waits, and none for a descriptor or a time");
+        self.look(timeout);
+        if timeout.is_some_and(|timeout| !timeout.is_zero()) {
+            self.fire_timers();
+        }
+    }
 
-        let mut fds: Vec<PollFd<'_>> =
-            sources.iter().map(|s| PollFd::from_borrowed_fd(s.fd(), PollFlags::IN)).collect();
-        fds.extend(waits.iter().map(|(fd, wait)| PollFd::new(&**fd, wait.events)));
-        match poll(&mut fds, timeout.as_ref()) {
+    /// Wakes whose time has come: whether there was somebody, and how long it is to the next.
+    fn fire_timers(&self) -> (bool, Option<Duration>) {
+        if self.timers.next().is_none() {
+            return (false, None);
+        }
+        let now = self.now();
+        self.looked.set(now);
+        let due = self.timers.fire(now);
+        (due, self.timers.next().map(|at| at.since(now)))
+    }
+
+    /// Waits until a descriptor is ready, at most for `timeout`, and hands out what is.
+    fn look(&self, timeout: Option<Duration>) {
+        let Workspace { mut sources, mut waited, fds } = self.workspace.take();
+        self.sources.borrow_mut().retain(|source| source.upgrade().map(|source| sources.push(source)).is_some());
+        self.waits.borrow_mut().retain(|wait| wait.fd.upgrade().map(|fd| waited.push(fd)).is_some());
+        let nothing = sources.is_empty() && waited.is_empty();
+        assert!(!nothing || timeout.is_some(), "deadlock: every task waits, and none for a descriptor or a time");
+        sources.iter().for_each(|source| source.arm());
+
+        let mut fds: Vec<PollFd<'_>> = emptied(fds);
+        fds.extend(sources.iter().map(|source| PollFd::from_borrowed_fd(source.fd(), PollFlags::IN)));
+        fds.extend(waited.iter().zip(&*self.waits.borrow()).map(|(fd, wait)| PollFd::new(&**fd, wait.events)));
+        match sys::poll(&mut fds, timeout.map(timespec).as_ref()) {
             Ok(_) => {}
-            // A signal: its handler has written to the pipe that a task may wait for; the next turn sees it.
+            // A signal: its handler has written to the pipe that a task may wait for; the next look sees it.
             Err(Errno::INTR) => fds.iter_mut().for_each(PollFd::clear_revents),
             Err(errno) => panic!("poll(2) of {} descriptors: {}", fds.len(), os_error(errno)),
         }
-        let fired: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
 
-        let (of_sources, of_waits) = fired.split_at(sources.len());
-        sources.iter().zip(of_sources).filter(|(_, fired)| **fired).for_each(|(source, _)| source.ready());
-        self.wake_waits(waits, of_waits);
-        self.timers.fire(self.now());
+        let mut fired = fds.iter().map(|fd| !fd.revents().is_empty());
+        sources.iter().zip(fired.by_ref()).filter(|(_, fired)| *fired).for_each(|(source, _)| source.ready());
+        self.waits.borrow_mut().retain(|wait| {
+            let fired = fired.next().unwrap_or(false);
+            if fired {
+                wait.waker.wake_by_ref();
+            }
+            !fired
+        });
+        let fds = emptied(fds);
+        sources.clear();
+        waited.clear();
+        self.workspace.set(Workspace { sources, waited, fds });
     }
+}
 
-    fn live_sources(&self) -> Vec<Rc<dyn Source>> {
-        let mut sources = self.sources.borrow_mut();
-        sources.retain(|source| source.strong_count() > 0);
-        sources.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    fn live_waits(&self) -> Vec<(Rc<OwnedFd>, Wait)> {
-        let waits = self.waits.take();
-        waits.into_iter().filter_map(|wait| wait.fd.upgrade().map(|fd| (fd, wait))).collect()
-    }
-
-    /// Wakes those whose descriptor fired; the others go on waiting.
-    fn wake_waits(&self, waits: Vec<(Rc<OwnedFd>, Wait)>, fired: &[bool]) {
-        let mut waiting = self.waits.borrow_mut();
-        for ((_, wait), fired) in waits.into_iter().zip(fired) {
-            if *fired { wait.waker.wake() } else { waiting.push(wait) }
-        }
-    }
+/// The same memory without what is in it, for descriptors of another lifetime.
+fn emptied<'new>(mut fds: Vec<PollFd<'_>>) -> Vec<PollFd<'new>> {
+    fds.clear();
+    fds.into_iter().map(|_| unreachable!("it is empty")).collect()
 }
 
 fn timespec(after: Duration) -> Timespec {
@@ -156,6 +208,9 @@ pub(crate) async fn retry<T>(
     mut try_now: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<T>,
 ) -> io::Result<T> {
     std::future::poll_fn(|cx| {
+        if reactor.is_waiting(fd, events, cx) {
+            return Poll::Pending;
+        }
         loop {
             match try_now(fd.as_fd()) {
                 Ok(done) => return Poll::Ready(Ok(done)),

@@ -81,7 +81,7 @@ impl Signals {
     }
 
     async fn wait(&self, caught: &Caught) {
-        let read = |fd: rustix::fd::BorrowedFd<'_>| rustix::io::read(fd, &mut [0u8; 16]);
+        let read = |fd: rustix::fd::BorrowedFd<'_>| sys::read(fd, &mut [0u8; 16]);
         // Several of the same count as one. The writing end is open for as long as `caught` is, so there is no end.
         let read = retry(self.linux.reactor(), &caught.pipe, PollFlags::IN, read).await;
         read.expect("a pipe of this program can be read");

@@ -1,20 +1,21 @@
 //! Standard input and output as asynchronous streams.
 //!
 //! Their descriptors may be shared with other programs (a shell, the other end of a pipeline), so they stay in blocking
-//! mode. poll(2) says when a read will not block; a write is kept so short that it does not after poll(2) said that
-//! there is room.
+//! mode. A pipe is opened once more, which gives a descriptor with a mode of its own; a socket can be told for a single
+//! call not to block; a regular file never does. For the rest poll(2) says when a read will not block, and a write is kept
+//! so short that it does not after poll(2) said that there is room.
 
 use crate::reactor::{os_error, retry};
 use crate::{Linux, sys};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use rustix::event::PollFlags;
-use rustix::fd::OwnedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
-use std::fs::File;
+use rustix::net::{RecvFlags, SendFlags};
+use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::rc::Rc;
 use std::{fmt, future, io};
 
@@ -42,22 +43,91 @@ impl embedded_io_async::Error for IoError {
     }
 }
 
+/// What a descriptor is: it decides how it is kept from blocking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Reads and writes take what they take, but not for ever.
+    File,
+    /// In non-blocking mode, which nobody else shares.
+    OwnPipe,
+    /// It cannot be opened once more. Writable means room for a page at least (`PIPE_BUF` of Linux).
+    Pipe,
+    /// Writable means that fewer than 256 characters wait to go out (`WAKEUP_CHARS`, drivers/tty/n_tty.c).
+    Terminal,
+    /// The one kind that can be told not to block for a single call.
+    Socket,
+}
+
+impl Kind {
+    fn of(fd: &File) -> io::Result<Kind> {
+        let metadata = fd.metadata()?;
+        let kind = metadata.file_type();
+        Ok(match () {
+            () if kind.is_socket() => Kind::Socket,
+            () if kind.is_file() || kind.is_block_device() => Kind::File,
+            () if kind.is_char_device() && major(metadata.rdev()) == MEM_MAJOR => Kind::File,
+            () if fd.is_terminal() => Kind::Terminal,
+            () => Kind::Pipe,
+        })
+    }
+
+    /// The most bytes for one write.
+    fn bytes(self) -> usize {
+        match self {
+            Kind::File | Kind::OwnPipe | Kind::Socket => 64 * 1024,
+            Kind::Pipe => 4096,
+            Kind::Terminal => 256,
+        }
+    }
+
+    /// Whether only poll(2) can tell that a call will not block.
+    fn asks_first(self) -> bool {
+        matches!(self, Kind::Pipe | Kind::Terminal)
+    }
+}
+
+/// The kind of a descriptor that is owned, and the descriptor for it.
+fn prepare(fd: File, again: &OpenOptions) -> io::Result<(Kind, OwnedFd)> {
+    let kind = Kind::of(&fd)?;
+    if kind == Kind::Pipe && fd.metadata()?.file_type().is_fifo() {
+        // Without /proc, or as another user than who made the pipe, it stays as it is.
+        let opened = again.clone().custom_flags(O_NONBLOCK).open(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        if let Ok(own) = opened {
+            return Ok((Kind::OwnPipe, sys::owned(own)));
+        }
+    }
+    Ok((kind, sys::owned(fd)))
+}
+
+/// asm-generic/fcntl.h.
+const O_NONBLOCK: i32 = 0o4000;
+
+/// The major number of /dev/null and /dev/zero (`MEM_MAJOR`, linux/major.h).
+const MEM_MAJOR: u64 = 1;
+
+/// The major number of a device, as long as it is a small one (`gnu_dev_major`, sys/sysmacros.h).
+fn major(device: u64) -> u64 {
+    device >> 8 & 0xfff
+}
+
 /// A descriptor to read from: a file, a pipe, a terminal or a socket.
 pub struct Input {
     linux: Linux,
     fd: Rc<OwnedFd>,
+    kind: Kind,
 }
 
 impl Input {
-    /// Standard input. Another reader of the same description may take what was announced; a read then waits for more
-    /// and holds up the program.
+    /// Standard input. Another reader of the same terminal may take what was announced; a read then waits for more and
+    /// holds up the program.
     pub fn stdin(linux: &Linux) -> io::Result<Self> {
-        Ok(Self::new(linux, io::stdin().as_fd().try_clone_to_owned()?))
+        Self::new(linux, io::stdin().as_fd().try_clone_to_owned()?)
     }
 
-    /// Any descriptor; its mode is left as it is.
-    pub fn new(linux: &Linux, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
-        Input { linux: linux.clone(), fd: Rc::new(sys::owned(fd)) }
+    /// Any descriptor; its mode is left as it is. Fails if the kernel does not say what it is.
+    pub fn new(linux: &Linux, fd: impl Into<std::os::fd::OwnedFd>) -> io::Result<Self> {
+        let (kind, fd) = prepare(File::from(fd.into()), OpenOptions::new().read(true))?;
+        Ok(Input { linux: linux.clone(), fd: Rc::new(fd), kind })
     }
 }
 
@@ -68,42 +138,14 @@ impl ErrorType for Input {
 impl Read for Input {
     async fn read(&mut self, to: &mut [u8]) -> Result<usize, IoError> {
         let reactor = self.linux.reactor();
-        future::poll_fn(|cx| reactor.poll_ready(&self.fd, PollFlags::IN, cx)).await.map_err(IoError)?;
-        retry(reactor, &self.fd, PollFlags::IN, |fd| rustix::io::read(fd, &mut *to)).await.map_err(IoError)
-    }
-}
-
-/// What a descriptor for output is: it decides how much may be written at once.
-#[derive(Clone, Copy)]
-enum Sink {
-    /// Writes take what they take, but not for ever.
-    File,
-    /// Writable means room for a page at least (`PIPE_BUF` of Linux).
-    Pipe,
-    /// Writable means that fewer than 256 characters wait to go out (`WAKEUP_CHARS`, drivers/tty/n_tty.c).
-    Terminal,
-    /// The one kind that can be told not to block for a single write.
-    Socket,
-}
-
-impl Sink {
-    fn of(fd: &File) -> io::Result<Sink> {
-        let kind = fd.metadata()?.file_type();
-        Ok(match () {
-            () if kind.is_socket() => Sink::Socket,
-            () if kind.is_file() || kind.is_block_device() => Sink::File,
-            () if fd.is_terminal() => Sink::Terminal,
-            () => Sink::Pipe,
-        })
-    }
-
-    /// The most bytes for one write.
-    fn bytes(self) -> usize {
-        match self {
-            Sink::File | Sink::Socket => 64 * 1024,
-            Sink::Pipe => 4096,
-            Sink::Terminal => 256,
+        if self.kind.asks_first() {
+            future::poll_fn(|cx| reactor.poll_ready(&self.fd, PollFlags::IN, cx)).await.map_err(IoError)?;
         }
+        let get = |fd: BorrowedFd<'_>| match self.kind {
+            Kind::Socket => rustix::net::recv(fd, &mut *to, RecvFlags::DONTWAIT).map(|(bytes, _)| bytes),
+            _ => sys::read(fd, &mut *to),
+        };
+        retry(reactor, &self.fd, PollFlags::IN, get).await.map_err(IoError)
     }
 }
 
@@ -111,7 +153,7 @@ impl Sink {
 pub struct Output {
     linux: Linux,
     fd: Rc<OwnedFd>,
-    sink: Sink,
+    kind: Kind,
 }
 
 impl Output {
@@ -122,9 +164,8 @@ impl Output {
 
     /// Any descriptor; its mode is left as it is. Fails if the kernel does not say what it is.
     pub fn new(linux: &Linux, fd: impl Into<std::os::fd::OwnedFd>) -> io::Result<Self> {
-        let file = File::from(fd.into());
-        let sink = Sink::of(&file)?;
-        Ok(Output { linux: linux.clone(), fd: Rc::new(sys::owned(file)), sink })
+        let (kind, fd) = prepare(File::from(fd.into()), OpenOptions::new().write(true))?;
+        Ok(Output { linux: linux.clone(), fd: Rc::new(fd), kind })
     }
 }
 
@@ -134,12 +175,14 @@ impl ErrorType for Output {
 
 impl Write for Output {
     async fn write(&mut self, from: &[u8]) -> Result<usize, IoError> {
-        let from = &from[..from.len().min(self.sink.bytes())];
+        let from = &from[..from.len().min(self.kind.bytes())];
         let reactor = self.linux.reactor();
-        future::poll_fn(|cx| reactor.poll_ready(&self.fd, PollFlags::OUT, cx)).await.map_err(IoError)?;
-        let put = |fd: rustix::fd::BorrowedFd<'_>| match self.sink {
-            Sink::Socket => rustix::net::send(fd, from, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-            _ => rustix::io::write(fd, from),
+        if self.kind.asks_first() {
+            future::poll_fn(|cx| reactor.poll_ready(&self.fd, PollFlags::OUT, cx)).await.map_err(IoError)?;
+        }
+        let put = |fd: BorrowedFd<'_>| match self.kind {
+            Kind::Socket => rustix::net::send(fd, from, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            _ => sys::write(fd, from),
         };
         match retry(reactor, &self.fd, PollFlags::OUT, put).await {
             Ok(0) if !from.is_empty() => Err(IoError(os_error(Errno::IO))),
@@ -154,86 +197,4 @@ impl Write for Output {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read as _, Write as _, pipe};
-
-    #[test]
-    fn a_full_pipe_holds_up_its_writer_and_nobody_else() {
-        let linux = Linux::new();
-        let (reader, writer) = pipe().unwrap();
-        let mut output = Output::new(&linux, writer).unwrap();
-        let mut input = Input::new(&linux, reader);
-        let data: Vec<u8> = (0..1_000_000u32).map(|i| (i >> 3) as u8).collect();
-        let expected = data.clone();
-        let got = linux.run(|spawner| async move {
-            // Were the writer to block in the kernel, nobody would ever make room.
-            let writing = spawner.spawn(async move { output.write_all(&data).await.map_err(|e| e.0) });
-            let mut got = Vec::new();
-            let mut chunk = [0; 5000];
-            while got.len() < 1_000_000 {
-                let bytes = input.read(&mut chunk).await.unwrap();
-                got.extend_from_slice(&chunk[..bytes]);
-            }
-            writing.join().await.unwrap();
-            got
-        });
-        assert!(got == expected);
-    }
-
-    #[test]
-    fn a_regular_file_is_read_to_its_end_and_written() {
-        let linux = Linux::new();
-        let path = std::env::temp_dir().join(format!("xen-linux-stdio-{}", std::process::id()));
-        let mut output = Output::new(&linux, File::create(&path).unwrap()).unwrap();
-        let mut input = Input::new(&linux, File::open(&path).unwrap());
-        std::fs::remove_file(&path).unwrap();
-        linux.run(|_| async move {
-            let data = vec![7; 200_000];
-            output.write_all(&data).await.unwrap();
-            let mut got = Vec::new();
-            let mut chunk = vec![0; 70_000];
-            loop {
-                match input.read(&mut chunk).await.unwrap() {
-                    0 => break,
-                    bytes => got.extend_from_slice(&chunk[..bytes]),
-                }
-            }
-            assert!(got == data);
-        });
-    }
-
-    #[test]
-    fn input_waits_for_a_pipe_without_changing_its_mode() {
-        let linux = Linux::new();
-        let (reader, mut writer) = pipe().unwrap();
-        let mut probe = reader.try_clone().unwrap();
-        let mut input = Input::new(&linux, reader);
-        linux.run(|spawner| async move {
-            let reading = spawner.spawn(async move {
-                let mut to = [0; 16];
-                let bytes = input.read(&mut to).await.unwrap();
-                (to[..bytes].to_vec(), input.read(&mut to).await.unwrap())
-            });
-            xen_exec::yield_now().await;
-            writer.write_all(b"line\n").unwrap();
-            xen_exec::yield_now().await;
-            drop(writer);
-            assert_eq!(reading.join().await, (b"line\n".to_vec(), 0));
-        });
-        // In non-blocking mode, with no writer left, this would still be the end: so ask the descriptor itself.
-        assert_eq!(probe.read(&mut [0; 1]).unwrap(), 0);
-        let flags = rustix::fs::fcntl_getfl(sys::owned(probe)).unwrap();
-        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
-    }
-
-    #[test]
-    fn a_reader_that_left_is_a_broken_pipe() {
-        let linux = Linux::new();
-        let (reader, writer) = pipe().unwrap();
-        drop(reader);
-        let mut output = Output::new(&linux, writer).unwrap();
-        let error = linux.run(|_| async move { output.write(b"x").await.unwrap_err() });
-        assert_eq!(embedded_io_async::Error::kind(&error), ErrorKind::BrokenPipe);
-    }
-}
+mod tests;

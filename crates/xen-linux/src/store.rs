@@ -117,7 +117,7 @@ impl ErrorType for StoreReader {
 
 impl Read for StoreReader {
     async fn read(&mut self, to: &mut [u8]) -> Result<usize, IoError> {
-        let read = |fd: rustix::fd::BorrowedFd<'_>| rustix::io::read(fd, &mut *to);
+        let read = |fd: rustix::fd::BorrowedFd<'_>| sys::read(fd, &mut *to);
         retry(self.linux.reactor(), &self.fd, PollFlags::IN, read).await.map_err(IoError)
     }
 }
@@ -129,7 +129,7 @@ impl ErrorType for StoreWriter {
 impl Write for StoreWriter {
     async fn write(&mut self, from: &[u8]) -> Result<usize, IoError> {
         // The device never says that it can be written, and never asks to wait either: it takes what it gets.
-        let write = |fd: rustix::fd::BorrowedFd<'_>| rustix::io::write(fd, from);
+        let write = |fd: rustix::fd::BorrowedFd<'_>| sys::write(fd, from);
         let bytes = retry(self.linux.reactor(), &self.fd, PollFlags::OUT, write).await.map_err(IoError)?;
         if bytes == 0 && !from.is_empty() {
             return Err(IoError(os_error(rustix::io::Errno::IO)));

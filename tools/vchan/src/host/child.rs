@@ -29,7 +29,7 @@ pub(crate) fn start(
     };
     let output = Output::new(linux, stdin).map_err(other)?;
     let linux = linux.clone();
-    let input = Input::new(&linux, stdout);
+    let input = Input::new(&linux, stdout).map_err(other)?;
     Ok((input, output, async move {
         match running.end(&linux).await.map_err(other)? {
             Some(status) if status.code().is_some_and(|code| code != 0) => {
