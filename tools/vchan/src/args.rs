@@ -9,7 +9,7 @@ mod serve;
 pub use connect::ConnectArguments;
 pub use inspect::{DumpArguments, ListArguments};
 pub use measure::{BenchArguments, PingArguments};
-pub use place::{Dial, DomainArgument, Layout, Place, PortName};
+pub use place::{Dial, DomainArgument, Layout, Place};
 pub use serve::{ExecArguments, ListenArguments, RingSizes};
 
 use clap::{Parser, Subcommand};
@@ -77,7 +77,8 @@ mod tests {
     fn the_defaults_are_those_of_the_echo_server() {
         let Ok(Command::Connect(args)) = parse(&["connect", "2"]) else { panic!() };
         assert_eq!(args.dial.place.domain, DomainArgument::Number(DomId(2)));
-        assert_eq!(args.dial.place.path(DomId(0)).unwrap(), "data/vchan");
+        let path = "data/vchan".to_string();
+        assert_eq!(args.dial.place.layout(), Ok(xen_vchan::Layout::Legacy { path }));
         assert_eq!((args.dial.timeout, args.linger, args.verbose), (10, 500, false));
     }
 
@@ -87,7 +88,6 @@ mod tests {
             &["connect"][..],
             &["connect", "2", "--timeout", "soon"],
             &["connect", "2", "--path", "a", "--port", "b"],
-            &["connect", "2", "--port", "a/b"],
             &["listen", "2", "--once", "--keep"],
             &["listen", "2", "--left", "2000000"],
             &["listen", "2", "--left", "0"],

@@ -37,14 +37,19 @@ pub async fn connect<P: Platform>(
 pub(crate) async fn dial<P: Platform>(platform: &P, store: &Store, args: &Dial) -> Result<Connection<P>, Failure> {
     let until = platform.now() + args.patience();
     let peer = find_domain(platform, store, &args.place.domain, until).await?;
-    let path = place_of_client(platform, &args.place)?;
+    let path = path_of_client(platform, store, &args.place, peer).await?;
     let config = ClientConfig { peer, path, deadline: Some(until) };
     Ok(xen_vchan::connect(platform, store, &config).await?)
 }
 
-/// Where this domain's channel is, in the server's folder.
-pub(crate) fn place_of_client<P: Platform>(platform: &P, place: &Place) -> Result<String, Failure> {
-    place.path(platform.domid().unwrap_or(DomId(0)))
+/// The folder in which `server` publishes its channel for this domain.
+pub(crate) async fn path_of_client<P: Platform>(
+    platform: &P,
+    store: &Store,
+    place: &Place,
+    server: DomId,
+) -> Result<String, Failure> {
+    Ok(place.layout()?.client_path(server, xen_vchan::own_domid(platform, store).await?)?)
 }
 
 /// The domain's number; refuses this one.

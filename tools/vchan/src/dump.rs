@@ -1,13 +1,13 @@
 //! `vchan dump`: a shared page for people who look for what is wrong with it.
 
-use crate::connect::{find_domain, place_of_client};
+use crate::connect::{find_domain, path_of_client};
 use crate::hexdump::hexdump;
 use crate::json::Json;
 use crate::page::{Page, Ring, live, wishes};
 use crate::{Code, DumpArguments, Failure};
 use std::time::Duration;
 use xen_platform::{Access, DomId, GrantRef, Platform};
-use xen_store::{Error, Store, path};
+use xen_store::{Error, Store};
 
 /// How long xenstore may take to tell which domain is meant.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
@@ -16,8 +16,7 @@ const STORE_PATIENCE: Duration = Duration::from_secs(1);
 pub async fn dump<P: Platform>(platform: &P, store: &Store, args: &DumpArguments) -> Result<String, Failure> {
     let until = platform.now() + STORE_PATIENCE;
     let server = find_domain(platform, store, &args.place.domain, until).await?;
-    let place = place_of_client(platform, &args.place)?;
-    let dir = if place.starts_with('/') { place } else { format!("{}/{place}", path::of_domain(server)) };
+    let dir = path_of_client(platform, store, &args.place, server).await?;
     let key = |name: &str| format!("{dir}/{name}");
     let ring_ref = read(store, &key("ring-ref")).await?;
     let port = read(store, &key("event-channel")).await?;

@@ -1,7 +1,7 @@
 //! Why the tool ended otherwise than asked, and the exit code for it.
 
 use std::fmt::Display;
-use xen_vchan::Error;
+use xen_vchan::{ConfigError, Error};
 
 /// The exit code, by its meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,12 @@ impl Failure {
 impl From<xen_store::Error> for Failure {
     fn from(error: xen_store::Error) -> Self {
         Failure::new(Code::Other, error.to_string())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::new(Code::Usage, error.to_string())
     }
 }
 

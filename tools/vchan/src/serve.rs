@@ -10,7 +10,7 @@ use std::future::Future;
 use std::time::Duration;
 use xen_platform::{DomId, Platform, deadline};
 use xen_store::Store;
-use xen_vchan::{Connection, Offer, ServerConfig};
+use xen_vchan::{Connection, Error, Info, Listener, Offer, ServerConfig};
 
 /// How long xenstore may take to tell which domain is meant.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
@@ -81,12 +81,46 @@ pub(crate) async fn serve<P: Platform>(
 ) -> Result<(), Failure> {
     let until = platform.now() + STORE_PATIENCE;
     let peer = find_domain(platform, store, &service.place.domain, until).await?;
+    let path = service.place.layout()?.server_path(peer)?;
     let orders = service.sizes.orders();
-    let config = ServerConfig { peer, path: service.place.path(peer)?, left: orders.left(), right: orders.right() };
+    let config = ServerConfig { peer, path, left: orders.left(), right: orders.right() };
+    let mut door = Door::open(platform, store, &config, service.once).await?;
+    let ended = attend(platform, store, &mut door, service, stop, &mut say, &mut session).await;
+    let closed = door.close().await;
+    ended.and(closed)
+}
+
+/// Lets clients in, one after another.
+async fn attend<P: Platform>(
+    platform: &P,
+    store: &Store,
+    door: &mut Door<P>,
+    service: &Service<'_>,
+    stop: &Stop,
+    say: &mut impl FnMut(&str),
+    session: &mut impl AsyncFnMut(&Connection<P>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     loop {
-        let Some(connection) = accept(platform, store, &config, service, stop, &mut say).await? else { return Ok(()) };
         if service.verbose {
-            say(&format!("A client of domain {peer} has come"));
+            say(&door.describe());
+        }
+        let until = service.timeout.map(|seconds| platform.now() + Duration::from_secs(seconds));
+        let connection = match stop.or(deadline(platform, until, door.accept())).await {
+            Some(Ok(Ok(connection))) => connection,
+            Some(Ok(Err(Error::Peer(error)))) if !service.once => {
+                say(&error.to_string());
+                continue;
+            }
+            Some(Ok(Err(error))) => return Err(error.into()),
+            Some(Err(_)) => return Err(Failure::new(Code::NoServer, "no client came in time: see --timeout")),
+            None => return Ok(()),
+        };
+        let peer = connection.info().peer;
+        if service.verbose {
+            say(&format!(
+                "A client of domain {peer} has come. The shared page was:\n\n{}",
+                hexdump(connection.first_page())
+            ));
         }
         let ended = stop.or(session(&connection)).await;
         let closed = connection.close().await;
@@ -105,33 +139,6 @@ pub(crate) async fn serve<P: Platform>(
     }
 }
 
-/// Publishes the channel and waits for its client; `None` if it is to stop. The keys are gone unless a client has come.
-async fn accept<P: Platform>(
-    platform: &P,
-    store: &Store,
-    config: &ServerConfig,
-    service: &Service<'_>,
-    stop: &Stop,
-    say: &mut impl FnMut(&str),
-) -> Result<Option<Connection<P>>, Failure> {
-    let mut offer = Offer::publish(platform, store, config).await?;
-    if service.verbose {
-        say(&describe(&offer));
-    }
-    let until = service.timeout.map(|seconds| platform.now() + Duration::from_secs(seconds));
-    let came = match stop.or(deadline(platform, until, offer.arrival())).await {
-        Some(Ok(Ok(()))) => return Ok(Some(offer.accept().await?)),
-        Some(Ok(Err(error))) => Err(error.into()),
-        Some(Err(_)) => {
-            let text = format!("no client in domain {} came to {} in time", config.peer, config.path);
-            Err(Failure::new(Code::NoServer, text))
-        }
-        None => Ok(None),
-    };
-    let withdrawn = offer.withdraw().await;
-    came.and_then(|none| withdrawn.map(|()| none).map_err(Failure::from))
-}
-
 /// Whether there can be another client: not if the domain is gone.
 async fn survive(store: &Store, peer: DomId, failure: &Failure) -> Result<(), Failure> {
     match failure.code == Code::Died && !store.is_domain_introduced(peer).await? {
@@ -140,14 +147,54 @@ async fn survive(store: &Store, peer: DomId, failure: &Failure) -> Result<(), Fa
     }
 }
 
-/// How the channel was made.
-fn describe<P: Platform>(offer: &Offer<P>) -> String {
-    let info = offer.info();
-    format!(
-        "Server initializing: gntref = {}, evtchn = {}\nThe shared page:\n\n{}\nWaiting for a client of domain {}",
-        info.control_ref,
-        info.port,
-        hexdump(&offer.page()),
-        info.peer,
-    )
+/// Where clients come in.
+enum Door<P: Platform> {
+    /// For one client; empty once it has come.
+    Once(Option<Offer<P>>),
+    /// For any number. While one is served the next can connect already, and waits.
+    Keep(Listener<P>),
+}
+
+impl<P: Platform> Door<P> {
+    async fn open(platform: &P, store: &Store, config: &ServerConfig, once: bool) -> Result<Self, Error<P::Error>> {
+        Ok(match once {
+            true => Door::Once(Some(Offer::publish(platform, store, config).await?)),
+            false => Door::Keep(Listener::open(platform, store, config).await?),
+        })
+    }
+
+    /// Waits for the next client. Dropping the future loses none.
+    async fn accept(&mut self) -> Result<Connection<P>, Error<P::Error>> {
+        match self {
+            Door::Once(offer) => {
+                offer.as_mut().expect("one client is let in, once").arrival().await?;
+                offer.take().expect("it was there").accept().await
+            }
+            Door::Keep(listener) => listener.accept().await,
+        }
+    }
+
+    /// What clients find.
+    fn describe(&self) -> String {
+        let info = match self {
+            Door::Once(offer) => offer.as_ref().map(Offer::info),
+            Door::Keep(listener) => listener.info(),
+        };
+        info.map_or_else(|| "Server initializing again".to_string(), |info| {
+            let Info { control_ref, port, peer, .. } = info;
+            format!(
+                "Server initializing: gntref = {control_ref}, evtchn = {port}\nWaiting for a client of domain {peer}"
+            )
+        })
+    }
+
+    /// Removes the keys. Who was let in stays.
+    async fn close(self) -> Result<(), Failure> {
+        match self {
+            Door::Once(Some(offer)) => offer.withdraw().await?,
+            Door::Once(None) => {}
+            Door::Keep(listener) => listener.close().await?,
+        }
+        Ok(())
+    }
 }

@@ -24,17 +24,18 @@ pub struct Place {
 
     /// The name of the service within the std layout: letters, digits, - and _.
     #[arg(long, value_name = "NAME")]
-    pub port: Option<PortName>,
+    pub port: Option<String>,
 }
 
 impl Place {
-    /// The folder of the keys, relative to the server's, for a client in the domain `client`.
-    pub(crate) fn path(&self, client: DomId) -> Result<String, Failure> {
+    /// The folder of the keys, however it was named.
+    pub(crate) fn layout(&self) -> Result<xen_vchan::Layout, Failure> {
         let usage = |text| Err(Failure::new(Code::Usage, text));
+        let legacy = |path: &str| Ok(xen_vchan::Layout::Legacy { path: path.to_string() });
         match (&self.path, self.layout, &self.port) {
-            (Some(path), ..) => Ok(path.clone()),
-            (None, None | Some(Layout::Legacy), None) => Ok("data/vchan".to_string()),
-            (None, None | Some(Layout::Std), Some(PortName(port))) => Ok(format!("data/vchan/{client}/{port}")),
+            (Some(path), ..) => legacy(path),
+            (None, None | Some(Layout::Legacy), None) => legacy("data/vchan"),
+            (None, None | Some(Layout::Std), Some(port)) => Ok(xen_vchan::Layout::Standard { port: port.clone() }),
             (None, Some(Layout::Std), None) => usage("--layout std needs the service's name: add --port NAME"),
             (None, Some(Layout::Legacy), Some(_)) => usage("--layout legacy has no ports: leave --port out"),
         }
@@ -70,22 +71,6 @@ pub enum Layout {
     Legacy,
 }
 
-/// The name of a service in the std layout.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PortName(String);
-
-impl FromStr for PortName {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        match !text.is_empty() && text.bytes().all(fits) {
-            true => Ok(PortName(text.to_string())),
-            false => Err("a port's name has only letters, digits, - and _"),
-        }
-    }
-}
-
 /// A domain as the user names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DomainArgument {
@@ -110,18 +95,14 @@ impl FromStr for DomainArgument {
 mod tests {
     use super::*;
 
-    fn place(path: Option<&str>, layout: Option<Layout>, port: Option<&str>) -> Place {
-        Place {
-            domain: DomainArgument::Number(DomId(2)),
-            path: path.map(Into::into),
-            layout,
-            port: port.map(|port| port.parse().unwrap()),
-        }
-    }
-
     #[test]
     fn each_layout_has_its_path() {
-        let path = |path, layout, port| place(path, layout, port).path(DomId(7)).map_err(|failure| failure.code);
+        let path = |path: Option<&str>, layout, port: Option<&str>| {
+            let domain = DomainArgument::Number(DomId(2));
+            let place = Place { domain, path: path.map(Into::into), layout, port: port.map(Into::into) };
+            let path = place.layout().and_then(|layout| Ok(layout.server_path(DomId(7))?));
+            path.map_err(|failure| failure.code)
+        };
         assert_eq!(path(None, None, None).unwrap(), "data/vchan");
         assert_eq!(path(None, Some(Layout::Legacy), None).unwrap(), "data/vchan");
         assert_eq!(path(None, None, Some("echo")).unwrap(), "data/vchan/7/echo");
@@ -129,6 +110,8 @@ mod tests {
         assert_eq!(path(Some("/x/y"), None, None).unwrap(), "/x/y");
         assert_eq!(path(None, Some(Layout::Std), None), Err(Code::Usage));
         assert_eq!(path(None, Some(Layout::Legacy), Some("echo")), Err(Code::Usage));
+        assert_eq!(path(None, None, Some("a/b")), Err(Code::Usage));
+        assert_eq!(path(Some("a//b"), None, None), Err(Code::Usage));
     }
 
     #[test]
