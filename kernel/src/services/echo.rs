@@ -1,7 +1,10 @@
-//! The capitalizing echo server: one client after another, for as long as the domain runs.
+//! The capitalizing echo server: serves clients for as long as the domain runs, many at a time.
+//!
+//! Each client has a channel of its own, so one that breaks the protocol, or never reads, is nobody else's trouble.
 
 use crate::options::Options;
 use crate::xen::{self, Xen};
+use alloc::rc::Rc;
 use alloc::{format, vec};
 use core::fmt;
 use core::pin::pin;
@@ -9,7 +12,8 @@ use core::time::Duration;
 use embassy_futures::select::{Either, select};
 use embedded_io_async::{Read, Write};
 use log::{error, info, warn};
-use xen_platform::{Clock, DomId, deadline, sleep};
+use xen_exec::Spawner;
+use xen_platform::{Clock, DomId, EventCounter, Platform, deadline, sleep};
 use xen_store::{Access, Store};
 use xen_vchan::{Connection, Info, Live, Offer, Order, ServerConfig};
 
@@ -17,14 +21,16 @@ type Error = xen_vchan::Error<xen::Error>;
 
 /// Most bytes that are taken from a client at a time.
 const CHUNK: usize = 64 * 1024;
+/// Most clients at a time: what they take of the domain's memory has a limit.
+const MAX_SESSIONS: usize = 64;
 /// How long to wait before trying again what failed.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Serves clients until `stop` is ready, and returns its value; the channel is closed and its keys are gone by then.
-/// `ready` is called once the first client can come. Panics if even the first channel cannot be published.
+/// Serves clients until `stop` is ready, and returns its value; the keys are gone by then, and the channels that are
+/// still open are closed with the domain ([`xen::death`]). `ready` is called once the first client can come. Panics if
+/// even the first channel cannot be published.
 pub async fn serve<T>(
-    xen: &Xen,
-    store: &Store,
+    (xen, store, spawner): (&Xen, &Store, &Spawner),
     options: &Options,
     ready: impl FnOnce(),
     stop: impl Future<Output = T>,
@@ -37,25 +43,63 @@ pub async fn serve<T>(
         Err(why) => panic!("the echo server cannot start: {why}"),
     };
     describe(&offer);
-    info!("ready: out/vchan connect {}", xen_platform::Platform::domid(xen).map_or(0, |own| own.0));
+    info!("ready: out/vchan connect {}", xen.domid().map_or(0, |own| own.0));
     ready();
-    loop {
+    // Counts the sessions that ended; its reference count tells how many there are.
+    let sessions = Rc::new(EventCounter::new());
+    for number in 1u64.. {
         match select(arrival(xen, store, &config, &mut offer), &mut stop).await {
-            Either::First(Ok(())) => match session(offer, &mut stop).await {
-                Some(stopped) => return stopped,
-                None => offer = publish_again(xen, store, &config).await,
-            },
+            Either::First(Ok(())) => {
+                let session = session(offer, number, sessions.clone());
+                spawner.spawn(session);
+            }
             Either::First(Err(why)) => {
                 warn!("no client: {why}");
                 closed(offer.withdraw().await);
-                offer = publish_again(xen, store, &config).await;
             }
             Either::Second(stopped) => {
                 closed(offer.withdraw().await);
                 return stopped;
             }
         }
+        offer = match select(next_offer(xen, store, &config, &sessions), &mut stop).await {
+            Either::First(offer) => offer,
+            Either::Second(stopped) => return stopped,
+        };
     }
+    unreachable!("2^64 clients")
+}
+
+/// Publishes the channel for the next client, once there is room for one more, however long the lack of something lasts.
+async fn next_offer(xen: &Xen, store: &Store, config: &ServerConfig, sessions: &Rc<EventCounter>) -> Offer<Xen> {
+    let mut ended = sessions.count();
+    while Rc::strong_count(sessions) > MAX_SESSIONS {
+        core::future::poll_fn(|cx| sessions.poll_after(&mut ended, cx)).await;
+    }
+    loop {
+        match Offer::publish(xen, store, config).await {
+            Ok(offer) => return offer,
+            Err(why) => error!("no channel for the next client, trying again: {why}"),
+        }
+        sleep(xen, RETRY).await;
+    }
+}
+
+/// Serves the client that has come.
+async fn session(offer: Offer<Xen>, number: u64, sessions: Rc<EventCounter>) {
+    match offer.accept().await {
+        Ok(connection) => {
+            info!("client connected: number {number}, from domain {}", connection.info().peer);
+            let mut bytes = 0;
+            match echo(&connection, &mut bytes).await {
+                Ok(()) => info!("client left: number {number}, {bytes} bytes echoed"),
+                Err(why) => warn!("client left: number {number}, {bytes} bytes echoed: {why}"),
+            }
+            closed(connection.close().await);
+        }
+        Err(why) => warn!("client {number} could not be accepted: {why}"),
+    }
+    sessions.signal();
 }
 
 fn config(options: &Options) -> ServerConfig {
@@ -85,48 +129,6 @@ async fn arrival(xen: &Xen, store: &Store, config: &ServerConfig, offer: &mut Of
             store.set_permissions(&key, &permissions).await?;
         }
     }
-}
-
-/// Publishes the channel for the next client, however long the lack of something lasts.
-async fn publish_again(xen: &Xen, store: &Store, config: &ServerConfig) -> Offer<Xen> {
-    loop {
-        match Offer::publish(xen, store, config).await {
-            Ok(offer) => return offer,
-            Err(why) => error!("no channel for the next client, trying again: {why}"),
-        }
-        sleep(xen, RETRY).await;
-    }
-}
-
-/// Serves the client that has come. Returns the value of `stop` if that ended it.
-async fn session<T>(offer: Offer<Xen>, stop: impl Future<Output = T>) -> Option<T> {
-    let connection = match offer.accept().await {
-        Ok(connection) => connection,
-        Err(why) => {
-            warn!("the client could not be accepted: {why}");
-            return None;
-        }
-    };
-    let peer = connection.info().peer;
-    info!("client connected, from domain {peer}");
-    let mut bytes = 0;
-    let end = select(echo(&connection, &mut bytes), stop).await;
-    let stopped = match end {
-        Either::First(Ok(())) => {
-            info!("client left, {bytes} bytes echoed");
-            None
-        }
-        Either::First(Err(why)) => {
-            warn!("client left, {bytes} bytes echoed: {why}");
-            None
-        }
-        Either::Second(stopped) => {
-            info!("client sent away, {bytes} bytes echoed");
-            Some(stopped)
-        }
-    };
-    closed(connection.close().await);
-    stopped
 }
 
 /// Sends everything back in capitals until the client leaves. Counts the bytes sent back.

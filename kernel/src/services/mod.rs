@@ -7,8 +7,8 @@ mod shell;
 
 use crate::console;
 use crate::options::{CrashTest, Options, Role};
-use crate::xen::Xen;
 use crate::xen::rings::Ring;
+use crate::xen::{Xen, death};
 use alloc::rc::Rc;
 use core::mem::offset_of;
 use core::time::Duration;
@@ -36,12 +36,13 @@ pub async fn run(xen: Xen, spawner: Spawner, console: Ring, options: Options) ->
     };
     let crash = || options.crash.into_iter().for_each(crash_on_purpose);
     let reason = match options.role {
-        Role::Server => echo::serve(&xen, &store, &options, crash, end).await,
+        Role::Server => echo::serve((&xen, &store, &spawner), &options, crash, end).await,
         Role::Client => match select(client::run(&xen, &store, &options), end).await {
             Either::First(reason) | Either::Second(reason) => reason,
         },
     };
     info!("the domain ends: {reason:?}");
+    death::announce();
     let until = xen.now() + PATIENCE;
     while !console::is_flushed() && xen.now() < until {
         console::pump();
