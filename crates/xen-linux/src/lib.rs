@@ -8,6 +8,7 @@
 
 mod channel;
 mod error;
+mod local;
 mod memory;
 mod platform;
 mod reactor;
@@ -19,6 +20,7 @@ mod sys;
 
 pub use channel::LinuxChannel;
 pub use error::Error;
+pub use local::{LocalListener, Pty, Streams, connect_tcp, connect_unix};
 pub use memory::{LinuxGrant, LinuxMap, Pages};
 pub use platform::Linux;
 pub use signal::{Signal, Signals};
