@@ -4,15 +4,18 @@ mod connect;
 mod inspect;
 mod measure;
 mod place;
+mod proxy;
 mod serve;
 
 pub use connect::ConnectArguments;
 pub use inspect::{DumpArguments, ListArguments};
 pub use measure::{BenchArguments, PingArguments};
 pub use place::{Dial, DomainArgument, Layout, Place};
+pub use proxy::{Door, ProxyArguments};
 pub use serve::{ExecArguments, ListenArguments, RingSizes};
 
 use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -48,6 +51,8 @@ pub enum Command {
     Listen(ListenArguments),
     /// Offers a vchan to a domain, and runs a command for each client: the channel is its standard input and output.
     Exec(ExecArguments),
+    /// Joins a vchan and local connections: a unix socket, TCP on loopback, or a pseudo terminal.
+    Proxy(ProxyArguments),
     /// Lists the vchans of this host that are published below data/vchan, with state, sizes and fill.
     Ls(ListArguments),
     /// Shows the shared page of a vchan, decoded, without touching the connection.
@@ -56,6 +61,12 @@ pub enum Command {
     Ping(PingArguments),
     /// Measures throughput and round-trip time with an echo server, and checks every byte of the echo.
     Bench(BenchArguments),
+    /// Writes manual pages and shell completions into a folder.
+    #[command(hide = true)]
+    Generate {
+        /// The folder; it must exist.
+        dir: PathBuf,
+    },
 }
 
 #[cfg(test)]
@@ -92,6 +103,10 @@ mod tests {
             &["listen", "2", "--left", "2000000"],
             &["listen", "2", "--left", "0"],
             &["exec", "2"],
+            &["proxy", "2"],
+            &["proxy", "2", "--tcp", "192.0.2.1:80"],
+            &["proxy", "2", "--unix", "x", "--pty"],
+            &["proxy", "2", "--server", "--pty"],
             &["ping", "2", "--size", "0"],
             &["ping", "2", "--interval", "-1"],
             &["bench", "2", "--amount", "lots"],

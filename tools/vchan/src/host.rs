@@ -1,6 +1,7 @@
 //! The commands on this host: its devices, its standard streams, its programs and its sockets.
 
 mod child;
+mod door;
 mod progress;
 
 use crate::{other, say};
@@ -25,12 +26,17 @@ pub(crate) async fn run(linux: &Linux, spawner: &Spawner, command: &Command, sto
             let start = async || child::start(linux, &args.command);
             vchan::exec(linux, &store(linux, spawner).await?, args, stop, say, start).await
         }
+        Command::Proxy(args) => {
+            let local = door::Local::open(linux, &args.door, args.server)?;
+            vchan::proxy(linux, &store(linux, spawner).await?, args, stop, say, async || local.next().await).await
+        }
         Command::Ping(args) => vchan::ping(linux, &store(linux, spawner).await?, args, print).await,
         Command::Bench(args) => {
             let store = store(linux, spawner).await?;
             print(&vchan::bench(linux, &store, args, &mut progress::Bar::new()).await?)
         }
         Command::Ls(args) => print(&vchan::list(linux, &store(linux, spawner).await?, args).await?),
+        Command::Generate { dir } => vchan::generate(dir),
         Command::Dump(args) => print(&vchan::dump(linux, &store(linux, spawner).await?, args).await?),
     }
 }

@@ -46,7 +46,11 @@ fn main() -> ExitCode {
 }
 
 fn serves(command: &Command) -> bool {
-    matches!(command, Command::Listen(_) | Command::Exec(_))
+    match command {
+        Command::Listen(_) | Command::Exec(_) => true,
+        Command::Proxy(args) => args.server,
+        _ => false,
+    }
 }
 
 /// Runs `command` until it ends. A signal asks it to stop, and drops it after `grace` at the latest.

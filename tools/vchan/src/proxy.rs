@@ -1,0 +1,74 @@
+//! `vchan proxy`: joins a vchan and local connections.
+
+use crate::args::Dial;
+use crate::connect::dial;
+use crate::relay::{Between, Ending, relay};
+use crate::serve::{Service, serve};
+use crate::{Failure, ProxyArguments, Stop};
+use embedded_io_async::{Read, Write};
+use std::time::Duration;
+use xen_platform::Platform;
+use xen_store::Store;
+use xen_vchan::Connection;
+
+/// How long a local connection waits for the server, in seconds, unless the user says otherwise.
+const TIMEOUT: u64 = 10;
+
+/// What to call both directions of a local connection in errors.
+const LOCAL: &str = "the local connection";
+
+/// Joins one local connection after another with the vchan. As a client, `open` waits for the next of them; as a server,
+/// it makes one for each client. The failure of a connection ends that one, unless it was to be the only one. A request
+/// through `stop` ends a server in good order; `say` gets lines for standard error.
+pub async fn proxy<P: Platform, I: Read, O: Write>(
+    platform: &P,
+    store: &Store,
+    args: &ProxyArguments,
+    stop: &Stop,
+    mut say: impl FnMut(&str),
+    mut open: impl AsyncFnMut() -> Result<(I, O), Failure>,
+) -> Result<(), Failure> {
+    if args.server {
+        let ProxyArguments { place, sizes, once, timeout, verbose, .. } = args;
+        let service = Service { place, sizes: *sizes, once: *once, timeout: *timeout, verbose: *verbose };
+        let between = Between { ending: Ending::Drained, input: LOCAL, output: LOCAL };
+        let session = async |connection: &Connection<P>| {
+            let (input, output) = open().await?;
+            relay(platform, connection, input, output, &between).await
+        };
+        return serve(platform, store, &service, stop, say, session).await;
+    }
+    // A terminal has one user and no next.
+    let once = args.once || args.door.pty;
+    loop {
+        let (input, output) = open().await?;
+        if args.verbose {
+            say("A local connection has come");
+        }
+        let ended = forward(platform, store, args, input, output).await;
+        if args.verbose {
+            say("The local connection has ended");
+        }
+        match ended {
+            Err(failure) if !once => say(&failure.to_string()),
+            ended if once => return ended,
+            _ => {}
+        }
+    }
+}
+
+/// One local connection, from the search for the server to the end.
+async fn forward<P: Platform>(
+    platform: &P,
+    store: &Store,
+    args: &ProxyArguments,
+    input: impl Read,
+    output: impl Write,
+) -> Result<(), Failure> {
+    let connection =
+        dial(platform, store, &Dial { place: args.place.clone(), timeout: args.timeout.unwrap_or(TIMEOUT) }).await?;
+    let ending = Ending::Quiet(Duration::from_millis(args.linger));
+    let ended = relay(platform, &connection, input, output, &Between { ending, input: LOCAL, output: LOCAL }).await;
+    let closed = connection.close().await;
+    ended.and(closed.map_err(Failure::from))
+}

@@ -1,0 +1,107 @@
+//! Joining a vchan and local connections, in both roles.
+
+mod common;
+
+use common::{Bench, DOM0, GUEST, Step, capitalize, letters, place, program};
+use embedded_io_async::{Read, Write};
+use std::collections::VecDeque;
+use std::time::Duration;
+use vchan::{Code, Door, Failure, ProxyArguments, RingSizes, Stop};
+use xen_platform::Clock;
+use xen_vchan::ClientConfig;
+
+fn args(server: bool, once: bool) -> ProxyArguments {
+    let sizes = RingSizes { left: 4096, right: 4096 };
+    let door = Door { unix: None, tcp: None, pty: false };
+    ProxyArguments { place: place(), door, server, sizes, once, timeout: Some(5), linger: 500, verbose: false }
+}
+
+/// Runs `vchan proxy` as a client, with these local connections: how it ended, what each got, and what was said.
+fn forward(bench: &mut Bench, args: ProxyArguments, locals: Vec<Vec<Step>>) -> (Failure, Vec<Vec<u8>>, Vec<String>) {
+    let (dom0, store) = bench.host(DOM0);
+    let streams: Vec<_> = locals.into_iter().map(|steps| common::streams(&dom0, steps)).collect();
+    let outputs: Vec<_> = streams.iter().map(|(_, output)| output.bytes.clone()).collect();
+    let mut streams = VecDeque::from(streams);
+    let (result, said) = bench.sim.run(async move {
+        let mut said = Vec::new();
+        let say = |text: &str| said.push(text.to_string());
+        let open = async || streams.pop_front().ok_or_else(|| Failure::new(Code::Other, "no more"));
+        (vchan::proxy(&dom0, &store, &args, &Stop::new(), say, open).await, said)
+    });
+    let failure = result.err().unwrap_or_else(|| Failure::new(Code::Other, "it ended well"));
+    (failure, outputs.iter().map(|bytes| bytes.take()).collect(), said)
+}
+
+#[test]
+fn local_connections_get_the_vchan_one_after_another() {
+    let mut bench = Bench::new();
+    let (guest, store) = bench.host(GUEST);
+    bench.sim.spawn(&guest.clone(), async move {
+        loop {
+            let order = xen_vchan::Order::new(12).unwrap();
+            let config = xen_vchan::ServerConfig { peer: DOM0, path: "data/vchan".into(), left: order, right: order };
+            let offer = xen_vchan::Offer::publish(&guest, &store, &config).await.unwrap();
+            let connection = offer.accept().await.unwrap();
+            let (reader, writer) = connection.split();
+            capitalize(guest.clone(), reader, writer, Duration::ZERO).await;
+            connection.close().await.unwrap();
+        }
+    });
+    let mut args = args(false, false);
+    args.verbose = true;
+    let locals = vec![vec![Step::Bytes(letters(20_000))], vec![], vec![Step::Bytes(b"x".into())]];
+    let (end, outputs, said) = forward(&mut bench, args, locals);
+    assert_eq!(end.text, "no more");
+    assert!(outputs == [letters(20_000).to_ascii_uppercase(), vec![], b"X".to_vec()]);
+    assert_eq!(said, ["A local connection has come", "The local connection has ended"].repeat(3));
+    bench.sim.world().destroy(GUEST);
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_one_connection_or_the_only_one() {
+    let (end, outputs, said) = forward(&mut Bench::new(), args(false, false), vec![vec![Step::Forever], vec![]]);
+    assert_eq!((&*end.text, outputs), ("no more", vec![vec![]; 2]));
+    assert!(said.len() == 2 && said[0].starts_with("no vchan is offered at /local/domain/1/data/vchan"), "{said:?}");
+    let (end, ..) = forward(&mut Bench::new(), args(false, true), vec![vec![Step::Forever]]);
+    assert_eq!(end.code, Code::NoServer);
+}
+
+#[test]
+fn the_server_joins_each_client_with_a_local_connection_of_its_own() {
+    let mut bench = Bench::new();
+    let stop = Stop::new();
+    let request = stop.clone();
+    let hosts = [bench.host(GUEST), bench.host(GUEST), bench.host(GUEST)];
+    let clients = bench.sim.spawn(&bench.sim.domain(1), async move {
+        let mut got = Vec::new();
+        for ((domain, store), text) in hosts.into_iter().zip(["a", "refused", "bc"]) {
+            let until = Some(domain.now() + Duration::from_secs(60));
+            let config = ClientConfig { peer: DOM0, path: "data/vchan".into(), deadline: until };
+            let connection = xen_vchan::connect(&domain, &store, &config).await.unwrap();
+            let (mut reader, mut writer) = connection.split();
+            // The one that is refused finds the channel closed, sooner or later.
+            let _ = writer.write_all(text.as_bytes()).await;
+            let mut bytes = vec![0; text.len()];
+            if reader.read_exact(&mut bytes).await.is_ok() {
+                got.push(String::from_utf8(bytes).unwrap());
+            }
+            connection.close().await.unwrap();
+        }
+        request.request();
+        got
+    });
+    let (dom0, store) = bench.host(DOM0);
+    let (result, said) = bench.sim.run(async move {
+        let (mut said, mut count) = (Vec::new(), 0);
+        let open = async || {
+            count += 1;
+            if count == 2 { Err(Failure::new(Code::Other, "nobody listens")) } else { Ok(program(100)) }
+        };
+        let args = ProxyArguments { timeout: None, ..args(true, false) };
+        let result = vchan::proxy(&dom0, &store, &args, &stop, |text| said.push(text.to_string()), open).await;
+        (result, said)
+    });
+    assert_eq!((result, said), (Ok(()), vec!["nobody listens".to_string()]));
+    assert_eq!(bench.sim.run(clients.outcome()).unwrap(), ["A", "BC"]);
+    assert_eq!(bench.xs.get("/local/domain/0/data/vchan/ring-ref"), None);
+}
