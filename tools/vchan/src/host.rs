@@ -6,6 +6,7 @@ mod progress;
 
 use crate::{other, say};
 use std::io::{self, Write};
+use std::time::Duration;
 use vchan::{Command, Failure, Stop};
 use xen_exec::Spawner;
 use xen_linux::{Input, Linux, Output, open_store};
@@ -23,7 +24,8 @@ pub(crate) async fn run(linux: &Linux, spawner: &Spawner, command: &Command, sto
             vchan::listen(linux, &store(linux, spawner).await?, args, streams, stop, say).await
         }
         Command::Exec(args) => {
-            let start = async || child::start(linux, &args.command);
+            let grace = Duration::from_secs(args.grace);
+            let start = async || child::start(linux, &args.command, grace);
             vchan::exec(linux, &store(linux, spawner).await?, args, stop, say, start).await
         }
         Command::Proxy(args) => {

@@ -19,7 +19,7 @@ fn listen_args() -> ListenArguments {
 
 fn exec_args() -> ExecArguments {
     let sizes = RingSizes { left: 4096, right: 4096 };
-    ExecArguments { place: place(), sizes, once: false, timeout: None, verbose: false, command: Vec::new() }
+    ExecArguments { place: place(), sizes, once: false, timeout: None, grace: 10, verbose: false, command: Vec::new() }
 }
 
 /// A client in the guest that comes after `delay`.

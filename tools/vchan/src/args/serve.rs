@@ -89,6 +89,10 @@ pub struct ExecArguments {
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
 
+    /// How long the command may go on once the client has left, which ends its input; then it is killed.
+    #[arg(long, value_name = "SECS", default_value_t = 10)]
+    pub grace: u64,
+
     /// Tell on standard error how the channel is made, and who comes and goes.
     #[arg(short, long)]
     pub verbose: bool,
