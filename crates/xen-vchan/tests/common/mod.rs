@@ -1,6 +1,7 @@
 //! A world with a xenstored, for all tests; and ends of a vchan that keep to no rules.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use embedded_io_async::{Read, Write};
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
@@ -123,6 +124,24 @@ pub async fn pair(guest: &Host, dom0: &Host, orders: (u16, u16)) -> (Connection<
     let offer = guest.publish(DOM0, orders).await;
     let client = dom0.connect().await.unwrap();
     (offer.accept().await.unwrap(), client)
+}
+
+/// Whether bytes pass both ways.
+pub async fn works(server: &Connection<Domain>, client: &Connection<Domain>) {
+    for (from, to) in [(server, client), (client, server)] {
+        from.split().1.write_all(b"ping").await.unwrap();
+        let mut got = [0; 4];
+        to.split().0.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"ping");
+    }
+}
+
+/// A new client of the guest, in a process of its own, and its connection with a new offer.
+pub async fn next_client_is_served(guest: &Host, dom0: &Host) {
+    let (server, client) = pair(guest, dom0, (12, 12)).await;
+    works(&server, &client).await;
+    client.close().await.unwrap();
+    server.close().await.unwrap();
 }
 
 /// A server for `peer` at the usual path.
