@@ -65,9 +65,9 @@ impl Dial {
 /// Where servers publish their channels.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Layout {
-    /// data/vchan/<client>/<port> in the server's folder: what libxenvchan's header recommends.
+    /// `data/vchan/<client>/<port>` in the server's folder: what libxenvchan's header recommends.
     Std,
-    /// data/vchan in the server's folder: one channel for each server.
+    /// `data/vchan` in the server's folder: one channel for each server.
     Legacy,
 }
 
