@@ -95,11 +95,12 @@ impl<P: Platform> Reader<P> {
 
     /// How many bytes can be read now. Also asks the peer for an event when it writes more: see [`Reader::news`].
     pub fn data_ready(&mut self) -> Result<usize, Error<P::Error>> {
+        self.seen = self.link.seen();
         self.link.data_ready()
     }
 
-    /// Waits for an event of the peer that this reader has not waited for yet, or for the end of the connection. May
-    /// come without cause, so look again.
+    /// Waits for an event of the peer since the last wait or [`Reader::data_ready`], or for the end of the connection.
+    /// May come without cause, so look again.
     ///
     /// The peer sends an event only if it was asked for one, as [`Reader::data_ready`] does: first ask and look, then
     /// wait.
@@ -151,6 +152,7 @@ impl<P: Platform> Writer<P> {
 
     /// How many bytes can be written now. Also asks the peer for an event when it reads some: see [`Writer::news`].
     pub fn space(&mut self) -> Result<usize, Error<P::Error>> {
+        self.seen = self.link.seen();
         self.link.space()
     }
 

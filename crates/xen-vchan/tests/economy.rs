@@ -1,12 +1,32 @@
 //! That nothing is done too often: events, and reads of what a peer can change.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
 use common::{
     Bench, CLI_LIVE, CLI_NOTIFY, DOM0, GUEST, LEFT_CONS, LEFT_PROD, RIGHT_CONS, RIGHT_PROD, SRV_LIVE, SRV_NOTIFY, pair,
 };
+use counting::Counting;
 use embedded_io_async::{Read, Write};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
+use xen_platform::sleep;
+use xen_sim::{AccessHook, AccessKind, Domain, World};
+use xen_vchan::{Connection, Offer};
+
+/// Counts how often the guest, as this server, asks its client for events.
+fn count_requests(world: &World, server: &Connection<Domain>) -> (Rc<Cell<u32>>, AccessHook) {
+    let count = Rc::new(Cell::new(0));
+    let (armed, page) = (count.clone(), server.info().control_ref);
+    let hook = world.on_access(move |access| {
+        if access.by == GUEST && access.kind == AccessKind::Update && access.touches(GUEST, page, CLI_NOTIFY) {
+            count.set(count.get() + 1);
+        }
+    });
+    (armed, hook)
+}
 
 #[test]
 fn events_are_sent_only_to_who_asked_for_them() {
@@ -36,7 +56,7 @@ fn events_are_sent_only_to_who_asked_for_them() {
             server_reader.read_exact(&mut [0; 10]).await.unwrap();
             server_reader
         });
-        xen_platform::sleep(&dom0.domain, Duration::from_millis(1)).await;
+        sleep(&dom0.domain, Duration::from_millis(1)).await;
         assert!(writer.idle().unwrap());
         writer.write_all(&[7; 5]).await.unwrap();
         assert!(!writer.idle().unwrap());
@@ -47,12 +67,98 @@ fn events_are_sent_only_to_who_asked_for_them() {
         // A writer asks when it finds no space.
         writer.write_all(&[7; 4096]).await.unwrap();
         let writing = spawner.spawn(&dom0.domain, async move { writer.write_all(&[7; 50]).await });
-        xen_platform::sleep(&dom0.domain, Duration::from_millis(1)).await;
+        sleep(&dom0.domain, Duration::from_millis(1)).await;
         let before = sent();
         for _ in 0..5 {
             server_reader.read_exact(&mut [0; 10]).await.unwrap();
         }
         assert_eq!(sent(), (before.0 + 1, before.1));
+        writing.join().await.unwrap();
+        drop(client);
+        server.close().await.unwrap();
+    });
+}
+
+#[test]
+fn requests_for_events_are_made_only_before_a_sleep() {
+    let mut bench = Bench::new();
+    let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
+    let (spawner, world) = (bench.sim.spawner(), bench.sim.world().clone());
+    bench.run(async move {
+        let (server, client) = pair(&guest, &dom0, (12, 12)).await;
+        let ((mut reader, _), (_, mut writer)) = (server.split(), client.split());
+        let (armed, _counting) = count_requests(&world, &server);
+        for _ in 0..10 {
+            writer.write_all(&[1; 100]).await.unwrap();
+            reader.read_exact(&mut [0; 100]).await.unwrap();
+        }
+        assert_eq!(armed.get(), 0, "there was data each time");
+        let reading = spawner.spawn(&guest.domain, async move { reader.read_exact(&mut [0; 30]).await });
+        for n in 1..=3 {
+            sleep(&dom0.domain, Duration::from_millis(1)).await;
+            assert_eq!(armed.get(), n, "once for each sleep");
+            writer.write_all(&[1; 10]).await.unwrap();
+        }
+        reading.join().await.unwrap();
+        drop(client);
+        server.close().await.unwrap();
+    });
+}
+
+#[test]
+fn who_looks_again_in_time_asks_for_no_event() {
+    let mut bench = Bench::new();
+    let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
+    let world = bench.sim.world().clone();
+    bench.run(async move {
+        // The bytes are there for the 51st look: the first, 49 more, and the one after the request; or 50 more.
+        for (more, requests) in [(49, 1), (50, 0)] {
+            let (server, client) = pair(&guest, &dom0, (12, 12)).await;
+            let ((mut reader, _), (_, writer)) = (server.split(), client.split());
+            server.look_again(more);
+            let (armed, _counting) = count_requests(&world, &server);
+            let (mut looks, mut writer, page) = (0, Some(writer), server.info().control_ref);
+            let hook = world.on_access(move |access| {
+                let is_look = access.by == GUEST && access.kind == AccessKind::Read;
+                looks += u32::from(is_look && access.touches(GUEST, page, LEFT_PROD));
+                if let Some(mut writer) = writer.take_if(|_| looks == 51) {
+                    writer.try_write(&[2; 10]).unwrap();
+                }
+            });
+            assert_eq!(reader.read(&mut [0; 10]).await, Ok(10));
+            assert_eq!(armed.get(), requests);
+            drop((hook, client));
+            server.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_state_of_the_event_channel_is_asked_once_a_second_and_not_at_each_event() {
+    let mut bench = Bench::new();
+    let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
+    let (spawner, world) = (bench.sim.spawner(), bench.sim.world().clone());
+    bench.run(async move {
+        let platform = Counting { domain: guest.domain.clone(), asked: Rc::default() };
+        let offer = Offer::publish(&platform, &guest.store, &common::server(DOM0, (12, 12))).await.unwrap();
+        let client = dom0.connect().await.unwrap();
+        let server = offer.accept().await.unwrap();
+        let ((mut reader, mut writer), (_, mut peer)) = (server.split(), client.split());
+        let reading = spawner.spawn(&guest.domain, async move { reader.read_exact(&mut [0; 1000]).await });
+        // It waits for space, and so each event wakes it as well.
+        let writing = spawner.spawn(&guest.domain, async move { writer.write_all(&[0; 4097]).await });
+        for _ in 0..99 {
+            sleep(&dom0.domain, Duration::from_millis(1)).await;
+            peer.write_all(&[1; 10]).await.unwrap();
+        }
+        world.storm(GUEST, server.info().port, 1000);
+        sleep(&dom0.domain, Duration::from_millis(1)).await;
+        assert_eq!(platform.asked.get(), 0);
+        sleep(&dom0.domain, Duration::from_secs(10)).await;
+        assert_eq!(platform.asked.get(), 10);
+        peer.write_all(&[1; 10]).await.unwrap();
+        reading.join().await.unwrap();
+        client.split().0.read_exact(&mut [0; 4097]).await.unwrap();
         writing.join().await.unwrap();
         drop(client);
         server.close().await.unwrap();

@@ -31,6 +31,8 @@ impl<P: Platform> Link<P> {
                     return Ok(done);
                 }
             }
+            // What the events so far stand for, the next look sees: only later ones are worth waking for.
+            *seen = self.channel.seen();
             if let Some(rings) = &*self.rings.borrow() {
                 rings.arm(wish);
             }
