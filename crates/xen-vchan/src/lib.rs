@@ -6,10 +6,67 @@
 //! whatever it writes is read once and checked, and breaking the protocol ends that one connection with a [`PeerError`].
 //! Nothing waits for a peer that is gone: see [`Error::Died`]. For a peer that is there and does nothing, every waiting
 //! function can be put under [`xen_platform::deadline`]: giving one up loses no byte.
+//!
+//! A server for many clients at a time is a [`Listener`]. `docs/vchan.md` in the repository is the guide: all ways to
+//! read and write, who notices whose end, and what to know of libxenvchan.
+//!
+//! ```
+//! use embedded_io_async::{Read, Write};
+//! use xen_platform::{DomId, Platform};
+//! use xen_store::Store;
+//! use xen_vchan::{ClientConfig, Connection, Error, Listener, Order, ServerConfig, connect};
+//!
+//! async fn serve<P: Platform>(platform: P, store: Store) -> Result<(), Error<P::Error>> {
+//!     let order = Order::for_size(4096).expect("a ring can have 4 KiB");
+//!     let config = ServerConfig { peer: DomId(0), path: "data/vchan".into(), left: order, right: order };
+//!     let mut listener = Listener::open(&platform, &store, &config).await?;
+//!     let connection: Connection<P> = listener.accept().await?;
+//!     let (mut reader, mut writer) = connection.split();
+//!     let mut buffer = [0; 1024];
+//!     while let n @ 1.. = reader.read(&mut buffer).await? {
+//!         buffer[..n].make_ascii_uppercase();
+//!         writer.write_all(&buffer[..n]).await?;
+//!     }
+//!     connection.close().await?;
+//!     listener.close().await
+//! }
+//!
+//! async fn ask<P: Platform>(platform: P, store: Store) -> Result<[u8; 5], Error<P::Error>> {
+//!     let config = ClientConfig { peer: DomId(1), path: "data/vchan".into(), deadline: None };
+//!     let connection = connect(&platform, &store, &config).await?;
+//!     let (mut reader, mut writer) = connection.split();
+//!     writer.send(b"hello").await?;
+//!     let mut answer = [0; 5];
+//!     reader.recv(&mut answer).await?;
+//!     connection.close().await?;
+//!     Ok(answer)
+//! }
+//! # let mut sim = xen_sim::Sim::new();
+//! # let xs = xen_sim::xenstore::Xenstored::new();
+//! # xs.introduce(DomId(1));
+//! # let host = |domid| {
+//! #     let domain = sim.domain(domid);
+//! #     let (from, to) = xs.connect(DomId(domid));
+//! #     let (store, driver) = xen_store::connect(from, to);
+//! #     sim.spawn(&domain, driver);
+//! #     (domain, store)
+//! # };
+//! # let ((guest, guest_store), (dom0, dom0_store)) = (host(1), host(0));
+//! # let serving = sim.spawn(&guest.clone(), serve(guest, guest_store));
+//! # sim.run(async move {
+//! assert_eq!(ask(dom0, dom0_store).await.unwrap(), *b"HELLO");
+//! #     serving.join().await.unwrap();
+//! # });
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+/// Compiles the examples of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/vchan.md")]
+struct Guide;
 
 mod client;
 mod connection;
