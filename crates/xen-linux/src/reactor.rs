@@ -4,11 +4,14 @@ use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use std::cell::{Cell, RefCell};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
 use xen_exec::Turn;
 use xen_platform::{Time, Timers};
 
@@ -36,9 +39,12 @@ struct Wait {
 /// Wakes tasks when their descriptors are ready or their time has come. It owns no descriptor: what is closed is
 /// forgotten.
 pub(crate) struct Reactor {
-    started: Instant,
-    /// The time of the last look. What is due by the true time alone is found due at the next look.
+    started: Timespec,
+    /// The time when timers were last looked at. What is due by the true time alone is found due at the next look.
     looked: Cell<Time>,
+    /// Tells when the first timer is due. It is asked only then: where the clock is a system call, a question before each
+    /// wait would cost as much as the wait.
+    alarm: Alarm,
     /// Turns since the last look.
     unlooked: Cell<u32>,
     timers: Timers,
@@ -60,8 +66,9 @@ struct Workspace {
 impl Reactor {
     pub(crate) fn new() -> Self {
         Reactor {
-            started: Instant::now(),
+            started: monotonic(),
             looked: Cell::default(),
+            alarm: Alarm::default(),
             unlooked: Cell::new(0),
             timers: Timers::new(),
             sources: RefCell::default(),
@@ -72,7 +79,9 @@ impl Reactor {
 
     /// The time since the reactor was made, by CLOCK_MONOTONIC.
     pub(crate) fn now(&self) -> Time {
-        Time::default() + self.started.elapsed()
+        let (since, now) = (self.started, monotonic());
+        let nanos = (now.tv_sec - since.tv_sec) * NANOS + (now.tv_nsec - since.tv_nsec);
+        Time(nanos.cast_unsigned())
     }
 
     /// See [`Clock::poll_until`](xen_platform::Clock::poll_until).
@@ -128,47 +137,50 @@ impl Reactor {
             return;
         }
         self.unlooked.set(0);
-        let (due, next) = self.fire_timers();
-        let timeout = match (turn, due) {
-            (Turn::Idle, false) => next,
-            _ => Some(Duration::ZERO),
-        };
-        self.look(timeout);
-        if timeout.is_some_and(|timeout| !timeout.is_zero()) {
-            self.fire_timers();
+        if let Some(at) = self.timers.next() {
+            self.alarm.set(at, self.started);
         }
+        self.look(turn);
     }
 
-    /// Wakes whose time has come: whether there was somebody, and how long it is to the next.
-    fn fire_timers(&self) -> (bool, Option<Duration>) {
-        if self.timers.next().is_none() {
-            return (false, None);
-        }
+    /// Wakes whose time has come.
+    fn fire_timers(&self) {
         let now = self.now();
         self.looked.set(now);
-        let due = self.timers.fire(now);
-        (due, self.timers.next().map(|at| at.since(now)))
+        self.timers.fire(now);
     }
 
-    /// Waits until a descriptor is ready, at most for `timeout`, and hands out what is.
-    fn look(&self, timeout: Option<Duration>) {
+    /// Waits until a descriptor or a timer is ready, unless tasks can move, and hands out what is.
+    fn look(&self, turn: Turn) {
         let Workspace { mut sources, mut waited, fds } = self.workspace.take();
         self.sources.borrow_mut().retain(|source| source.upgrade().map(|source| sources.push(source)).is_some());
         self.waits.borrow_mut().retain(|wait| wait.fd.upgrade().map(|fd| waited.push(fd)).is_some());
-        let nothing = sources.is_empty() && waited.is_empty();
-        assert!(!nothing || timeout.is_some(), "deadlock: every task waits, and none for a descriptor or a time");
+        let alarm = self.alarm.fd.get().filter(|_| self.timers.next().is_some());
+        let nothing = sources.is_empty() && waited.is_empty() && alarm.is_none();
+        assert!(!nothing || turn == Turn::Busy, "deadlock: every task waits, and none for a descriptor or a time");
         sources.iter().for_each(|source| source.arm());
 
         let mut fds: Vec<PollFd<'_>> = emptied(fds);
         fds.extend(sources.iter().map(|source| PollFd::from_borrowed_fd(source.fd(), PollFlags::IN)));
         fds.extend(waited.iter().zip(&*self.waits.borrow()).map(|(fd, wait)| PollFd::new(&**fd, wait.events)));
-        match sys::poll(&mut fds, timeout.map(timespec).as_ref()) {
+        fds.extend(alarm.map(|alarm| PollFd::new(alarm, PollFlags::IN)));
+        let timeout = (turn == Turn::Busy).then(Timespec::default);
+        match sys::poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             // A signal: its handler has written to the pipe that a task may wait for; the next look sees it.
             Err(Errno::INTR) => fds.iter_mut().for_each(PollFd::clear_revents),
             Err(errno) => panic!("poll(2) of {} descriptors: {}", fds.len(), os_error(errno)),
         }
 
+        self.hand_out(&fds, &sources);
+        let fds = emptied(fds);
+        sources.clear();
+        waited.clear();
+        self.workspace.set(Workspace { sources, waited, fds });
+    }
+
+    /// Tells those whose descriptor has something: sources, waits and the alarm, in this order.
+    fn hand_out(&self, fds: &[PollFd<'_>], sources: &[Rc<dyn Source>]) {
         let mut fired = fds.iter().map(|fd| !fd.revents().is_empty());
         sources.iter().zip(fired.by_ref()).filter(|(_, fired)| *fired).for_each(|(source, _)| source.ready());
         self.waits.borrow_mut().retain(|wait| {
@@ -178,10 +190,10 @@ impl Reactor {
             }
             !fired
         });
-        let fds = emptied(fds);
-        sources.clear();
-        waited.clear();
-        self.workspace.set(Workspace { sources, waited, fds });
+        if fired.next().unwrap_or(false) {
+            self.alarm.heard();
+            self.fire_timers();
+        }
     }
 }
 
@@ -191,8 +203,45 @@ fn emptied<'new>(mut fds: Vec<PollFd<'_>>) -> Vec<PollFd<'new>> {
     fds.into_iter().map(|_| unreachable!("it is empty")).collect()
 }
 
-fn timespec(after: Duration) -> Timespec {
-    Timespec { tv_sec: after.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: after.subsec_nanos().into() }
+/// One timer of the kernel, for the first of many.
+#[derive(Default)]
+struct Alarm {
+    /// Made when it is first needed.
+    fd: OnceCell<OwnedFd>,
+    /// What it is set to.
+    at: Cell<Option<Time>>,
+}
+
+impl Alarm {
+    /// Sets it to `at`, counted from `start`, if it is not.
+    fn set(&self, at: Time, start: Timespec) {
+        if self.at.replace(Some(at)) == Some(at) {
+            return;
+        }
+        let fd = self.fd.get_or_init(|| {
+            let made = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);
+            made.unwrap_or_else(|errno| panic!("timerfd_create(2): {}; are too many files open?", os_error(errno)))
+        });
+        let nanos = i64::try_from(at.0).unwrap_or(i64::MAX).saturating_add(start.tv_nsec);
+        let seconds = start.tv_sec + nanos / NANOS;
+        // Never all zero, which would switch it off: the monotonic clock has run since the machine was started.
+        let it_value = Timespec { tv_sec: seconds, tv_nsec: nanos % NANOS };
+        let once = Itimerspec { it_interval: Timespec::default(), it_value };
+        let set = timerfd_settime(fd, TimerfdTimerFlags::ABSTIME, &once);
+        assert!(set.is_ok(), "timerfd_settime(2) to {at:?}: {set:?}");
+    }
+
+    /// It has rung, and does so until it is set anew: the next time is another one, or it is set to the same again.
+    fn heard(&self) {
+        self.at.set(None);
+    }
+}
+
+/// Nanoseconds in a second.
+const NANOS: i64 = 1_000_000_000;
+
+fn monotonic() -> Timespec {
+    clock_gettime(ClockId::Monotonic)
 }
 
 /// The same error as the standard library's, which knows its text.
