@@ -179,7 +179,9 @@ async fn send<P: Platform>(
     ended.map_err(Stopped::Connection)
 }
 
-/// Waits until the peer has read everything, and has waited for more and sent nothing for as long as `linger`.
+/// Waits until the peer has read everything, has been seen to wait for more after that, and has sent nothing for as long as
+/// `linger`. However slow it is, a peer of one task has answered all it was sent by the time it waits; `linger` is for
+/// those that answer from another.
 async fn quiet<P: Platform>(
     platform: &P,
     writer: &mut Writer<P>,
@@ -188,13 +190,12 @@ async fn quiet<P: Platform>(
 ) -> Result<(), Error<P::Error>> {
     // Without a pause between two looks the peer's answer would never get its turn.
     let linger = linger.max(Duration::from_millis(1));
-    writer.drained().await?;
     loop {
+        writer.settled().await?;
         let received = progress.received.get();
-        let waits = writer.idle()?;
         sleep(platform, linger).await;
         let silent = progress.received.get() == received && !progress.delivering.get();
-        if waits && silent && writer.idle()? {
+        if silent && writer.idle()? {
             return Ok(());
         }
     }
