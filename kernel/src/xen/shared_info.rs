@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use spin::Once;
 use volatile::VolatilePtr;
-use x86_64::instructions::hlt;
 use xen_abi::memory::MAPSPACE_SHARED_INFO;
 use xen_abi::xen::{VcpuTimeInfo, WallClock, shared_info as at};
 use xen_hypercall::memory::add_to_physmap;
@@ -41,12 +40,7 @@ pub fn get() -> Option<&'static SharedInfo> {
 
 /// The page, for those who run only after [`init`].
 pub fn shared_info() -> &'static SharedInfo {
-    get().unwrap_or_else(|| {
-        debug_assert!(false, "events before the shared info page");
-        loop {
-            hlt()
-        }
-    })
+    get().expect("there are no events before the shared info page")
 }
 
 impl SharedInfo {
