@@ -3,7 +3,11 @@
  * as it serves our own tool: copies standard input to the channel and the
  * channel to standard output, and ends once as much came back as was sent.
  *
- *   vchan-client DOMID PATH      PATH is below /local/domain/DOMID
+ *   vchan-client [-p] [-s SEED] DOMID PATH      PATH is below /local/domain/DOMID
+ *
+ * With -p it sends packets and takes each one back before the next; else it is a
+ * stream in both directions at once. With -s sizes of packets, writes and reads
+ * are random.
  *
  * Exit codes: 0 all came back, 2 usage, 3 no server, 4 the peer is gone, 1 other.
  */
@@ -22,6 +26,7 @@ struct piece {
 };
 
 static uint64_t sent, received;
+static int random_sizes;
 
 static void fail(int code, const char *what)
 {
@@ -30,10 +35,16 @@ static void fail(int code, const char *what)
     exit(code);
 }
 
+/* How much to move at once when `most` could be. */
+static size_t part(size_t most)
+{
+    return random_sizes ? 1 + rand() % most : most;
+}
+
 /* Fills an empty piece from standard input; false at its end. */
 static int fill(struct piece *piece)
 {
-    ssize_t count = read(STDIN_FILENO, piece->data, sizeof(piece->data));
+    ssize_t count = read(STDIN_FILENO, piece->data, part(sizeof(piece->data)));
 
     if (count < 0)
         fail(1, "cannot read standard input");
@@ -49,7 +60,7 @@ static int send_some(struct libxenvchan *chan, struct piece *piece)
 
     if (piece->from == piece->to)
         return 0;
-    count = libxenvchan_write(chan, piece->data + piece->from, piece->to - piece->from);
+    count = libxenvchan_write(chan, piece->data + piece->from, part(piece->to - piece->from));
     if (count < 0)
         fail(4, "cannot write to the channel");
     piece->from += count;
@@ -57,14 +68,10 @@ static int send_some(struct libxenvchan *chan, struct piece *piece)
     return count > 0;
 }
 
-/* Moves what has come to standard output; true if something had. */
-static int receive_some(struct libxenvchan *chan)
+static void put(const char *data, int count)
 {
-    static char data[65536];
-    int count = libxenvchan_read(chan, data, sizeof(data)), at = 0;
+    int at = 0;
 
-    if (count < 0)
-        fail(4, "cannot read from the channel");
     received += count;
     while (at < count) {
         ssize_t done = write(STDOUT_FILENO, data + at, count - at);
@@ -73,6 +80,17 @@ static int receive_some(struct libxenvchan *chan)
             fail(1, "cannot write to standard output");
         at += done;
     }
+}
+
+/* Moves what has come to standard output; true if something had. */
+static int receive_some(struct libxenvchan *chan)
+{
+    static char data[65536];
+    int count = libxenvchan_read(chan, data, part(sizeof(data)));
+
+    if (count < 0)
+        fail(4, "cannot read from the channel");
+    put(data, count);
     return count > 0;
 }
 
@@ -101,21 +119,51 @@ static void copy(struct libxenvchan *chan)
     }
 }
 
+static void copy_packets(struct libxenvchan *chan)
+{
+    static char data[65536];
+    int order = chan->read.order < chan->write.order ? chan->read.order : chan->write.order;
+    size_t most = order < 16 ? (size_t)1 << order : sizeof(data);
+    ssize_t count;
+
+    while ((count = read(STDIN_FILENO, data, part(most))) > 0) {
+        if (libxenvchan_send(chan, data, count) != count)
+            fail(4, "cannot send a packet");
+        sent += count;
+        if (libxenvchan_recv(chan, data, count) != count)
+            fail(4, "cannot receive a packet");
+        put(data, count);
+    }
+    if (count < 0)
+        fail(1, "cannot read standard input");
+}
+
 int main(int argc, char **argv)
 {
     struct libxenvchan *chan;
+    int packets = 0, option;
     char path[256];
 
-    if (argc != 3) {
-        fprintf(stderr, "usage: vchan-client DOMID PATH\n");
+    while ((option = getopt(argc, argv, "ps:")) != -1) {
+        switch (option) {
+        case 'p': packets = 1; break;
+        case 's': random_sizes = 1; srand(atoi(optarg)); break;
+        default: return 2;
+        }
+    }
+    if (argc - optind != 2) {
+        fprintf(stderr, "usage: vchan-client [-p] [-s SEED] DOMID PATH\n");
         return 2;
     }
-    snprintf(path, sizeof(path), "/local/domain/%s/%s", argv[1], argv[2]);
-    chan = libxenvchan_client_init(NULL, atoi(argv[1]), path);
+    snprintf(path, sizeof(path), "/local/domain/%s/%s", argv[optind], argv[optind + 1]);
+    chan = libxenvchan_client_init(NULL, atoi(argv[optind]), path);
     if (!chan)
         fail(3, "no server there");
-    chan->blocking = 0;
-    copy(chan);
+    chan->blocking = packets;
+    if (packets)
+        copy_packets(chan);
+    else
+        copy(chan);
     libxenvchan_close(chan);
     return 0;
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::image::linux::Linux;
 use crate::image::{Node, Tree};
 use crate::peers;
 
@@ -64,6 +65,18 @@ pub fn tree(top: &str, peers: Option<&Path>) -> Result<Tree> {
         add(&mut tree, peers, &format!("{top}/peers"))?;
     }
     Ok(tree)
+}
+
+/// The two files that the Linux guest boots from, by name, with our programs
+/// and those of the folder `peers` in its root.
+pub fn linux(guest: &Linux, peers: &Path) -> Result<[(&'static str, Vec<u8>); 2]> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut tree = Tree::default();
+    tree.insert("usr/bin/vchan", Node::File(0o755, read(&root()?.join("out/vchan"))?));
+    add(&mut tree, peers, "usr/bin")?;
+    let mut root = read(&guest.root)?;
+    root.extend(tree.archive());
+    Ok([("vmlinuz", read(&guest.kernel)?), ("root.cpio", root)])
 }
 
 /// Whether a file is of use in dom0: not this program again, not debug information.

@@ -56,6 +56,15 @@ pub enum Job {
         /// More words for xl create, such as 'memory=64'.
         settings: Vec<String>,
     },
+    /// Measure our guest and a Linux guest as vchan echo servers, in counted time.
+    Bench {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+        /// MiB to send for each size of messages.
+        #[arg(long, value_name = "MIB", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+        amount: u32,
+    },
     /// Open a shell in dom0.
     Shell,
     /// Run one command in dom0 with this program's input and output.

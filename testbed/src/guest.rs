@@ -1,4 +1,4 @@
-//! One guest on a host: created from `xl/echo.xl`, watched on its console.
+//! One guest on a host, ours or a Linux one, watched on its console.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ pub const READY: &str = "echo: ready";
 /// Where xenconsoled keeps what guests print.
 const CONSOLES: &str = "/var/log/xen/console";
 
-/// A domain that runs the kernel; dropping it does not end it.
+/// A domain that we created; dropping it does not end it.
 pub struct Guest<'a> {
     host: &'a Host,
     /// The name that xl knows it by.
@@ -24,11 +24,25 @@ pub struct Guest<'a> {
 impl<'a> Guest<'a> {
     /// Runs `xl create xl/echo.xl` with `settings` on top.
     pub fn create(host: &'a Host, name: &str, settings: &[&str]) -> Result<Guest<'a>> {
+        Guest::create_from(host, "xl/echo.xl", name, settings)
+    }
+
+    /// Creates the Linux guest; `words` tell its first program what to do (testbed/linux/init).
+    pub fn linux(host: &'a Host, name: &str, words: &str) -> Result<Guest<'a>> {
+        let kernel = format!("kernel=\"{}\"", host.linux("vmlinuz"));
+        let root = format!("ramdisk=\"{}\"", host.linux("root.cpio"));
+        let extra = format!("extra=\"console=hvc0 quiet panic=-1 rdinit=/init {words}\"");
+        let settings = ["type=\"pvh\"", "memory=160", "vcpus=1", &kernel, &root, &extra];
+        Guest::create_from(host, "/dev/null", name, &settings)
+    }
+
+    /// Runs `xl create` with the file `xl` and `settings` on top.
+    pub fn create_from(host: &'a Host, xl: &str, name: &str, settings: &[&str]) -> Result<Guest<'a>> {
         let log = log_path(name);
         host.shell(&format!("mkdir -p {CONSOLES}; : >{log}"))?;
         let console = host.spawn(&["tail", "-n", "+1", "-F", &log])?;
         let label = format!("name=\"{name}\"");
-        let mut arguments = vec!["create", "xl/echo.xl", &label];
+        let mut arguments = vec!["create", xl, &label];
         arguments.extend(host.settings());
         arguments.extend(settings);
         host.xl(&arguments).with_context(|| format!("cannot create guest {name}"))?;
@@ -44,12 +58,22 @@ impl<'a> Guest<'a> {
 
     /// Waits until the console has shown `text`.
     pub fn says(&self, text: &str) -> Result<()> {
-        self.console.wait_for(text, PATIENCE).with_context(|| format!("console of {}", self.name))
+        self.says_within(text, PATIENCE)
+    }
+
+    /// Waits up to `patience` until the console has shown `text`.
+    pub fn says_within(&self, text: &str, patience: Duration) -> Result<()> {
+        self.console.wait_for(text, patience).with_context(|| format!("console of {}", self.name))
     }
 
     /// Waits until the console has shown `text` for the `count`th time.
     pub fn says_times(&self, text: &str, count: usize) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        self.says_times_within(text, count, PATIENCE)
+    }
+
+    /// The same for up to `patience`.
+    pub fn says_times_within(&self, text: &str, count: usize, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
         loop {
             let said = self.console();
             let found = said.matches(text).count();

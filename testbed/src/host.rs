@@ -4,13 +4,15 @@ mod local;
 mod qemu;
 mod serial;
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cli::HostKind;
 use crate::client::{Client, Finished, Process};
+use crate::image::Node;
 use crate::progress::Progress;
 use crate::wire::Request;
 use crate::{artefacts, image};
@@ -45,6 +47,10 @@ pub struct Wish {
     pub memory: u32,
     /// Whether our C programs are wanted on it, which takes a C compiler.
     pub peers: bool,
+    /// Whether the Linux guest is wanted, which takes more packages.
+    pub linux: bool,
+    /// Whether an emulated host's time shall be a count of instructions.
+    pub counted: bool,
 }
 
 /// A running Xen host with our programs on it.
@@ -53,6 +59,7 @@ pub struct Host {
     machine: Option<qemu::Qemu>,
     tree: String,
     peers: String,
+    linux: String,
     /// Folder for this run's logs.
     pub logs: PathBuf,
 }
@@ -61,18 +68,30 @@ impl Host {
     /// Brings up the host that `wish` describes.
     pub fn up(wish: &Wish, progress: &Progress) -> Result<Host> {
         let logs = artefacts::logs()?;
-        let built = wish.peers.then(artefacts::peers).transpose()?;
+        let built = (wish.peers || wish.linux).then(artefacts::peers).transpose()?;
+        let built = built.unwrap_or_default();
+        let linux = if wish.linux {
+            let guest = image::linux::ready(progress)?;
+            artefacts::linux(&guest, &built)?.to_vec()
+        } else {
+            Vec::new()
+        };
         if wish.kind == HostKind::Local || (wish.kind == HostKind::Auto && local::is_xen()) {
             let tree = artefacts::root()?.display().to_string();
-            let peers = built.unwrap_or_default().display().to_string();
-            return Ok(Host { client: local::connect()?, machine: None, tree, peers, logs });
+            for (name, data) in linux {
+                fs::write(logs.join(name), data).with_context(|| format!("cannot write the Linux guest's {name}"))?;
+            }
+            let (peers, linux) = (built.display().to_string(), logs.display().to_string());
+            return Ok(Host { client: local::connect()?, machine: None, tree, peers, linux, logs });
         }
         let image = image::ready(progress)?;
         progress.stage("collecting our programs");
-        let peers = format!("{GUEST_TREE}/peers");
-        let extra = artefacts::tree(GUEST_TREE, built.as_deref())?;
-        let (machine, client) = qemu::Qemu::boot(&image, &extra, wish.memory, &logs, progress)?;
-        Ok(Host { client, machine: Some(machine), tree: GUEST_TREE.to_string(), peers, logs })
+        let (peers, at) = (format!("{GUEST_TREE}/peers"), format!("{GUEST_TREE}/linux"));
+        let mut extra = artefacts::tree(GUEST_TREE, wish.peers.then_some(built.as_path()))?;
+        linux.into_iter().for_each(|(name, data)| extra.insert(&format!("{at}/{name}"), Node::File(0o644, data)));
+        let (machine, client) = qemu::Qemu::boot(&image, &extra, wish, &logs, progress)?;
+        let tree = GUEST_TREE.to_string();
+        Ok(Host { client, machine: Some(machine), tree, peers, linux: at, logs })
     }
 
     /// Makes sure that consoles of guests are logged, as scenarios need it.
@@ -130,6 +149,11 @@ impl Host {
     /// The path of one of our C programs.
     pub fn peer(&self, name: &str) -> String {
         format!("{}/{name}", self.peers)
+    }
+
+    /// The path of one of the Linux guest's files, if they were wished for.
+    pub fn linux(&self, name: &str) -> String {
+        format!("{}/{name}", self.linux)
     }
 
     /// What every xl file needs on this host beside its own words.

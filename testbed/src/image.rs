@@ -4,6 +4,7 @@
 mod contents;
 mod cpio;
 mod libs;
+pub mod linux;
 mod modules;
 mod packages;
 mod unpack;
@@ -20,20 +21,44 @@ use anyhow::{Context, Result, ensure};
 pub use cpio::{Node, Tree};
 
 use crate::progress::Progress;
-use contents::{DIRECTORIES, FILES, LINKS, XEN_TOOLS};
+use contents::{DIRECTORIES, FILES, LINKS, MODULES, PACKAGES, XEN_TOOLS};
+use packages::Alternatives;
 use unpack::Files;
 
 /// The first program of dom0.
 const INIT: &str = include_str!("../dom0/init");
 
-/// Everything that decides what the image holds, beside package versions.
-const INPUTS: &[&str] = &[
-    INIT,
-    include_str!("image.rs"),
-    include_str!("image/contents.rs"),
-    include_str!("image/libs.rs"),
-    include_str!("image/modules.rs"),
-];
+/// What makes an image of what.
+struct Recipe {
+    /// What it is, for messages.
+    about: &'static str,
+    /// Start of its folder's name in the cache.
+    name: &'static str,
+    /// Packages to start from.
+    packages: &'static [Alternatives],
+    /// Everything that decides what the image holds, beside package versions.
+    inputs: &'static [&'static str],
+    /// Which files of the packages are needed, by path.
+    wanted: fn(&str) -> bool,
+    /// Makes the image's files in a folder.
+    build: fn(&Files, &Path) -> Result<()>,
+}
+
+/// The image of dom0.
+const DOM0: Recipe = Recipe {
+    about: "the dom0 image",
+    name: "image-dom0",
+    packages: PACKAGES,
+    inputs: &[
+        INIT,
+        include_str!("image.rs"),
+        include_str!("image/contents.rs"),
+        include_str!("image/libs.rs"),
+        include_str!("image/modules.rs"),
+    ],
+    wanted,
+    build,
+};
 
 /// How long an image is kept at least.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -65,6 +90,11 @@ pub fn cache() -> Result<PathBuf> {
 
 /// The image for the package versions of today, built now if it is not cached.
 pub fn ready(progress: &Progress) -> Result<Image> {
+    Ok(Image::at(&cached(&DOM0, progress)?))
+}
+
+/// The folder of what `recipe` makes, made now if it is not cached.
+fn cached(recipe: &Recipe, progress: &Progress) -> Result<PathBuf> {
     let cache = cache()?;
     let debs = cache.join("debs");
     fs::create_dir_all(&debs).with_context(|| format!("cannot create {}", debs.display()))?;
@@ -72,53 +102,51 @@ pub fn ready(progress: &Progress) -> Result<Image> {
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
 
     progress.stage("resolving package versions");
-    let versions = packages::resolve(&cache.join("apt"))?;
-    let folder = cache.join(format!("image-{:016x}", key(&versions)));
-    let image = Image::at(&folder);
-    if image.root.exists() {
-        return Ok(image);
+    let versions = packages::resolve(&cache.join("apt"), recipe.packages)?;
+    let folder = cache.join(format!("{}-{:016x}", recipe.name, key(&versions, recipe.inputs)));
+    if folder.exists() {
+        return Ok(folder);
     }
     progress.stage("fetching packages");
     let paths = packages::download(&debs, &versions)?;
-    progress.stage("building the dom0 image");
+    progress.stage(&format!("building {}", recipe.about));
+    let mut files = Files::new();
+    for deb in &paths {
+        unpack::read(deb, &mut files, recipe.wanted)?;
+    }
     let partial = cache.join("image-partial");
-    build(&paths, &partial)?;
-    let _ = fs::remove_dir_all(&folder);
+    let _ = fs::remove_dir_all(&partial);
+    fs::create_dir_all(&partial)?;
+    (recipe.build)(&files, &partial)?;
     fs::rename(&partial, &folder).context("cannot move the finished image into place")?;
-    prune(&cache);
-    Ok(image)
+    prune(&cache, recipe.name);
+    Ok(folder)
 }
 
-/// Removes images that were built long ago: a newer one has taken their place.
-fn prune(cache: &Path) {
+/// Removes images called `name` that were built long ago: a newer one has taken their place.
+fn prune(cache: &Path, name: &str) {
     let old = |entry: &fs::DirEntry| {
-        let name = entry.file_name();
+        let image = entry.file_name().to_string_lossy().starts_with(name);
         let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
-        name.to_string_lossy().starts_with("image-") && age.is_some_and(|age| age > KEPT)
+        image && age.is_some_and(|age| age > KEPT)
     };
     let entries = fs::read_dir(cache).into_iter().flatten().flatten();
     entries.filter(old).for_each(|entry| drop(fs::remove_dir_all(entry.path())));
 }
 
-fn key(versions: &packages::Versions) -> u64 {
+fn key(versions: &packages::Versions, inputs: &[&str]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (versions, INPUTS).hash(&mut hasher);
+    (versions, inputs).hash(&mut hasher);
     hasher.finish()
 }
 
-fn build(debs: &[PathBuf], folder: &Path) -> Result<()> {
-    let _ = fs::remove_dir_all(folder);
-    fs::create_dir_all(folder)?;
-    let mut files = Files::new();
-    for deb in debs {
-        unpack::read(deb, &mut files, wanted)?;
-    }
+fn build(files: &Files, folder: &Path) -> Result<()> {
     let image = Image::at(folder);
-    let (release, kernel) = newest(&files, "boot/vmlinuz-")?;
+    let (release, kernel) = newest(files, "boot/vmlinuz-")?;
     fs::write(&image.kernel, kernel)?;
-    let (_, packed) = newest(&files, "boot/xen-")?;
+    let (_, packed) = newest(files, "boot/xen-")?;
     fs::write(&image.xen, gunzip(folder, packed)?)?;
-    fs::write(&image.root, root(&files, &release)?.archive())?;
+    fs::write(&image.root, root(files, &release)?.archive())?;
     Ok(())
 }
 
@@ -157,7 +185,7 @@ fn root(files: &Files, release: &str) -> Result<Tree> {
         }
     }
     libs::add(&mut tree, files)?;
-    modules::add(&mut tree, files, release)?;
+    modules::add(&mut tree, files, release, MODULES)?;
     Ok(tree)
 }
 

@@ -4,6 +4,7 @@
 
 mod agent;
 mod artefacts;
+mod bench;
 mod cli;
 mod client;
 mod guest;
@@ -65,6 +66,10 @@ fn start(cli: &Cli) -> Result<ExitCode> {
             }
             Ok(code)
         }
+        Job::Bench { json, amount } => {
+            artefacts::require()?;
+            bench::run(cli.host, cli.memory, *amount, *json)
+        }
         Job::Run { settings } => {
             artefacts::require()?;
             session::run(&up(cli, 1536)?, settings)
@@ -74,7 +79,8 @@ fn start(cli: &Cli) -> Result<ExitCode> {
 
 fn up(cli: &Cli, memory: u32) -> Result<Host> {
     let progress = Progress::new();
-    let wish = Wish { kind: cli.host, memory: cli.memory.unwrap_or(memory), peers: false };
+    let wish =
+        Wish { kind: cli.host, memory: cli.memory.unwrap_or(memory), peers: false, linux: false, counted: false };
     let host = Host::up(&wish, &progress)?;
     progress.done("the host is up");
     Ok(host)

@@ -10,7 +10,14 @@ use anyhow::{Context, Result, ensure};
 use crate::install;
 
 /// Each program with the libraries it is linked with.
-const PROGRAMS: &[(&str, &[&str])] = &[("vchan-client", &["-lxenvchan"]), ("cpu-time", &["-lxenctrl"])];
+const PROGRAMS: &[(&str, &[&str])] = &[
+    ("vchan-client", &["-lxenvchan"]),
+    ("vchan-echo", &["-lxenvchan"]),
+    ("vchan-bench", &["-lxenvchan"]),
+    ("vchan-attack", &["-lxenevtchn", "-lxengnttab", "-lxenstore"]),
+    ("capitals", &[]),
+    ("cpu-time", &["-lxenctrl"]),
+];
 
 /// Makes sure that the programs of the folder `source` are in the folder
 /// `built`, up to date.
@@ -25,7 +32,7 @@ pub fn build(source: &Path, built: &Path) -> Result<()> {
         install::program("gcc", "gcc libc6-dev")?;
         install::file("/usr/include/xenctrl.h", "libxen-dev")?;
         let output = Command::new("gcc")
-            .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+            .args(["-O3", "-Wall", "-Wextra", "-Werror", "-o"])
             .args([&program, &code])
             .args(*libraries)
             .output()

@@ -2,7 +2,10 @@
 
 mod boot;
 mod clients;
+mod console;
 mod echo;
+mod hostile;
+mod interop;
 mod life;
 mod report;
 mod run;
@@ -28,12 +31,20 @@ pub struct Scenario {
     pub patience: Duration,
     /// Memory that an emulated host needs for it, in MiB.
     pub memory: u32,
+    /// Whether it needs the Linux guest.
+    pub linux: bool,
     action: fn(&Bench) -> Result<()>,
 }
 
 impl Scenario {
     const fn new(name: &'static str, about: &'static str, action: fn(&Bench) -> Result<()>) -> Scenario {
-        Scenario { name, about, action, patience: Duration::from_secs(180), memory: 1024 }
+        Scenario { name, about, action, patience: Duration::from_secs(180), memory: 1024, linux: false }
+    }
+
+    const fn linux(mut self) -> Scenario {
+        self.linux = true;
+        self.patience = Duration::from_secs(420);
+        self
     }
 
     const fn memory(mut self, memory: u32) -> Scenario {
@@ -57,6 +68,15 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("server-destroyed", "an attached client notices that the domain is gone", clients::server_destroyed),
     Scenario::new("c-client", "a C program on libxenvchan is served as well", clients::c_client),
     Scenario::new("c-client-killed", "a killed C client does not hinder the next", clients::c_client_killed),
+    Scenario::new("ring-sizes", "rings of all sizes serve C clients and ours", interop::ring_sizes),
+    Scenario::new("socket-proxy", "Xen's own vchan-socket-proxy is served", interop::socket_proxy),
+    Scenario::new("linux-server", "our client is served by C programs in a Linux guest", interop::linux_server).linux(),
+    Scenario::new("linux-client", "our server in dom0 serves a Linux guest", interop::linux_client).linux(),
+    Scenario::new("guest-client", "our guest is a client of our server in dom0", interop::guest_client),
+    Scenario::new("guest-to-guest", "two of our guests talk without dom0", interop::guest_to_guest),
+    Scenario::new("hostile-clients", "lying clients are dropped, honest ones undisturbed", hostile::clients),
+    Scenario::new("console-commands", "what is typed at xl console is obeyed", console::commands),
+    Scenario::new("grants-grow", "the grant table grows with the rings", console::grants_grow),
     Scenario::new("xl-shutdown", "xl shutdown ends guest, keys and clients", life::shutdown),
     Scenario::new("xl-reboot", "xl reboot brings a guest that serves again", life::reboot),
     Scenario::new("bad-option", "a wrong option is named and ends the domain", boot::bad_option),

@@ -86,6 +86,12 @@ impl Process {
         self.mailbox.lock().stdout.len()
     }
 
+    /// The last of what it said so far, for messages.
+    pub fn said(&self) -> String {
+        let state = self.mailbox.lock();
+        [&state.stdout[..], &state.stderr[..]].map(|data| tail(&String::from_utf8_lossy(data))).concat()
+    }
+
     /// Waits for output beyond the first `seen` bytes; none if it ended or the
     /// time is over (then [`Process::running`] tells which).
     pub fn output_after(&self, seen: usize, patience: Duration) -> Option<Vec<u8>> {
@@ -109,13 +115,7 @@ impl Process {
             Some(false) => "ended",
             None => "was still running",
         };
-        let state = self.mailbox.lock();
-        let said = [&state.stdout[..], &state.stderr[..]].map(|data| tail(&String::from_utf8_lossy(data)));
-        bail!(
-            "'{}' {why} without saying {text:?} (waited up to {patience:?}); it said:\n{}",
-            self.words,
-            said.concat()
-        );
+        bail!("'{}' {why} without saying {text:?} (waited up to {patience:?}); it said:\n{}", self.words, self.said());
     }
 
     /// Waits for its end; kills it when that takes longer than `patience`.
@@ -126,9 +126,7 @@ impl Process {
         });
         let Some((ended, stdout, stderr)) = ended else {
             self.signal(9)?;
-            let state = self.mailbox.lock();
-            let said = [&state.stdout[..], &state.stderr[..]].map(|data| tail(&String::from_utf8_lossy(data)));
-            bail!("'{}' was still running after {patience:?} and was killed; it said:\n{}", self.words, said.concat());
+            bail!("'{}' was still running after {patience:?} and was killed; it said:\n{}", self.words, self.said());
         };
         let status = ended.map_err(|reason| anyhow!(reason)).with_context(|| format!("'{}' failed", self.words))?;
         let stderr = String::from_utf8_lossy(&stderr).into_owned();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::serial;
+use super::{Wish, serial};
 use crate::client::Client;
 use crate::image::{Image, Tree};
 use crate::install;
@@ -29,6 +29,10 @@ const XEN: &str = "console=com1 com1=115200,8n1 dom0_mem=512M,max:512M dom0_max_
 /// dom0's options; a comma would end them.
 const DOM0: &str = "console=hvc0 quiet panic=-1 rdinit=/init clocksource=xen";
 
+/// Makes time a count of executed instructions, two nanoseconds each, and all
+/// else that could differ from run to run the same.
+const COUNTED: [&str; 6] = ["-icount", "shift=1,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"];
+
 /// A running QEMU; dropping it ends it.
 pub struct Qemu {
     child: Child,
@@ -37,12 +41,12 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// Boots `image` with `extra` on top and `memory` MiB, keeping its files in
+    /// Boots `image` with `extra` on top as `wish` says, keeping its files in
     /// `folder`, and waits until its agent answers.
     pub fn boot(
         image: &Image,
         extra: &Tree,
-        memory: u32,
+        wish: &Wish,
         folder: &Path,
         progress: &Progress,
     ) -> Result<(Qemu, Client)> {
@@ -50,7 +54,7 @@ impl Qemu {
         lay_out(image, extra, folder)?;
         let (ours, theirs) = UnixStream::pair()?;
         let serial = folder.join("host.log");
-        let child = command(memory, folder)
+        let child = command(wish, folder)
             .stdin(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .stderr(fs::File::create(folder.join("qemu.log"))?)
@@ -115,17 +119,21 @@ fn lay_out(image: &Image, extra: &Tree, folder: &Path) -> Result<()> {
     fs::write(folder.join(root), bytes).context("cannot write dom0's root")
 }
 
-fn command(memory: u32, folder: &Path) -> Command {
+fn command(wish: &Wish, folder: &Path) -> Command {
     // setpriv ends QEMU with us, however we end.
     let mut command = Command::new("setpriv");
     command.current_dir(folder).args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     command.args(["-accel", "tcg,thread=single", "-smp", "1", "-cpu", CPU]);
-    command.args(["-m", &memory.to_string()]);
+    if wish.counted {
+        command.args(COUNTED);
+    }
+    command.args(["-m", &wish.memory.to_string()]);
     command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none"]);
     command.args(["-serial", "file:host.log"]);
     command.args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]);
     command.args(["-device", "virtserialport,chardev=agent,name=ringside"]);
     command.args(["-kernel", "xen", "-append", XEN]);
-    command.args(["-initrd", &format!("vmlinuz {DOM0},root.cpio")]);
+    let more = if wish.counted { " nokaslr" } else { "" };
+    command.args(["-initrd", &format!("vmlinuz {DOM0}{more},root.cpio")]);
     command
 }

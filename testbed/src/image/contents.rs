@@ -4,10 +4,11 @@
 //! [`FILES`]; the shared libraries it needs are found by themselves. To put a
 //! kernel module in, name it in [`MODULES`]; what it depends on comes along.
 
-/// Packages to start from. Each line lists alternatives (Debian's name, then
-/// Ubuntu's); the first one that the machine's apt sources know is taken.
-/// Metapackages stand here so that no version is spelled out.
-pub const PACKAGES: &[&[&str]] = &[
+use super::packages::Alternatives;
+
+/// Packages to start from, Debian's names before Ubuntu's. Metapackages stand
+/// here so that no version is spelled out.
+pub const PACKAGES: &[Alternatives] = &[
     &["xen-system-amd64"],
     &["linux-image-amd64", "linux-image-generic"],
     &["busybox-static"],
@@ -36,8 +37,18 @@ pub const FILES: &[&str] = &[
 
 /// Xen's version-dependent programs (`usr/lib/xen-X/bin`); each is also
 /// reachable as `/usr/sbin/NAME`.
-pub const XEN_TOOLS: &[&str] =
-    &["xl", "xenstored", "xenconsoled", "xenconsole", "xen-init-dom0", "xentop", "xenctx", "lsevtchn"];
+pub const XEN_TOOLS: &[&str] = &[
+    "xl",
+    "xenstored",
+    "xenconsoled",
+    "xenconsole",
+    "xen-init-dom0",
+    "xentop",
+    "xenctx",
+    "xentrace",
+    "lsevtchn",
+    "vchan-socket-proxy",
+];
 
 /// Libraries that programs load while they run, so that no header names them
 /// (`*` as above).

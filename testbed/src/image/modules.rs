@@ -9,17 +9,16 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use goblin::elf::Elf;
 
-use super::contents::MODULES;
 use super::cpio::{Node, Tree};
 use super::unpack::Files;
 
-/// Adds [`MODULES`], their dependencies and `modules.dep` to `tree`.
-pub fn add(tree: &mut Tree, files: &Files, release: &str) -> Result<()> {
+/// Adds the modules called `names`, their dependencies and `modules.dep` to `tree`.
+pub fn add(tree: &mut Tree, files: &Files, release: &str, names: &[&str]) -> Result<()> {
     let folder = format!("usr/lib/modules/{release}");
     let paths: HashMap<String, &str> =
         files.keys().filter(|path| is_module(path)).map(|path| (plain_name(path), path.as_str())).collect();
     let mut depends = BTreeMap::new();
-    let mut todo: Vec<String> = MODULES.iter().map(|name| underscored(name)).collect();
+    let mut todo: Vec<String> = names.iter().map(|name| underscored(name)).collect();
     while let Some(name) = todo.pop() {
         // What is not a file is built into the kernel.
         let Some(path) = paths.get(&name) else { continue };

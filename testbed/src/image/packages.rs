@@ -8,11 +8,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::contents::{FOLLOW, PACKAGES};
+use super::contents::FOLLOW;
 use crate::install;
 
 /// Package names with their versions.
 pub type Versions = BTreeMap<String, String>;
+
+/// Names for one package; the first one that the machine's apt sources know is taken.
+pub type Alternatives = &'static [&'static str];
 
 /// What apt knows of a package: the version it would install, and on what it depends.
 struct Record {
@@ -20,24 +23,24 @@ struct Record {
     depends: Vec<String>,
 }
 
-/// Resolves [`PACKAGES`] and their followed dependencies to versions. Brings
+/// Resolves `packages` and their followed dependencies to versions. Brings
 /// apt's lists up to date once when they do not know a package. `folder` is
 /// where apt may keep its own digest of the lists, which saves seconds.
-pub fn resolve(folder: &Path) -> Result<Versions> {
+pub fn resolve(folder: &Path, packages: &[Alternatives]) -> Result<Versions> {
     fs::create_dir_all(folder)?;
-    match resolve_now(folder) {
+    match resolve_now(folder, packages) {
         Ok(versions) => Ok(versions),
         Err(first) => {
             install::update_lists().with_context(|| format!("{first:#}"))?;
-            resolve_now(folder)
+            resolve_now(folder, packages)
         }
     }
 }
 
-fn resolve_now(folder: &Path) -> Result<Versions> {
-    let first: Vec<&str> = PACKAGES.iter().copied().flatten().copied().collect();
+fn resolve_now(folder: &Path, packages: &[Alternatives]) -> Result<Versions> {
+    let first: Vec<&str> = packages.iter().copied().flatten().copied().collect();
     let mut found = show(folder, &first)?;
-    for alternatives in PACKAGES {
+    for alternatives in packages {
         let mut known = alternatives.iter().filter(|name| found.contains_key(**name));
         ensure!(
             known.next().is_some(),

@@ -31,7 +31,8 @@ pub fn run(kind: HostKind, memory: Option<u32>, patterns: &[String]) -> Result<(
     );
     let memory = memory.unwrap_or_else(|| wanted_memory(&chosen, available_memory()));
     let progress = Progress::new();
-    let host = Host::up(&Wish { kind, memory, peers: true }, &progress)?;
+    let linux = chosen.iter().any(|scenario| scenario.linux);
+    let host = Host::up(&Wish { kind, memory, peers: true, linux, counted: false }, &progress)?;
     host.logs_consoles()?;
     progress.done("the host is up");
 
