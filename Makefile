@@ -1,6 +1,8 @@
 # make          the unikernel and the tools, into out/
 # make run      boots an emulated Xen host, starts the guest in it and lets you type at it
 # make test     tests on this machine, then scenarios on real Xen
+# make bench    vchan's speed beside that of a Linux guest with libxenvchan, on an emulated host whose time is a
+#               count of instructions
 # make check    formatting, lints, documentation
 # make clean    removes what was built
 
@@ -13,7 +15,7 @@ XL     ?=
 # Names of scenarios, or parts of them, for instance: make scenarios ONLY='echo memory'
 ONLY   ?=
 
-.PHONY: all kernel tools run test host-tests scenarios shell check clean
+.PHONY: all kernel tools run test host-tests scenarios bench shell check clean
 
 all: kernel tools
 
@@ -29,6 +31,7 @@ tools:
 	@$(CARGO) build --quiet --release --package vchan --package testbed --target $(HOST)
 	@mkdir -p out
 	@install $(BUILD)/$(HOST)/release/vchan $(BUILD)/$(HOST)/release/testbed out/
+	@mkdir -p out/share && out/vchan generate out/share
 	@printf 'out/vchan         %s bytes\n' "$$(stat -c %s out/vchan)"
 
 run: all
@@ -41,6 +44,9 @@ host-tests:
 
 scenarios: all
 	@out/testbed test $(ONLY)
+
+bench: all
+	@out/testbed bench
 
 shell: all
 	@out/testbed shell
