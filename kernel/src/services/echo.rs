@@ -2,6 +2,7 @@
 //!
 //! Each client has a channel of its own, so one that breaks the protocol, or never reads, is nobody else's trouble.
 
+use super::capitals::capitalize;
 use crate::options::Options;
 use crate::xen::{self, Xen};
 use alloc::rc::Rc;
@@ -140,7 +141,7 @@ async fn echo(connection: &Connection<Xen>, echoed: &mut u64) -> Result<(), Erro
         if n == 0 {
             return Ok(());
         }
-        buffer[..n].make_ascii_uppercase();
+        capitalize(&mut buffer[..n]);
         match writer.write_all(&buffer[..n]).await {
             Ok(()) => *echoed += n as u64,
             // It left without waiting for the answer.

@@ -1,5 +1,6 @@
 //! What runs once the domain is up: the connection to xenstore, the toolstack's wishes, the console, the echo server.
 
+mod capitals;
 mod client;
 mod control;
 mod echo;
