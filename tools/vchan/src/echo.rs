@@ -143,7 +143,10 @@ fn check(pattern: &Pattern, at: u64, came: &[u8]) -> Result<(), Failure> {
     while done < came.len() {
         let expected = pattern.piece(at + done as u64, came.len() - done);
         let found = &came[done..done + expected.len()];
-        if let Some(wrong) = expected.iter().zip(found).position(|(expected, found)| expected != found) {
+        // As a whole first: looking for the place, byte by byte, would cost more than the whole transfer.
+        if expected != found {
+            let differ = |(expected, found): (&u8, &u8)| expected != found;
+            let wrong = expected.iter().zip(found).position(differ).expect("they differ");
             let (expected, found, at) = (expected[wrong], found[wrong], at + (done + wrong) as u64);
             let text = format!(
                 "byte {at} came back as {found:#04x} and was sent as {expected:#04x}: is the server an echo server?"
