@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 use spin::Mutex;
 use x86_64::instructions::port::PortWriteOnly;
 use xen_abi::console::{self as abi, DEBUG_PORT};
-use xen_platform::{PAGE_SIZE, RawShared};
+use xen_platform::RawShared;
 use xen_ring::bytes::{Corrupt, Layout, Producer};
 
 /// Most bytes that wait for the ring. What comes after them is lost, and counted.
@@ -101,8 +101,7 @@ pub fn emergency(text: &str) {
 
 /// Switches to the PV console in `page`, whose events come at `port`.
 pub fn attach(page: Page, port: Port) -> Result<(), Corrupt> {
-    // SAFETY: the page is Xen's console page, mapped for ever and reached only as shared memory.
-    let page = unsafe { RawShared::new(page.start(), PAGE_SIZE) };
+    let page = page.shared();
     let producer = Producer::resume(OUTPUT, &page)?;
     *RING.lock() = Some(Ring { page, port, producer, backlog: VecDeque::new(), lost: 0 });
     Ok(())
