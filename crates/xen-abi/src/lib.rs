@@ -13,16 +13,19 @@ macro_rules! layout {
     };
 }
 
+pub mod blkif;
 pub mod console;
 pub mod cpuid;
 pub mod event_channel;
 pub mod grant_table;
 pub mod hvm;
 pub mod memory;
+pub mod ring;
 pub mod sched;
 pub mod start_info;
 pub mod vchan;
 pub mod vcpu;
 pub mod version;
 pub mod xen;
+pub mod xenbus;
 pub mod xs_wire;
