@@ -1,6 +1,6 @@
-//! Xen's byte rings over memory that a peer can change at any moment.
+//! Xen's rings over memory that a peer can change at any moment.
 //!
-//! [`bytes`] moves bytes through one ring and never waits; [`notify`] is the protocol by which two sides of a ring sleep
+//! [`slots`] is the ring of requests and responses, of which block devices are made. [`bytes`] moves bytes through one ring and never waits; [`notify`] is the protocol by which two sides of a ring sleep
 //! without missing each other; [`stream`] joins two rings and an event channel to a reader and a writer, as xenstore and
 //! the console need them. Which page, which offsets and which peer is the caller's business.
 #![no_std]
@@ -10,4 +10,5 @@ extern crate alloc;
 
 pub mod bytes;
 pub mod notify;
+pub mod slots;
 pub mod stream;
