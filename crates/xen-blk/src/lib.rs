@@ -1,0 +1,8 @@
+//! Xen's block protocol (io/blkif.h): the wire format, the frontend, the backend, and the handshake that joins them.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod handshake;
+pub mod wire;
