@@ -53,7 +53,7 @@ pub enum Command {
     Exec(ExecArguments),
     /// Joins a vchan and local connections: a unix socket, TCP on loopback, or a pseudo terminal.
     Proxy(ProxyArguments),
-    /// Lists the vchans of this host that are published below data/vchan, with state, sizes and fill.
+    /// Lists the vchans of this host that are published below the domains' data folders, with state, sizes and fill.
     Ls(ListArguments),
     /// Shows the shared page of a vchan, decoded, without touching the connection.
     Dump(DumpArguments),
@@ -103,6 +103,8 @@ mod tests {
             &["listen", "2", "--left", "2000000"],
             &["listen", "2", "--left", "0"],
             &["exec", "2"],
+            &["exec", "2", "--clients", "0", "--", "cat"],
+            &["exec", "2", "--once", "--clients", "2", "--", "cat"],
             &["proxy", "2"],
             &["proxy", "2", "--tcp", "192.0.2.1:80"],
             &["proxy", "2", "--unix", "x", "--pty"],

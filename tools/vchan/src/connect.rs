@@ -8,7 +8,7 @@ use embedded_io_async::{Read, Write};
 use std::time::Duration;
 use xen_platform::{DomId, Platform, Time, deadline};
 use xen_store::Store;
-use xen_vchan::{ClientConfig, Connection};
+use xen_vchan::{ClientConfig, Connection, Error};
 
 /// Finds the server, connects to it, and copies both ways until one side is done: see the exit codes for what that
 /// means. `say` gets lines for standard error. Dropping the future closes the channel in good order.
@@ -39,7 +39,13 @@ pub(crate) async fn dial<P: Platform>(platform: &P, store: &Store, args: &Dial) 
     let peer = find_domain(platform, store, &args.place.domain, until).await?;
     let path = path_of_client(platform, store, &args.place, peer).await?;
     let config = ClientConfig { peer, path, deadline: Some(until) };
-    Ok(xen_vchan::connect(platform, store, &config).await?)
+    xen_vchan::connect(platform, store, &config).await.map_err(|error| match error {
+        // To a guest, keys that are not there and keys that are not for it look alike.
+        Error::Store(error) if domain::is_refusal(&error) => {
+            Failure::new(Code::NoServer, format!("no vchan is offered to this domain at {}: {error}", config.path))
+        }
+        error => error.into(),
+    })
 }
 
 /// The folder in which `server` publishes its channel for this domain.

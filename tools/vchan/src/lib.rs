@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 mod connect;
+mod crowd;
 mod domain;
 mod dump;
 mod echo;

@@ -1,13 +1,17 @@
-//! `vchan ls`: the vchans that are published in the usual places, each looked at without touching it.
+//! `vchan ls`: the vchans that are published below the domains' `data`, each looked at without touching it.
 
 use crate::json::Json;
 use crate::page::Page;
-use crate::{Failure, ListArguments};
+use crate::{Code, Failure, ListArguments, domain};
 use xen_platform::{Access, DomId, GrantRef, Platform};
 use xen_store::{Error, Store, path};
 
-/// How deep below data/vchan keys are looked for: at `data/vchan` itself, and at `data/vchan/<client>/<port>`.
-const DEPTH: usize = 2;
+/// How deep below a domain's `data` keys are looked for: both layouts (`data/vchan` and `data/vchan/<client>/<port>`), and
+/// then some for paths of the users' own.
+const DEPTH: usize = 6;
+
+/// The keys of a vchan.
+const KEYS: [&str; 2] = ["ring-ref", "event-channel"];
 
 /// A vchan that somebody has published.
 struct Published {
@@ -25,11 +29,13 @@ struct Published {
 /// All vchans on this host, as a table or as JSON. Their pages are mapped read-only, and no port is bound.
 pub async fn list<P: Platform>(platform: &P, store: &Store, args: &ListArguments) -> Result<String, Failure> {
     let mut found = Vec::new();
-    for name in unless_gone(store.directory("/local/domain").await)? {
-        if let Ok(server) = name.parse().map(DomId) {
-            for dir in folders(store, server).await? {
-                found.extend(look(platform, store, server, dir).await?);
-            }
+    let domains = store.directory("/local/domain").await.map_err(|error| match domain::is_refusal(&error) {
+        true => Failure::new(Code::Usage, "only dom0 may see the vchans of all domains: run this there"),
+        false => error.into(),
+    })?;
+    for server in domains.iter().filter_map(|name| name.parse().ok()).map(DomId) {
+        for dir in folders(store, server).await? {
+            found.extend(look(platform, store, server, dir).await?);
         }
     }
     found.sort_by(|a, b| (a.server, &a.path).cmp(&(b.server, &b.path)));
@@ -39,38 +45,40 @@ pub async fn list<P: Platform>(platform: &P, store: &Store, args: &ListArguments
     }
 }
 
-/// The folders of a domain in which keys may be.
+/// The folders of a domain that have the keys of a vchan.
 async fn folders(store: &Store, server: DomId) -> Result<Vec<String>, Error> {
-    let mut level = vec![format!("{}/data/vchan", path::of_domain(server))];
+    let mut level = vec![format!("{}/data", path::of_domain(server))];
     let mut all = Vec::new();
-    for _ in 0..DEPTH {
+    for _ in 0..=DEPTH {
         let mut below = Vec::new();
-        for dir in &level {
-            let children = unless_gone(store.directory(dir).await)?;
-            below.extend(children.into_iter().map(|child| format!("{dir}/{child}")));
+        for dir in level {
+            let names = unless_gone(store.directory(&dir).await)?;
+            below
+                .extend(names.iter().filter(|name| !KEYS.contains(&name.as_str())).map(|name| format!("{dir}/{name}")));
+            if KEYS.iter().all(|key| names.iter().any(|name| name == key)) {
+                all.push(dir);
+            }
         }
-        all.append(&mut level);
         level = below;
     }
-    all.append(&mut level);
     Ok(all)
 }
 
-/// The vchan whose keys are in `dir`, if there are any.
+/// The vchan whose keys are in `dir`, unless they have gone meanwhile.
 async fn look<P: Platform>(
     platform: &P,
     store: &Store,
     server: DomId,
     dir: String,
 ) -> Result<Option<Published>, Error> {
-    let key = format!("{dir}/ring-ref");
-    let ring_ref = match store.read(&key).await {
+    let [ring_ref_key, port_key] = KEYS.map(|key| format!("{dir}/{key}"));
+    let ring_ref = match store.read_number(&ring_ref_key).await {
         Err(error) if error.is_closed() => return Err(error),
-        Err(_) => return Ok(None),
-        Ok(_) => store.read_number(&key).await.ok(),
+        Err(error) if error.is_not_found() => return Ok(None),
+        number => number.ok(),
     };
-    let port = store.read_number(&format!("{dir}/event-channel")).await.ok();
-    let readers = store.permissions(&key).await.map(|permissions| permissions.others).unwrap_or_default();
+    let port = store.read_number(&port_key).await.ok();
+    let readers = store.permissions(&ring_ref_key).await.map(|permissions| permissions.others).unwrap_or_default();
     let client = match readers[..] {
         [(client, _)] => Some(client),
         _ => None,

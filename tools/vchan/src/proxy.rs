@@ -14,11 +14,14 @@ use xen_vchan::Connection;
 /// How long a local connection waits for the server, in seconds, unless the user says otherwise.
 const TIMEOUT: u64 = 10;
 
+/// How many clients a server connects to the local address at a time.
+const CLIENTS: usize = 64;
+
 /// What to call both directions of a local connection in errors.
 const LOCAL: &str = "the local connection";
 
-/// Joins one local connection after another with the vchan. As a client, `open` waits for the next of them; as a server,
-/// it makes one for each client. The failure of a connection ends that one, unless it was to be the only one. A request
+/// Joins local connections with the vchan. As a client, one after another, for which `open` waits; as a server, one for
+/// each client, which `open` makes, and many at a time. The failure of a connection ends that one, unless it was to be the only one. A request
 /// through `stop` ends a server in good order; `say` gets lines for standard error.
 pub async fn proxy<P: Platform, I: Read, O: Write>(
     platform: &P,
@@ -26,11 +29,11 @@ pub async fn proxy<P: Platform, I: Read, O: Write>(
     args: &ProxyArguments,
     stop: &Stop,
     mut say: impl FnMut(&str),
-    mut open: impl AsyncFnMut() -> Result<(I, O), Failure>,
+    open: impl AsyncFn() -> Result<(I, O), Failure>,
 ) -> Result<(), Failure> {
     if args.server {
-        let ProxyArguments { place, sizes, once, timeout, verbose, .. } = args;
-        let service = Service { place, sizes: *sizes, once: *once, timeout: *timeout, verbose: *verbose };
+        let &ProxyArguments { ref place, sizes, once, timeout, verbose, .. } = args;
+        let service = Service { place, sizes, once, clients: CLIENTS, timeout, verbose };
         let between = Between { ending: Ending::Drained, input: LOCAL, output: LOCAL };
         let session = async |connection: &Connection<P>| {
             let (input, output) = open().await?;

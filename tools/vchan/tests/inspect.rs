@@ -101,12 +101,47 @@ fn keys_that_lead_nowhere_are_listed_as_such() {
     let mut bench = Bench::new();
     assert_eq!(list(&mut bench, true), "[]\n");
     bench.xs.set("/local/domain/1/data/vchan/ring-ref", "8");
+    assert_eq!(list(&mut bench, true), "[]\n", "half of the keys are none");
+    bench.xs.set("/local/domain/1/data/vchan/event-channel", "none");
     bench.xs.set("/local/domain/1/data/vchan/0/a/ring-ref", "many");
+    bench.xs.set("/local/domain/1/data/vchan/0/a/event-channel", "5");
     let text = list(&mut bench, false);
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[1][2..], ["/local/domain/1/data/vchan", "8", "-", "-", "-", "-"]);
-    assert_eq!(rows[2][2..], ["/local/domain/1/data/vchan/0/a", "-", "-", "-", "-", "-"]);
+    assert_eq!(rows[2][2..], ["/local/domain/1/data/vchan/0/a", "-", "5", "-", "-", "-"]);
     assert!(list(&mut bench, true).contains("ring-ref is not a number"));
+}
+
+#[test]
+fn channels_are_found_wherever_they_are_below_data() {
+    let mut bench = Bench::new();
+    let paths = ["data/mine", "data/a/b/c/d/e/f", "data", "data/too/deep/for/anyone/to/look/there"];
+    let (guest, store) = bench.host(GUEST);
+    let offers = bench.sim.run(async move {
+        let mut offers = Vec::new();
+        for path in paths {
+            offers.push(publish(&guest, &store, DOM0, path, (10, 11)).await);
+        }
+        offers
+    });
+    let text = list(&mut bench, false);
+    let found: Vec<_> = text.lines().skip(1).map(|line| line.split_whitespace().nth(2).unwrap()).collect();
+    assert_eq!(found, ["/local/domain/1/data", "/local/domain/1/data/a/b/c/d/e/f", "/local/domain/1/data/mine"]);
+    assert_eq!(text.matches("waiting").count(), 3, "{text}");
+    bench.sim.run(async move {
+        for offer in offers {
+            offer.withdraw().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn only_dom0_sees_them_all() {
+    let mut bench = Bench::new();
+    let (guest, store) = bench.host(GUEST);
+    let listed = bench.sim.run(async move { vchan::list(&guest, &store, &ListArguments { json: false }).await });
+    let failure = listed.unwrap_err();
+    assert_eq!((failure.code, failure.text.contains("run this there")), (Code::Usage, true), "{failure}");
 }
 
 #[test]

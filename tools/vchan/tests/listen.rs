@@ -19,7 +19,16 @@ fn listen_args() -> ListenArguments {
 
 fn exec_args() -> ExecArguments {
     let sizes = RingSizes { left: 4096, right: 4096 };
-    ExecArguments { place: place(), sizes, once: false, timeout: None, grace: 10, verbose: false, command: Vec::new() }
+    ExecArguments {
+        place: place(),
+        sizes,
+        once: false,
+        timeout: None,
+        grace: 10,
+        clients: 64,
+        verbose: false,
+        command: Vec::new(),
+    }
 }
 
 /// A client in the guest that comes after `delay`.
@@ -217,6 +226,93 @@ fn each_client_gets_a_program_of_its_own() {
     assert_eq!((result, said), (Ok(()), vec!["it ended".to_string(); 3]));
     assert_eq!(bench.sim.run(clients.outcome()).unwrap(), ["ABC", "DEFGHI", "X"]);
     assert_eq!(bench.xs.get(KEY), None);
+}
+
+/// Lets `vchan exec` echo a text.
+async fn echoed(connection: &Connection<Domain>, text: &str) -> String {
+    let (mut reader, mut writer) = connection.split();
+    writer.write_all(text.as_bytes()).await.unwrap();
+    let mut bytes = vec![0; text.len()];
+    reader.read_exact(&mut bytes).await.unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn clients_are_served_side_by_side_and_one_that_dies_disturbs_nobody() {
+    let mut bench = Bench::new();
+    let stop = Stop::new();
+    let request = stop.clone();
+    let [first, second, third] = [bench.host(GUEST), bench.host(GUEST), bench.host(GUEST)];
+    let (clock, doomed) = (first.0.clone(), second.0.clone());
+    bench.sim.spawn(&doomed.clone(), async move {
+        let clock = second.0.clone();
+        sleep(&clock, Duration::from_secs(1)).await;
+        let dies = client(second, "data/vchan").await;
+        assert_eq!(echoed(&dies, "two").await, "TWO");
+        std::future::pending::<()>().await
+    });
+    let clients = bench.sim.spawn(&bench.sim.domain(1), async move {
+        let stays = client(first, "data/vchan").await;
+        assert_eq!(echoed(&stays, "one").await, "ONE");
+        sleep(&clock, Duration::from_secs(2)).await;
+        assert_eq!(echoed(&stays, "still").await, "STILL");
+        doomed.kill_process();
+        let comes = client(third, "data/vchan").await;
+        assert_eq!((echoed(&comes, "three").await, echoed(&stays, "again").await), ("THREE".into(), "AGAIN".into()));
+        // Both are there when the server is asked to end: it closes their channels.
+        request.request();
+        for connection in [stays, comes] {
+            assert_eq!(connection.split().0.read(&mut [0; 1]).await.unwrap(), 0);
+        }
+    });
+    let (result, said) = exec(&mut bench, exec_args(), usize::MAX, stop);
+    assert_eq!((result, said), (Ok(()), vec!["it ended".to_string()]));
+    bench.sim.run(clients.outcome()).unwrap();
+    assert_eq!(bench.xs.get(KEY), None);
+}
+
+#[test]
+fn one_client_more_than_are_served_waits_until_another_has_left() {
+    let mut bench = Bench::new();
+    let stop = Stop::new();
+    let request = stop.clone();
+    let [first, second, third] = [bench.host(GUEST), bench.host(GUEST), bench.host(GUEST)];
+    let clock = first.0.clone();
+    let clients = bench.sim.spawn(&bench.sim.domain(1), async move {
+        let first = client(first, "data/vchan").await;
+        let second = client(second, "data/vchan").await;
+        assert_eq!((echoed(&first, "a").await, echoed(&second, "b").await), ("A".into(), "B".into()));
+        let third = client(third, "data/vchan").await;
+        let early = deadline(&clock, Some(clock.now() + Duration::from_secs(30)), echoed(&third, "c")).await;
+        assert!(early.is_err(), "two are served at a time");
+        first.close().await.unwrap();
+        let mut bytes = [0; 1];
+        third.split().0.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"C");
+        second.close().await.unwrap();
+        third.close().await.unwrap();
+        request.request();
+    });
+    let (result, _) = exec(&mut bench, ExecArguments { clients: 2, ..exec_args() }, usize::MAX, stop);
+    assert_eq!(result, Ok(()));
+    bench.sim.run(clients.outcome()).unwrap();
+}
+
+#[test]
+fn the_timeout_runs_only_while_nobody_is_served() {
+    let mut bench = Bench::new();
+    let host = bench.host(GUEST);
+    let clock = host.0.clone();
+    let client = bench.sim.spawn(&host.0.clone(), async move {
+        let connection = client(host, "data/vchan").await;
+        sleep(&clock, Duration::from_secs(100)).await;
+        let echo = echoed(&connection, "late").await;
+        connection.close().await.unwrap();
+        echo
+    });
+    let (result, _) = exec(&mut bench, ExecArguments { timeout: Some(5), ..exec_args() }, usize::MAX, Stop::new());
+    assert_eq!(result.unwrap_err().code, Code::NoServer);
+    assert_eq!(bench.sim.run(client.outcome()).unwrap(), "LATE");
 }
 
 #[test]

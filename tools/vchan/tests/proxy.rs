@@ -4,6 +4,7 @@ mod common;
 
 use common::{Bench, DOM0, GUEST, Step, capitalize, letters, place, program};
 use embedded_io_async::{Read, Write};
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
 use vchan::{Code, Door, Failure, ProxyArguments, RingSizes, Stop};
@@ -21,11 +22,11 @@ fn forward(bench: &mut Bench, args: ProxyArguments, locals: Vec<Vec<Step>>) -> (
     let (dom0, store) = bench.host(DOM0);
     let streams: Vec<_> = locals.into_iter().map(|steps| common::streams(&dom0, steps)).collect();
     let outputs: Vec<_> = streams.iter().map(|(_, output)| output.bytes.clone()).collect();
-    let mut streams = VecDeque::from(streams);
+    let streams = RefCell::new(VecDeque::from(streams));
     let (result, said) = bench.sim.run(async move {
         let mut said = Vec::new();
         let say = |text: &str| said.push(text.to_string());
-        let open = async || streams.pop_front().ok_or_else(|| Failure::new(Code::Other, "no more"));
+        let open = async || streams.borrow_mut().pop_front().ok_or_else(|| Failure::new(Code::Other, "no more"));
         (vchan::proxy(&dom0, &store, &args, &Stop::new(), say, open).await, said)
     });
     let failure = result.err().unwrap_or_else(|| Failure::new(Code::Other, "it ended well"));
@@ -92,10 +93,10 @@ fn the_server_joins_each_client_with_a_local_connection_of_its_own() {
     });
     let (dom0, store) = bench.host(DOM0);
     let (result, said) = bench.sim.run(async move {
-        let (mut said, mut count) = (Vec::new(), 0);
+        let (mut said, count) = (Vec::new(), Cell::new(0));
         let open = async || {
-            count += 1;
-            if count == 2 { Err(Failure::new(Code::Other, "nobody listens")) } else { Ok(program(100)) }
+            count.set(count.get() + 1);
+            if count.get() == 2 { Err(Failure::new(Code::Other, "nobody listens")) } else { Ok(program(100)) }
         };
         let args = ProxyArguments { timeout: None, ..args(true, false) };
         let result = vchan::proxy(&dom0, &store, &args, &stop, |text| said.push(text.to_string()), open).await;

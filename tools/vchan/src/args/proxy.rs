@@ -12,7 +12,8 @@ const EXAMPLES: &str = "  \
   vchan proxy 2 --server --tcp 127.0.0.1:22
                                            clients in domain 2 reach the local ssh server
 
-There is one vchan: local connections get it one after another, and the next waits until the last has ended.";
+A server's channel is joined with local connections one after another, and the next waits until the last has ended.
+With --server each client has a local connection of its own, many at a time.";
 
 /// The arguments of `vchan proxy`.
 #[derive(Args, Clone, Debug)]

@@ -14,7 +14,10 @@ const LISTEN_EXAMPLES: &str = "  \
 const EXEC_EXAMPLES: &str = "  \
   vchan exec 2 -- cat                      an echo server for domain 2
   vchan exec 2 --port sh -- sh -i          a shell for whoever in domain 2 connects
-  vchan exec 2 --once -- tar xf -          one client, then end with the command's end";
+  vchan exec 2 --clients 1 -- ./logger     one client after another
+  vchan exec 2 --once -- tar xf -          one client, then end with the command's end
+
+Each client has a channel and a command of its own, so that what becomes of one does not concern the others.";
 
 /// The sizes of the two rings.
 #[derive(Args, Clone, Copy, Debug)]
@@ -82,10 +85,14 @@ pub struct ExecArguments {
     pub sizes: RingSizes,
 
     /// End when the first client has left, or the command for it has ended.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "clients")]
     pub once: bool,
 
-    /// How long to wait for a client; without this, for as long as its domain lives.
+    /// How many clients are served at a time. One more can connect, and waits until another has left.
+    #[arg(long, value_name = "NUMBER", default_value = "64", value_parser = clients)]
+    pub clients: usize,
+
+    /// How long to wait for a client while there is none; without this, for as long as its domain lives.
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
 
@@ -111,6 +118,13 @@ pub(super) fn bytes(text: &str) -> Result<usize, String> {
     };
     let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<usize>().ok()).flatten();
     number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| "no number of bytes, as 8192, 64K or 1M".into())
+}
+
+fn clients(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=1024) => Ok(number),
+        _ => Err("a number of clients is 1 to 1024".into()),
+    }
 }
 
 fn ring_size(text: &str) -> Result<usize, String> {
