@@ -43,6 +43,7 @@ pub(super) async fn attend<P: Platform>(
     let tell = |text: Option<String>, say: &mut dyn FnMut(&str)| {
         text.filter(|_| service.verbose).iter().for_each(|text| say(text))
     };
+    let most = if service.once { 1 } else { service.clients };
     let mut crowd = Crowd::new();
     // No channel could be made for one more client: that is tried again once another has left.
     let mut full = false;
@@ -50,7 +51,7 @@ pub(super) async fn attend<P: Platform>(
     loop {
         let until = service.timeout.filter(|_| crowd.len() == 0);
         let until = until.map(|seconds| platform.now() + Duration::from_secs(seconds));
-        let free = !full && crowd.len() < service.clients;
+        let free = !full && crowd.len() < most;
         let news = stop.or(next(platform, until, free.then_some(&mut *door), &mut crowd)).await;
         match news {
             None => return finish(&mut crowd).await,
