@@ -1,0 +1,147 @@
+//! `file`: an image file or a block device, with pread(2) and pwrite(2).
+
+use super::backing::punch_hole;
+use super::{Discard, Info, Storage, read_only};
+use nix::fcntl::OFlag;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// O_DIRECT wants memory, offsets and lengths in multiples of the device's block; 4096 suits every device.
+const ALIGNMENT: usize = 4096;
+
+/// How to open a file.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct FileOptions {
+    /// Not to write it.
+    pub read_only: bool,
+    /// Past the page cache (O_DIRECT).
+    pub direct: bool,
+    /// Bytes of a sector, 512 or 4096; 0 is 512.
+    pub sector_size: u32,
+}
+
+/// A disk in a file or on a block device.
+pub struct FileStorage {
+    file: File,
+    bytes: AtomicU64,
+    options: FileOptions,
+    regular: bool,
+}
+
+impl FileStorage {
+    /// Opens the file, which exists, and locks it against other programs that serve it: alone for writing, with others
+    /// for reading.
+    pub fn open(path: &Path, options: FileOptions) -> io::Result<Self> {
+        let mut open = OpenOptions::new();
+        open.read(true).write(!options.read_only);
+        if options.direct {
+            open.custom_flags(OFlag::O_DIRECT.bits());
+        }
+        let mut file = open.open(path)?;
+        lock(&file, !options.read_only)?;
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a block device"));
+        }
+        // The metadata of a block device tells no length.
+        let options = FileOptions { sector_size: options.sector_size.max(512), ..options };
+        let bytes = whole_sectors(file.seek(SeekFrom::End(0))?, options.sector_size)?;
+        Ok(FileStorage { file, bytes: AtomicU64::new(bytes), options, regular: kind.is_file() })
+    }
+
+    fn unaligned(&self, buffer: &[u8]) -> bool {
+        self.options.direct && !(buffer.as_ptr().addr() | buffer.len()).is_multiple_of(ALIGNMENT)
+    }
+}
+
+/// Keeps others from serving the same file: two guests that write one disk destroy it.
+pub(super) fn lock(file: &File, alone: bool) -> io::Result<()> {
+    match if alone { file.try_lock() } else { file.try_lock_shared() } {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let text = "another program serves it; stop that, or open it read-only in both";
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The length of a disk, if it is one of whole sectors and not empty.
+pub(super) fn whole_sectors(bytes: u64, sector_size: u32) -> io::Result<u64> {
+    if bytes == 0 || !bytes.is_multiple_of(sector_size.into()) {
+        let text =
+            format!("its length of {bytes} bytes is not one or more sectors of {sector_size}: truncate -s sets it");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(bytes)
+}
+
+/// Runs `work` on a piece of memory that is aligned for O_DIRECT.
+fn aligned<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut memory = vec![0; len + ALIGNMENT];
+    let start = memory.as_ptr().align_offset(ALIGNMENT);
+    work(&mut memory[start..start + len])
+}
+
+impl Storage for FileStorage {
+    fn info(&self) -> Info {
+        let FileOptions { read_only, sector_size, .. } = self.options;
+        let discard = (!read_only).then_some(Discard { granularity: 4096, secure: false });
+        let info = Info::new(self.bytes.load(Ordering::Relaxed)).with_sector_size(sector_size);
+        Info { physical_sector_size: 4096, read_only, discard, ..info }
+    }
+
+    fn read(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
+        self.info().range(at, to.len() as u64)?;
+        if self.unaligned(to) {
+            return aligned(to.len(), |memory| {
+                self.file.read_exact_at(memory, at)?;
+                to.copy_from_slice(memory);
+                Ok(())
+            });
+        }
+        self.file.read_exact_at(to, at)
+    }
+
+    fn write(&self, at: u64, from: &[u8]) -> io::Result<()> {
+        if self.options.read_only {
+            return Err(read_only());
+        }
+        self.info().range(at, from.len() as u64)?;
+        if self.unaligned(from) {
+            return aligned(from.len(), |memory| {
+                memory.copy_from_slice(from);
+                self.file.write_all_at(memory, at)
+            });
+        }
+        self.file.write_all_at(from, at)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if self.options.read_only { Ok(()) } else { self.file.sync_data() }
+    }
+
+    fn discard(&self, at: u64, len: u64, secure: bool) -> io::Result<()> {
+        self.info().range(at, len)?;
+        if secure || self.options.read_only {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if len == 0 { Ok(()) } else { punch_hole(&self.file, at, len) }
+    }
+
+    /// Sets the length of a file. A block device cannot be told, but has perhaps been resized already.
+    fn resize(&self, bytes: u64) -> io::Result<()> {
+        whole_sectors(bytes, self.options.sector_size)?;
+        if self.regular {
+            self.file.set_len(bytes)?;
+        } else if (&self.file).seek(SeekFrom::End(0))? < bytes {
+            let text = "the block device is shorter than that: make it longer first";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.bytes.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
