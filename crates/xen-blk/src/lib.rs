@@ -4,5 +4,6 @@
 
 extern crate alloc;
 
+pub mod front;
 pub mod handshake;
 pub mod wire;
