@@ -39,6 +39,7 @@ mod cow;
 mod file;
 mod map;
 mod mmap;
+mod overlay;
 mod ram;
 mod zero;
 
@@ -46,6 +47,7 @@ pub use backing::Backing;
 pub use cow::Cow;
 pub use file::{FileOptions, FileStorage};
 pub use mmap::Mmap;
+pub use overlay::{CLUSTER, Moved, Overlay};
 pub use ram::Ram;
 pub use zero::Zero;
 

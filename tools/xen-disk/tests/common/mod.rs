@@ -1,6 +1,10 @@
 //! A model of a disk, folders that vanish, and streams of operations for both.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+mod crash;
+
+pub use crash::{Allowed, CrashFile};
+
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
