@@ -7,6 +7,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const MAP_GRANT_REF: u32 = 0;
 /// `GNTTABOP_unmap_grant_ref`.
 pub const UNMAP_GRANT_REF: u32 = 1;
+/// `GNTTABOP_copy`.
+pub const COPY: u32 = 5;
 /// `GNTTABOP_query_size`.
 pub const QUERY_SIZE: u32 = 6;
 
@@ -19,6 +21,11 @@ pub const EAGAIN: i16 = -12;
 pub const RESERVED_REFS: u32 = 8;
 /// Entries in one frame of a version 1 table.
 pub const ENTRIES_PER_FRAME: u32 = 512;
+
+/// `GNTCOPY_source_gref`: the source is a grant.
+pub const COPY_SOURCE_GREF: u16 = 1;
+/// `GNTCOPY_dest_gref`: the destination is a grant.
+pub const COPY_DEST_GREF: u16 = 2;
 
 bitflags! {
     /// `GTF_*`: what an entry permits, and what the peer does with it.
@@ -113,3 +120,37 @@ pub struct UnmapGrantRef {
     pub pad: u16,
 }
 layout!(UnmapGrantRef, 24, host_addr @ 0, dev_bus_addr @ 8, handle @ 16, status @ 20);
+
+/// `struct gnttab_copy_ptr`, in [`GrantCopy`]: one end of a copy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct CopyEnd {
+    /// A grant reference, or the number of a guest frame, by the flags of [`GrantCopy`].
+    pub page: u64,
+    /// Whose.
+    pub domid: u16,
+    /// Where in the page, in bytes.
+    pub offset: u16,
+    /// Zero.
+    pub pad: u32,
+}
+layout!(CopyEnd, 16, page @ 0, domid @ 8, offset @ 10);
+
+/// `struct gnttab_copy`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct GrantCopy {
+    /// In: where from.
+    pub source: CopyEnd,
+    /// In: where to.
+    pub dest: CopyEnd,
+    /// In: how many bytes; neither end passes the end of its page.
+    pub len: u16,
+    /// In: [`COPY_SOURCE_GREF`] or [`COPY_DEST_GREF`].
+    pub flags: u16,
+    /// Out: `GNTST_*`.
+    pub status: i16,
+    /// Zero.
+    pub pad: u16,
+}
+layout!(GrantCopy, 40, source @ 0, dest @ 16, len @ 32, flags @ 34, status @ 36);

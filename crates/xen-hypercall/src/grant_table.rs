@@ -1,9 +1,9 @@
 //! Operations on grant tables.
 
 use crate::{Error, raw::hypercall};
-use xen_abi::grant_table::{self as abi, MapFlags, MapGrantRef, QuerySize, UnmapGrantRef};
+use xen_abi::grant_table::{self as abi, CopyEnd, GrantCopy, MapFlags, MapGrantRef, QuerySize, UnmapGrantRef};
 use xen_abi::xen::{DOMID_SELF, HYPERVISOR_GRANT_TABLE_OP};
-use xen_platform::{Access, DomId, GrantRef};
+use xen_platform::{Access, Bytes, DomId, GrantRef, PAGE_SIZE, Piece};
 
 /// Makes the call with one structure that Xen reads and fills in.
 ///
@@ -65,4 +65,55 @@ pub unsafe fn unmap(address: u64, handle: u32) -> Result<(), Error> {
     // SAFETY: nobody uses the mapping, as the caller promises.
     unsafe { op(abi::UNMAP_GRANT_REF, &mut arg)? };
     status(arg.status)
+}
+
+/// How often a copy is tried while Xen says that the page is not there yet (`GNTST_eagain`).
+const COPY_ATTEMPTS: usize = 1000;
+
+/// Copies between private memory and pages that `peer` granted; the outcome is noted in each piece.
+///
+/// # Safety
+/// The pieces' bytes must lie at addresses that are guest-physical ones, too.
+pub unsafe fn copy(peer: DomId, pieces: &mut [Piece<'_>]) -> Result<(), Error> {
+    for piece in pieces {
+        // SAFETY: as the caller promises.
+        let status = unsafe { copy_piece(peer, piece)? };
+        piece.set_status(status);
+    }
+    Ok(())
+}
+
+/// Copies up to the end of the frame in which the private bytes begin, and then the rest.
+///
+/// # Safety
+/// As for [`copy`].
+unsafe fn copy_piece(peer: DomId, piece: &mut Piece<'_>) -> Result<i16, Error> {
+    let (gref, at, len) = (piece.gref(), piece.at(), piece.len());
+    let (address, inward) = match piece.bytes() {
+        Bytes::FromPeer(to) => (to.as_mut_ptr() as usize, true),
+        Bytes::ToPeer(from) => (from.as_ptr() as usize, false),
+    };
+    let mut done = 0;
+    while done < len {
+        let (frame, offset) = ((address + done) / PAGE_SIZE, (address + done) % PAGE_SIZE);
+        let part = (len - done).min(PAGE_SIZE - offset);
+        let theirs = CopyEnd { page: gref.0.into(), domid: peer.0, offset: (at + done) as u16, pad: 0 };
+        let ours = CopyEnd { page: frame as u64, domid: DOMID_SELF, offset: offset as u16, pad: 0 };
+        let (source, dest, flags) =
+            if inward { (theirs, ours, abi::COPY_SOURCE_GREF) } else { (ours, theirs, abi::COPY_DEST_GREF) };
+        let mut arg = GrantCopy { source, dest, len: part as u16, flags, status: abi::EAGAIN, pad: 0 };
+        for _ in 0..COPY_ATTEMPTS {
+            // SAFETY: Xen reads or writes `part` bytes of the slice that `piece` borrows, whose address is also its
+            // guest-physical one, as the caller promises.
+            unsafe { op(abi::COPY, &mut arg)? };
+            if arg.status != abi::EAGAIN {
+                break;
+            }
+        }
+        if arg.status != abi::OKAY {
+            return Ok(arg.status);
+        }
+        done += part;
+    }
+    Ok(abi::OKAY)
 }

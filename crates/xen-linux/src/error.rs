@@ -101,6 +101,16 @@ pub(crate) fn map(request: String, peer: DomId, reason: io::Error) -> Error {
     Error::Refused { request, device: "/dev/xen/gntdev", reason, cure }
 }
 
+/// The error for a copy that was refused as a whole.
+pub(crate) fn copy(pieces: usize, peer: DomId, reason: io::Error) -> Error {
+    let cure = match reason.raw_os_error() {
+        Some(ENOTTY) => "this kernel is older than Linux 4.9 and cannot copy: map the pages instead",
+        _ => "the kernel has no memory left",
+    };
+    let request = format!("copy {pieces} pieces from or to pages of domain {peer}");
+    Error::Refused { request, device: "/dev/xen/gntdev", reason, cure: cure.to_string() }
+}
+
 /// The error for a notice of death that cannot be left with the kernel.
 pub(crate) fn notice(device: &'static str, reason: io::Error) -> Error {
     Error::Refused {
@@ -123,4 +133,5 @@ pub(crate) fn signals(reason: io::Error) -> Error {
 
 /// errno.h of Linux.
 const ENOMEM: i32 = 12;
+const ENOTTY: i32 = 25;
 const ENOSPC: i32 = 28;

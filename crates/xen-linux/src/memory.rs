@@ -49,11 +49,11 @@ impl Drop for Foreign {
 }
 
 impl LinuxGrant {
-    pub(crate) fn share(linux: &Linux, peer: DomId, pages: usize) -> Result<Self, Error> {
+    pub(crate) fn share(linux: &Linux, peer: DomId, pages: usize, access: Access) -> Result<Self, Error> {
         assert!(pages > 0, "no pages to share");
         let gntalloc = linux.gntalloc()?;
         let refused = |reason| error::share(peer, pages, reason);
-        let (index, refs) = sys::alloc_grants(&*gntalloc, peer, pages).map_err(refused)?;
+        let (index, refs) = sys::alloc_grants(&*gntalloc, peer, pages, access).map_err(refused)?;
         let held = Grants { gntalloc, index, refs };
         let mapping = Mapping::new(&*held.gntalloc, index, pages * PAGE_SIZE, Access::ReadWrite).map_err(refused)?;
         Ok(Pages { mapping, held })

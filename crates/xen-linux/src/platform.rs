@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use xen_exec::{Executor, Spawner};
-use xen_platform::{Access, Channel, Clock, DomId, GrantRef, Platform, Port, Time};
+use xen_platform::{Access, Channel, Clock, DomId, GrantRef, Piece, Platform, Port, Time};
 
 /// The Linux domain that the program runs in. Clones are the same domain; devices are opened when first needed.
 #[derive(Clone)]
@@ -113,11 +113,20 @@ impl Platform for Linux {
     }
 
     fn share(&self, peer: DomId, pages: usize) -> Result<LinuxGrant, Error> {
-        LinuxGrant::share(self, peer, pages)
+        LinuxGrant::share(self, peer, pages, Access::ReadWrite)
+    }
+
+    fn share_read_only(&self, peer: DomId, pages: usize) -> Result<LinuxGrant, Error> {
+        LinuxGrant::share(self, peer, pages, Access::ReadOnly)
     }
 
     fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<LinuxMap, Error> {
         LinuxMap::map(self, peer, refs, access)
+    }
+
+    fn copy(&self, peer: DomId, pieces: &mut [Piece<'_>]) -> Result<(), Error> {
+        let gntdev = self.gntdev()?;
+        sys::copy_pieces(&*gntdev, peer, pieces).map_err(|reason| error::copy(pieces.len(), peer, reason))
     }
 
     fn listen(&self, peer: DomId) -> Result<LinuxChannel, Error> {
@@ -152,6 +161,7 @@ mod tests {
         says(linux.connect(DomId(2), Port(4)).err(), "evtchn");
         says(linux.listen(DomId(2)).err(), "evtchn");
         says(linux.map(DomId(2), &[GrantRef(8)], Access::ReadOnly).err(), "gntdev");
+        says(linux.copy(DomId(2), &mut [Piece::to_peer(GrantRef(8), 0, b"x")]).err(), "gntdev");
         says(linux.share(DomId(2), 1).err(), "gntalloc");
     }
 

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod copy;
 mod event;
 mod ids;
 mod mem;
@@ -16,6 +17,7 @@ mod platform;
 mod raw;
 mod time;
 
+pub use copy::{Bytes, Piece};
 pub use event::EventCounter;
 pub use ids::{DomId, GrantRef, PAGE_SIZE, Port};
 pub use mem::{IndexMemory, SharedMem};

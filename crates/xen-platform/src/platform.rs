@@ -1,6 +1,6 @@
 //! The platform itself: sharing, mapping, event channels.
 
-use crate::{Clock, DomId, GrantRef, Port, SharedMem};
+use crate::{Clock, DomId, GrantRef, Piece, Port, SharedMem};
 use alloc::rc::Rc;
 use core::task::{Context, Poll};
 
@@ -84,8 +84,13 @@ pub trait Platform: Clock + Clone + 'static {
     fn domid(&self) -> Option<DomId>;
     /// Shares `pages` zeroed pages, contiguous here, with `peer`, which may read and write them.
     fn share(&self, peer: DomId, pages: usize) -> Result<Self::Grant, Self::Error>;
+    /// Shares `pages` zeroed pages, contiguous here, with `peer`, which may only read them.
+    fn share_read_only(&self, peer: DomId, pages: usize) -> Result<Self::Grant, Self::Error>;
     /// Maps pages of `peer`, contiguous here, in the order of `refs`.
     fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Self::Map, Self::Error>;
+    /// Copies between private memory and pages that `peer` granted, without mapping them: each piece on its own, in any
+    /// order, with the outcome noted in it. An error means that none was tried.
+    fn copy(&self, peer: DomId, pieces: &mut [Piece<'_>]) -> Result<(), Self::Error>;
     /// Opens a port that only `peer` may bind to.
     fn listen(&self, peer: DomId) -> Result<Self::Channel, Self::Error>;
     /// Binds to a port of `peer` that it opened for this domain.

@@ -22,14 +22,14 @@ fn kept(mut sim: Sim, a: Domain, b: Domain) -> usize {
 fn between_two_domains() {
     let sim = Sim::new();
     let (a, b) = (sim.domain(0), sim.domain(1));
-    assert_eq!(kept(sim, a, b), 2 * 17);
+    assert_eq!(kept(sim, a, b), 2 * 20);
 }
 
 #[test]
 fn within_one_domain() {
     let sim = Sim::new();
     let a = sim.domain(0);
-    assert_eq!(kept(sim, a.clone(), a), 2 * 17);
+    assert_eq!(kept(sim, a.clone(), a), 2 * 20);
 }
 
 #[test]

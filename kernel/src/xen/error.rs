@@ -17,6 +17,8 @@ pub enum Error {
     DeathTable { limit: usize },
     /// Xen refused to map a peer's page.
     Map { peer: DomId, gref: GrantRef, why: xen_hypercall::Error },
+    /// Xen refused to copy from or to a peer's pages at all.
+    Copy { peer: DomId, why: xen_hypercall::Error },
     /// Xen refused to open a port.
     Listen { peer: DomId, why: xen_hypercall::Error },
     /// Xen refused to bind to a peer's port.
@@ -35,6 +37,7 @@ impl fmt::Display for Error {
             }
             Error::DeathTable { limit } => write!(f, "more than {limit} channels are open"),
             Error::Map { peer, gref, why } => write!(f, "grant {gref} of domain {peer} cannot be mapped: {why}"),
+            Error::Copy { peer, why } => write!(f, "nothing can be copied from or to pages of domain {peer}: {why}"),
             Error::Listen { peer, why } => write!(f, "no event channel for domain {peer}: {why}"),
             Error::Connect { peer, port, why } => {
                 write!(f, "event channel {port} of domain {peer} cannot be bound to: {why}")

@@ -13,7 +13,7 @@ use xen_abi::grant_table::{ENTRIES_PER_FRAME, EntryV1, Flags, RESERVED_REFS};
 use xen_abi::memory::MAPSPACE_GRANT_TABLE;
 use xen_hypercall::grant_table::query_size;
 use xen_hypercall::memory::add_to_physmap;
-use xen_platform::{Granted, RawShared, SharedMem};
+use xen_platform::{Access, Granted, RawShared, SharedMem};
 
 static TABLE: OneCpu<Option<Table>> = OneCpu::new(None);
 /// Grants that were dropped while the peer still mapped them.
@@ -109,12 +109,16 @@ impl Table {
         unsafe { AtomicU16::from_ptr(flags.as_ptr()) }
     }
 
-    /// Lets `peer` read and write a frame: the flags last, for they make the entry valid.
-    fn grant(&self, gref: GrantRef, peer: DomId, frame: u32) {
+    /// Lets `peer` read a frame, or write it too: the flags last, for they make the entry valid.
+    fn grant(&self, gref: GrantRef, peer: DomId, frame: u32, access: Access) {
         let entry = self.entry(gref);
         map_field!(entry.domid).write(peer.0);
         map_field!(entry.frame).write(frame);
-        self.flags(gref).store(Flags::PERMIT_ACCESS.bits(), Ordering::Release);
+        let flags = match access {
+            Access::ReadWrite => Flags::PERMIT_ACCESS,
+            Access::ReadOnly => Flags::PERMIT_ACCESS | Flags::READONLY,
+        };
+        self.flags(gref).store(flags.bits(), Ordering::Release);
     }
 
     /// Takes the permission back, unless the peer has the page mapped. Then it stays as it is.
@@ -158,8 +162,8 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Shares `count` fresh, zeroed pages with `peer`.
-    pub fn new(peer: DomId, count: usize) -> Result<Self, Error> {
+    /// Shares `count` fresh, zeroed pages with `peer`, which can reach them in the way of `access`.
+    pub fn new(peer: DomId, count: usize, access: Access) -> Result<Self, Error> {
         STILL_MAPPED.sweep(Pages::still_mapped);
         let address = FRAMES.take(count).ok_or(Error::Frames { pages: count })?;
         let start = NonNull::new(address as *mut u8).expect("page 0 is no free frame");
@@ -173,7 +177,7 @@ impl Grant {
                 let wanted = Error::Grants { wanted: count, limit: table.max_frames * ENTRIES_PER_FRAME };
                 let gref = table.take().ok_or(wanted)?;
                 // A version 1 entry has 32 bits for the frame: 16 TiB.
-                table.grant(gref, peer, (address / PAGE + page) as u32);
+                table.grant(gref, peer, (address / PAGE + page) as u32, access);
                 pages.refs.push(gref);
             }
             Ok(())

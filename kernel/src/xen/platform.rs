@@ -11,7 +11,7 @@ use core::task::{Context, Poll};
 use xen_abi::xen::VIRQ_TIMER;
 use xen_exec::Turn;
 use xen_hypercall::event_channel as evtchn;
-use xen_platform::{Access, Channel, Clock, Platform, Time, Timers};
+use xen_platform::{Access, Channel, Clock, Piece, Platform, Time, Timers};
 
 /// A handle to the domain's platform.
 #[derive(Clone)]
@@ -77,11 +77,20 @@ impl Platform for Xen {
     }
 
     fn share(&self, peer: DomId, pages: usize) -> Result<Grant, Error> {
-        Grant::new(peer, pages)
+        Grant::new(peer, pages, Access::ReadWrite)
+    }
+
+    fn share_read_only(&self, peer: DomId, pages: usize) -> Result<Grant, Error> {
+        Grant::new(peer, pages, Access::ReadOnly)
     }
 
     fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Map, Error> {
         Map::new(peer, refs, access)
+    }
+
+    fn copy(&self, peer: DomId, pieces: &mut [Piece<'_>]) -> Result<(), Error> {
+        // SAFETY: every mapping is the identity: what Rust borrows lies at its guest-physical address.
+        unsafe { xen_hypercall::grant_table::copy(peer, pieces) }.map_err(|why| Error::Copy { peer, why })
     }
 
     fn listen(&self, peer: DomId) -> Result<EventChannel, Error> {

@@ -6,12 +6,12 @@ use core::mem::{offset_of, size_of};
 use rustix::fd::AsFd;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl};
 use std::io;
-use xen_platform::{DomId, GrantRef, Port};
+use xen_platform::{Access, DomId, GrantRef, Port};
 use zerocopy::{Immutable, IntoBytes};
 
 /// `_IOC(_IOC_NONE, kind, number, bytes)` (asm-generic/ioctl.h). These devices leave the direction out although they
 /// pass data.
-const fn code(kind: u8, number: u8, bytes: usize) -> Opcode {
+pub(super) const fn code(kind: u8, number: u8, bytes: usize) -> Opcode {
     (bytes as Opcode) << 16 | (kind as Opcode) << 8 | number as Opcode
 }
 
@@ -126,10 +126,19 @@ pub(crate) fn remove_grants(gntdev: impl AsFd, index: u64, pages: usize) -> io::
     call(gntdev, GNTDEV_UNMAP_GRANT_REF, &mut [Release { index, count: count(pages), pad: 0 }]).map(drop)
 }
 
-/// Makes `pages` zeroed pages which `peer` may map and write: the offset at which mmap maps them here, and their grants.
-pub(crate) fn alloc_grants(gntalloc: impl AsFd, peer: DomId, pages: usize) -> io::Result<(u64, Vec<GrantRef>)> {
+/// Makes `pages` zeroed pages which `peer` may map, to write only if `access` says so: the offset at which mmap maps them here, and their grants.
+pub(crate) fn alloc_grants(
+    gntalloc: impl AsFd,
+    peer: DomId,
+    pages: usize,
+    access: Access,
+) -> io::Result<(u64, Vec<GrantRef>)> {
+    let flags = match access {
+        Access::ReadWrite => GNTALLOC_FLAG_WRITABLE,
+        Access::ReadOnly => 0,
+    };
     let mut arg = vec![0u64; (size_of::<AllocGref>() + 4 * pages).max(ALLOC_GREF_BYTES).div_ceil(8)];
-    let head = AllocGref { domid: peer.0, flags: GNTALLOC_FLAG_WRITABLE, count: count(pages), index: 0 };
+    let head = AllocGref { domid: peer.0, flags, count: count(pages), index: 0 };
     arg.as_mut_bytes()[..size_of::<AllocGref>()].copy_from_slice(head.as_bytes());
     call(gntalloc, GNTALLOC_ALLOC_GREF, &mut arg)?;
     let refs = arg.as_bytes()[size_of::<AllocGref>()..].chunks_exact(4).take(pages);
@@ -178,7 +187,7 @@ unsafe impl<T> Ioctl for Request<'_, T> {
     }
 }
 
-fn call<T>(device: impl AsFd, opcode: Opcode, arg: &mut [T]) -> io::Result<u32> {
+pub(super) fn call<T>(device: impl AsFd, opcode: Opcode, arg: &mut [T]) -> io::Result<u32> {
     // SAFETY: each caller above passes the structure that its opcode names, with `count` items behind it where the
     // structure says so. All fields are integers, so whatever the driver writes into them is a valid value. Another
     // device under that number would copy as many bytes as the opcode says, and `arg` has no fewer.
@@ -209,6 +218,6 @@ mod tests {
         let not_a_device = Some(25); // ENOTTY
         assert_eq!(bind_unbound(&fd, DomId(0)).unwrap_err().raw_os_error(), not_a_device);
         assert_eq!(insert_grants(&fd, DomId(1), &[GrantRef(8); 3]).unwrap_err().raw_os_error(), not_a_device);
-        assert_eq!(alloc_grants(&fd, DomId(1), 1).unwrap_err().raw_os_error(), not_a_device);
+        assert_eq!(alloc_grants(&fd, DomId(1), 1, Access::ReadWrite).unwrap_err().raw_os_error(), not_a_device);
     }
 }

@@ -2,6 +2,7 @@
 //! that are counted in tests.
 
 mod calls;
+mod copy;
 mod fd;
 mod ioctl;
 mod map;
@@ -9,6 +10,7 @@ mod map;
 #[cfg(test)]
 pub(crate) use calls::counting::calls;
 pub(crate) use calls::{poll, read, write};
+pub(crate) use copy::copy_pieces;
 pub(crate) use fd::owned;
 pub(crate) use ioctl::{
     alloc_grants, bind_interdomain, bind_unbound, free_grants, insert_grants, notify, remove_grants, set_unmap_notify,

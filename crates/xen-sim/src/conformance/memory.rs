@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use xen_platform::{Access, Granted, IndexMemory, PAGE_SIZE, Platform, SharedMem};
+use xen_platform::{Access, Granted, IndexMemory, PAGE_SIZE, Piece, Platform, SharedMem};
 
 type Shared<A, B> = (<A as Platform>::Grant, <B as Platform>::Map);
 
@@ -88,6 +88,58 @@ pub(super) fn read_only<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<B>
     let map = expect("mapping", theirs.platform.map(ours.id, grant.refs(), Access::ReadOnly))?;
     grant.write(100, b"seen");
     same(&map, 100, b"seen")
+}
+
+pub(super) fn shared_read_only<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<B>) -> Finding {
+    let grant = expect("sharing for reading", ours.platform.share_read_only(theirs.id, 2))?;
+    all_zero(&grant)?;
+    grant.write(PAGE_SIZE - 2, b"seen");
+    let map = expect("mapping for reading", theirs.platform.map(ours.id, grant.refs(), Access::ReadOnly))?;
+    same(&map, PAGE_SIZE - 2, b"seen")?;
+    drop(map);
+    let map = theirs.platform.map(ours.id, grant.refs(), Access::ReadWrite);
+    ensure(map.is_err(), || format!("grant {} could be mapped for writing", grant.refs()[0]))
+}
+
+pub(super) fn copied<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<B>) -> Finding {
+    let grant = expect("sharing", ours.platform.share(theirs.id, 2))?;
+    grant.write(PAGE_SIZE - 3, b"abcdef");
+    let (mut one, mut two) = ([0; 3], [0; 3]);
+    let whole = [0x5a; PAGE_SIZE];
+    let mut pieces =
+        [Piece::from_peer(grant.refs()[0], PAGE_SIZE - 3, &mut one), Piece::from_peer(grant.refs()[1], 0, &mut two)];
+    expect("copying from the peer", theirs.platform.copy(ours.id, &mut pieces))?;
+    let status = pieces.each_ref().map(Piece::status);
+    ensure(status == [0, 0], || format!("the pieces have the status {status:?}"))?;
+    ensure(&one == b"abc" && &two == b"def", || format!("{one:?} and {two:?} were copied"))?;
+    let mut pieces = [Piece::to_peer(grant.refs()[1], 7, b"xyz"), Piece::to_peer(grant.refs()[0], 0, &whole)];
+    expect("copying to the peer", theirs.platform.copy(ours.id, &mut pieces))?;
+    ensure(pieces.iter().all(Piece::is_copied), || format!("not copied: {pieces:?}"))?;
+    same(&grant, 0, &whole)?;
+    same(&grant, PAGE_SIZE, b"def\0\0\0\0xyz\0")
+}
+
+pub(super) fn copied_apart<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<B>) -> Finding {
+    let grant = expect("sharing", ours.platform.share(theirs.id, 1))?;
+    let read_only = expect("sharing for reading", ours.platform.share_read_only(theirs.id, 1))?;
+    let dropped = expect("sharing", ours.platform.share(theirs.id, 1))?;
+    let gone = dropped.refs()[0];
+    drop(dropped);
+    grant.write(0, b"first");
+    read_only.write(0, b"kept!");
+    let (mut first, mut none, mut kept) = ([0; 5], [0; 5], [0; 5]);
+    let mut pieces = [
+        Piece::from_peer(gone, 0, &mut none),
+        Piece::from_peer(grant.refs()[0], 0, &mut first),
+        Piece::to_peer(read_only.refs()[0], 0, b"spoil"),
+        Piece::from_peer(read_only.refs()[0], 0, &mut kept),
+        Piece::to_peer(gone, 0, b"spoil"),
+    ];
+    expect("copying", theirs.platform.copy(ours.id, &mut pieces))?;
+    let copied = pieces.each_ref().map(Piece::is_copied);
+    ensure(copied == [false, true, false, true, false], || format!("the pieces were copied: {copied:?}"))?;
+    ensure(&first == b"first" && &kept == b"kept!" && none == [0; 5], || format!("{first:?}, {kept:?}, {none:?}"))?;
+    same(&read_only, 0, b"kept!")
 }
 
 pub(super) fn revoked<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<B>) -> Finding {

@@ -78,6 +78,9 @@ async fn one_way<A: Platform, B: Platform>(
     note("fields are updated on one side and seen on the other", memory::fields(ours, theirs))?;
     note("pages are mapped in the order of the references", memory::order(ours, theirs))?;
     note("a read-only mapping shows the bytes", memory::read_only(ours, theirs))?;
+    note("pages shared for reading cannot be written", memory::shared_read_only(ours, theirs))?;
+    note("bytes are copied from and to pages that are not mapped", memory::copied(ours, theirs))?;
+    note("a piece that cannot be copied fails alone", memory::copied_apart(ours, theirs))?;
     note("a grant that was dropped cannot be mapped", memory::revoked(ours, theirs))?;
     note("a page that is still mapped is not used again", memory::busy(ours, theirs))?;
     note("an event wakes everyone who waits for it", events::wakes_all(ours, theirs).await)?;

@@ -43,6 +43,9 @@ pub enum Reason {
     /// The peer took this grant back; the page only exists because somebody still maps it.
     #[error("grant {0} was revoked")]
     Revoked(GrantRef),
+    /// The peer permits only reading.
+    #[error("grant {0} is for reading only")]
+    ReadOnly(GrantRef),
     /// The peer has no such port.
     #[error("port {0} does not exist")]
     NoPort(Port),
@@ -68,4 +71,15 @@ pub enum Reason {
     /// The test asked for this failure ([`crate::World::fail_nth`]).
     #[error("the test wants this to fail")]
     Injected,
+}
+
+impl Reason {
+    /// What a copy that was refused for this reason notes: `GNTST_*` (grant_table.h).
+    pub(crate) fn grant_status(self) -> i16 {
+        match self {
+            Reason::NoDomain(_) => -2,
+            Reason::NoGrant(_) | Reason::GrantedTo { .. } | Reason::Revoked(_) | Reason::ReadOnly(_) => -3,
+            _ => -1,
+        }
+    }
 }

@@ -8,10 +8,12 @@ use xen_platform::{DomId, Port};
 /// An operation that can be made to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
-    /// [`xen_platform::Platform::share`].
+    /// [`xen_platform::Platform::share`] and `share_read_only`.
     Share,
     /// [`xen_platform::Platform::map`].
     Map,
+    /// One piece of [`xen_platform::Platform::copy`].
+    Copy,
     /// [`xen_platform::Platform::listen`].
     Listen,
     /// [`xen_platform::Platform::connect`].
@@ -22,8 +24,14 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, for tests that try them all.
-    pub const ALL: [Operation; 5] =
-        [Operation::Share, Operation::Map, Operation::Listen, Operation::Connect, Operation::ClearOnDeath];
+    pub const ALL: [Operation; 6] = [
+        Operation::Share,
+        Operation::Map,
+        Operation::Copy,
+        Operation::Listen,
+        Operation::Connect,
+        Operation::ClearOnDeath,
+    ];
 }
 
 /// Tells whether a failure that was asked for has happened ([`World::fail_nth`]).

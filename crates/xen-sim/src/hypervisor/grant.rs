@@ -6,7 +6,7 @@ use super::world::{GrantEntry, Holding, LastWord, State};
 use crate::{Channel, Operation, Reason};
 use std::fmt;
 use std::rc::Rc;
-use xen_platform::{Access, Channel as _, DomId, GrantRef, Granted};
+use xen_platform::{Access, Bytes, Channel as _, DomId, GrantRef, Granted, Piece, SharedMem};
 
 /// The first reference that is free for use (`GNTTAB_NR_RESERVED_ENTRIES`, grant_table.h).
 const FIRST_REF: u32 = 8;
@@ -64,7 +64,7 @@ impl Drop for Map {
 }
 
 impl Domain {
-    pub(crate) fn share_pages(&self, peer: DomId, pages: usize) -> Result<Grant, Reason> {
+    pub(crate) fn share_pages(&self, peer: DomId, pages: usize, access: Access) -> Result<Grant, Reason> {
         self.admit(Operation::Share)?;
         if pages == 0 {
             return Err(Reason::NoPages);
@@ -83,7 +83,7 @@ impl Domain {
         let pages: Vec<_> = refs.iter().map(|gref| state.fresh_page(self.id(), *gref)).collect();
         let table = &mut state.domain(self.id()).grants;
         for (gref, page) in refs.iter().zip(&pages) {
-            table.insert(*gref, GrantEntry { page: page.clone(), to: peer, mapped: 0, revoked: false });
+            table.insert(*gref, GrantEntry { page: page.clone(), to: peer, access, mapped: 0, revoked: false });
         }
         let id = state.hold(self, false, self.id(), &refs, &pages);
         Ok(Grant { area: self.area(pages, true), id, refs, owner: self.clone() })
@@ -91,6 +91,10 @@ impl Domain {
 
     pub(crate) fn map_pages(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Map, Reason> {
         self.admit(Operation::Map)?;
+        self.map_admitted(peer, refs, access)
+    }
+
+    fn map_admitted(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Map, Reason> {
         if refs.is_empty() {
             return Err(Reason::NoPages);
         }
@@ -99,12 +103,7 @@ impl Domain {
         let mut pages = Vec::new();
         for gref in refs {
             let entry = table.get(gref).ok_or(Reason::NoGrant(*gref))?;
-            if entry.to != self.id() {
-                return Err(Reason::GrantedTo { grant: *gref, to: entry.to });
-            }
-            if entry.revoked {
-                return Err(Reason::Revoked(*gref));
-            }
+            entry.permits(*gref, self.id(), access)?;
             pages.push(entry.page.clone());
         }
         for gref in refs {
@@ -112,6 +111,21 @@ impl Domain {
         }
         let id = state.hold(self, true, peer, refs, &pages);
         Ok(Map { area: self.area(pages, access == Access::ReadWrite), id, peer, mapper: self.clone() })
+    }
+
+    /// Copies one piece, if the peer's grant permits it. The grant counts as mapped meanwhile.
+    pub(crate) fn copy_piece(&self, peer: DomId, piece: &mut Piece<'_>) -> Result<(), Reason> {
+        let (gref, at) = (piece.gref(), piece.at());
+        let access = match piece.bytes() {
+            Bytes::FromPeer(_) => Access::ReadOnly,
+            Bytes::ToPeer(_) => Access::ReadWrite,
+        };
+        let map = self.map_admitted(peer, &[gref], access)?;
+        match piece.bytes() {
+            Bytes::FromPeer(to) => map.read(at, to),
+            Bytes::ToPeer(from) => map.write(at, from),
+        }
+        Ok(())
     }
 
     fn area(&self, pages: Vec<Rc<Page>>, writable: bool) -> Area {

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
-use xen_platform::{Access, Clock, DomId, GrantRef, Platform, Port, SharedMem, Time};
+use xen_platform::{Access, Clock, DomId, GrantRef, Piece, Platform, Port, SharedMem, Time};
 
 /// One process of a domain. Its objects hold it, so it is known for as long as it can do anything.
 pub(crate) struct Process {
@@ -166,13 +166,30 @@ impl Platform for Domain {
     }
 
     fn share(&self, peer: DomId, pages: usize) -> Result<Grant, Error> {
-        self.share_pages(peer, pages)
+        self.share_pages(peer, pages, Access::ReadWrite)
             .map_err(|reason| self.refuse(&format!("share {pages} pages with domain {peer}"), reason))
+    }
+
+    fn share_read_only(&self, peer: DomId, pages: usize) -> Result<Grant, Error> {
+        self.share_pages(peer, pages, Access::ReadOnly)
+            .map_err(|reason| self.refuse(&format!("share {pages} pages with domain {peer} for reading"), reason))
     }
 
     fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Map, Error> {
         self.map_pages(peer, refs, access)
             .map_err(|reason| self.refuse(&format!("map {} pages of domain {peer}", refs.len()), reason))
+    }
+
+    fn copy(&self, peer: DomId, pieces: &mut [Piece<'_>]) -> Result<(), Error> {
+        let refused = |reason| self.refuse(&format!("copy {} pieces of domain {peer}", pieces.len()), reason);
+        if !self.0.is_alive() {
+            return Err(refused(Reason::Dead));
+        }
+        for piece in pieces {
+            let outcome = self.admit(Operation::Copy).and_then(|()| self.copy_piece(peer, piece));
+            piece.set_status(outcome.map_or_else(Reason::grant_status, |()| 0));
+        }
+        Ok(())
     }
 
     fn listen(&self, peer: DomId) -> Result<Channel, Error> {

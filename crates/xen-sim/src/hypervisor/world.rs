@@ -6,11 +6,12 @@ use super::port::PortState;
 use super::process::{Domain, Process};
 use super::random::Random;
 use super::watch::Watchers;
+use crate::Reason;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::task::Context;
-use xen_platform::{DomId, GrantRef, Port, Time, Timers};
+use xen_platform::{Access, DomId, GrantRef, Port, Time, Timers};
 
 /// When a world begins. Not zero, so that nobody takes zero for a moment.
 const BEGIN: Time = Time(1_000_000_000);
@@ -56,10 +57,28 @@ pub(crate) struct DomainState {
 pub(crate) struct GrantEntry {
     pub page: Rc<Page>,
     pub to: DomId,
+    /// What `to` may do with it.
+    pub access: Access,
     /// How many mappings of it exist.
     pub mapped: u32,
     /// Taken back by the owner. If it is still mapped, the page is quarantined.
     pub revoked: bool,
+}
+
+impl GrantEntry {
+    /// Whether `by` may reach the page in that way now.
+    pub fn permits(&self, gref: GrantRef, by: DomId, access: Access) -> Result<(), Reason> {
+        if self.to != by {
+            return Err(Reason::GrantedTo { grant: gref, to: self.to });
+        }
+        if self.revoked {
+            return Err(Reason::Revoked(gref));
+        }
+        if self.access == Access::ReadOnly && access == Access::ReadWrite {
+            return Err(Reason::ReadOnly(gref));
+        }
+        Ok(())
+    }
 }
 
 /// What a `Grant` (then `owner` is the holder itself) or a `Map` stands for.

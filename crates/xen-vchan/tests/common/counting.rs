@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use xen_platform::{Access, Clock, DomId, GrantRef, Platform, Port, Time};
+use xen_platform::{Access, Clock, DomId, GrantRef, Piece, Platform, Port, Time};
 use xen_sim::{Domain, Error, Grant, Map};
 
 /// A domain's process, and how often it has asked for the state of an event channel.
@@ -46,8 +46,14 @@ impl Platform for Counting {
     fn share(&self, peer: DomId, pages: usize) -> Result<Grant, Error> {
         self.domain.share(peer, pages)
     }
+    fn share_read_only(&self, peer: DomId, pages: usize) -> Result<Grant, Error> {
+        self.domain.share_read_only(peer, pages)
+    }
     fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Map, Error> {
         self.domain.map(peer, refs, access)
+    }
+    fn copy(&self, peer: DomId, pieces: &mut [Piece<'_>]) -> Result<(), Error> {
+        self.domain.copy(peer, pieces)
     }
     fn listen(&self, peer: DomId) -> Result<Channel, Error> {
         self.domain.listen(peer).map(|channel| self.channel(channel))

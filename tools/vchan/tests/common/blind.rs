@@ -1,7 +1,7 @@
 //! Dom0 as it is: the simulated domain, but for event channels that do not tell whether their peer is there.
 
 use std::task::{Context, Poll};
-use xen_platform::{Access, Channel, Clock, DomId, GrantRef, Platform, Port, Time};
+use xen_platform::{Access, Channel, Clock, DomId, GrantRef, Piece, Platform, Port, Time};
 use xen_sim::{Domain, Error, Grant, Map};
 
 #[derive(Clone)]
@@ -48,8 +48,14 @@ impl Platform for Blind {
     fn share(&self, peer: DomId, pages: usize) -> Result<Grant, Error> {
         self.0.share(peer, pages)
     }
+    fn share_read_only(&self, peer: DomId, pages: usize) -> Result<Grant, Error> {
+        self.0.share_read_only(peer, pages)
+    }
     fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Map, Error> {
         self.0.map(peer, refs, access)
+    }
+    fn copy(&self, peer: DomId, pieces: &mut [Piece<'_>]) -> Result<(), Error> {
+        self.0.copy(peer, pieces)
     }
     fn listen(&self, peer: DomId) -> Result<BlindChannel, Error> {
         self.0.listen(peer).map(BlindChannel)
