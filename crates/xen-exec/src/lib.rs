@@ -46,12 +46,17 @@ impl Task {
         Task { work, waker: Waker::from(ready.clone()), ready }
     }
 
+    fn is_woken(&self) -> bool {
+        self.ready.0.load(Ordering::Acquire)
+    }
+
     /// Polls the task if it was woken; says whether it is done.
-    fn poll(&mut self, moved: &mut bool) -> bool {
-        if !self.ready.0.swap(false, Ordering::AcqRel) {
+    fn poll(&mut self) -> bool {
+        if !self.is_woken() {
             return false;
         }
-        *moved = true;
+        // Before it is polled: whoever wakes it meanwhile means the next round.
+        self.ready.0.store(false, Ordering::Release);
         self.work.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready()
     }
 }
@@ -133,23 +138,21 @@ impl Executor {
     pub fn run<T: 'static>(&mut self, main: impl Future<Output = T> + 'static, mut turn: impl FnMut(Turn)) -> T {
         let result = self.spawner().spawn(main).0;
         loop {
-            let moved = self.round();
+            self.round();
             if let Some(value) = result.value.take() {
                 return value;
             }
-            turn(if moved { Turn::Busy } else { Turn::Idle });
+            // Asked, not found out by a round in vain: that would cost each event as much again.
+            turn(if self.tasks.iter().any(Task::is_woken) { Turn::Busy } else { Turn::Idle });
         }
     }
 
-    /// Polls every task that was woken, once; says whether there was one.
-    fn round(&mut self) -> bool {
-        let mut moved = false;
-        self.tasks.retain_mut(|task| !task.poll(&mut moved));
+    /// Polls every task that was woken, once.
+    fn round(&mut self) {
+        self.tasks.retain_mut(|task| !task.poll());
         while let Some(work) = self.new.borrow_mut().pop_front() {
             self.tasks.push(Task::new(work));
-            moved = true;
         }
-        moved
     }
 }
 

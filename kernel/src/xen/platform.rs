@@ -7,6 +7,7 @@ use super::grants::Grant;
 use super::{DomId, Error, GrantRef, Port};
 use crate::arch::idle;
 use alloc::rc::Rc;
+use core::cell::Cell;
 use core::task::{Context, Poll};
 use xen_abi::xen::VIRQ_TIMER;
 use xen_exec::Turn;
@@ -22,31 +23,35 @@ struct Inner {
     timers: Timers,
     alarm: Alarm,
     timer_event: EventChannel,
+    /// The time when timers were last looked at. What is due by the true time alone is found due when the alarm rings.
+    looked: Cell<Time>,
 }
 
 impl Xen {
     /// Takes the timer's interrupt. `domid` is the own number, if it is known.
     pub fn new(domid: Option<DomId>) -> Result<Self, xen_hypercall::Error> {
         let timer_event = EventChannel::own(evtchn::bind_virq(VIRQ_TIMER)?);
-        Ok(Xen(Rc::new(Inner { domid, timers: Timers::new(), alarm: Alarm::new(), timer_event })))
+        let looked = Cell::new(clock::now());
+        Ok(Xen(Rc::new(Inner { domid, timers: Timers::new(), alarm: Alarm::new(), timer_event, looked })))
     }
 
     /// What the executor does between two rounds: hands out events and timers, and sleeps while there are none.
+    ///
+    /// That a timer is due is learned from the alarm's event, like everything else: the clock is not read for it.
     pub fn turn(&self, turn: Turn) {
-        let Inner { timers, alarm, timer_event, .. } = &*self.0;
+        let Inner { timers, alarm, timer_event, looked, .. } = &*self.0;
         loop {
+            alarm.set(timers.next());
             let rang = timer_event.seen();
-            let mut moved = events::dispatch();
+            let moved = events::dispatch();
             if timer_event.seen() != rang {
                 alarm.rang();
-            }
-            if timers.next().is_some() {
-                moved |= timers.fire(clock::now());
+                looked.set(clock::now());
+                timers.fire(looked.get());
             }
             if moved || turn == Turn::Busy {
                 return;
             }
-            alarm.set(timers.next());
             idle::sleep();
         }
     }
@@ -58,7 +63,7 @@ impl Clock for Xen {
     }
 
     fn poll_until(&self, at: Time, cx: &mut Context<'_>) -> Poll<()> {
-        if clock::now() >= at {
+        if self.0.looked.get() >= at {
             return Poll::Ready(());
         }
         self.0.timers.wake_at(at, cx);
