@@ -46,6 +46,14 @@ impl<P: Platform> Connection<P> {
         self.0.relooks.set(times);
     }
 
+    /// Has the event for what is read wait for the next write, to be sent once for both, or for the next wait, if that comes
+    /// first. It is for those who answer all that they read at once, as an echo does: a peer that waits for space is woken
+    /// half as often. Who does something else before it writes or waits must leave it off, as it is at first: the peer
+    /// would sleep meanwhile.
+    pub fn hold_events(&self, hold: bool) {
+        self.0.holds_events.set(hold);
+    }
+
     /// The two directions, which may go to different tasks. Called again, it gives others of the same streams: whoever
     /// reads first gets the bytes.
     pub fn split(&self) -> (Reader<P>, Writer<P>) {

@@ -45,6 +45,10 @@ pub(crate) struct Link<P: Platform> {
     met: Cell<bool>,
     /// How often to look again before going to sleep.
     pub relooks: Cell<u32>,
+    /// Whether the event for what was read waits for the next write.
+    pub holds_events: Cell<bool>,
+    /// Something was read, and nobody has looked yet whether the peer wants an event for it.
+    owes_look: Cell<bool>,
     lookout: Lookout<P>,
     pub info: Info,
     /// The used bytes of the page as this end found or made them, before the client announced itself.
@@ -70,6 +74,8 @@ impl<P: Platform> Link<P> {
             ended: EventCounter::new(),
             met: Cell::new(info.role == Role::Client),
             relooks: Cell::new(0),
+            holds_events: Cell::new(false),
+            owes_look: Cell::new(false),
             lookout,
             info,
             first_page,
@@ -95,25 +101,58 @@ impl<P: Platform> Link<P> {
         self.channel.notify();
     }
 
-    /// Does something with the rings, and sends the event if it says that the peer wants one.
+    /// Does something with the rings. If it says that the peer got something by it, the event is sent that the peer may
+    /// have asked for.
     #[inline]
-    fn attempt<T>(&self, action: impl FnOnce(&mut Rings<P>) -> Result<(T, bool), PeerError>) -> Result<T, Failure<P>> {
-        let done = match &mut *self.rings.borrow_mut() {
-            Some(rings) => action(rings),
-            None => return Err(self.why_closed()),
-        };
-        match done {
-            Ok((value, notify)) => {
-                if notify {
-                    self.channel.notify();
-                }
+    fn attempt<T>(
+        &self,
+        action: impl FnOnce(&mut Rings<P>) -> Result<(T, Option<Wish>), PeerError>,
+    ) -> Result<T, Failure<P>> {
+        let mut rings = self.rings.borrow_mut();
+        let Some(rings_now) = &mut *rings else { return Err(self.why_closed()) };
+        match action(rings_now) {
+            Ok((value, None)) => Ok(value),
+            Ok((value, Some(Wish::Space))) if self.holds_events.get() => {
+                self.owes_look.set(true);
                 Ok(value)
             }
-            Err(error) => Err(self.blame(error)),
+            Ok((value, Some(wish))) => {
+                self.tell(rings_now, wish.bit());
+                Ok(value)
+            }
+            Err(error) => {
+                drop(rings);
+                Err(self.blame(error))
+            }
         }
     }
 
+    /// Sends the event if the peer asked for one by these bits, or by that of what was read before.
+    #[inline]
+    fn tell(&self, rings: &Rings<P>, wishes: u8) {
+        let held = if self.owes_look.take() { Wish::Space.bit() } else { 0 };
+        if rings.peer_wishes(wishes | held) {
+            self.channel.notify();
+        }
+    }
+
+    /// Sends the event that was held back for a write which did not come.
+    #[inline]
+    fn send_held_event(&self) {
+        if self.owes_look.get()
+            && let Some(rings) = &*self.rings.borrow()
+        {
+            self.tell(rings, 0);
+        }
+    }
+
+    /// Takes the peer's request for data back, and sends the event that goes with that.
+    fn take_back_peers_wish(&self) -> Result<(), Failure<P>> {
+        self.attempt(|_| Ok(((), Some(Wish::Data))))
+    }
+
     /// Why there are no rings any more.
+    #[cold]
     fn why_closed(&self) -> Failure<P> {
         match &*self.end.borrow() {
             Some(End::Broken(error)) => Error::Peer(error.clone()),
@@ -121,12 +160,19 @@ impl<P: Platform> Link<P> {
         }
     }
 
+    #[cold]
     fn blame(&self, error: PeerError) -> Failure<P> {
         self.finish(End::Broken(error.clone()));
         Error::Peer(error)
     }
 
+    #[inline]
     fn check_open(&self) -> Result<(), Failure<P>> {
+        if self.is_up() { Ok(()) } else { self.check_closely() }
+    }
+
+    #[cold]
+    fn check_closely(&self) -> Result<(), Failure<P>> {
         match self.look() {
             None => Ok(()),
             Some(End::Died) => Err(Error::Died(self.info.peer)),
@@ -135,8 +181,16 @@ impl<P: Platform> Link<P> {
         }
     }
 
+    #[inline]
     fn peer_live(&self) -> Option<vchan::Live> {
         self.rings.borrow().as_ref().map(Rings::peer_live)
+    }
+
+    /// Whether nothing has ended the connection and the peer says that it is there: what [`Link::look`] finds almost
+    /// always, at less cost.
+    #[inline]
+    fn is_up(&self) -> bool {
+        self.end.borrow().is_none() && self.peer_live() == Some(vchan::Live::CONNECTED)
     }
 
     /// Looks whether the peer says it is there; `None` if it does and the connection goes on.

@@ -19,24 +19,31 @@ macro_rules! either {
 }
 
 impl<P: Platform> IndexMemory for Memory<P> {
+    #[inline]
     fn load(&self, at: usize) -> u32 {
         either!(self, load(at))
     }
+    #[inline]
     fn store(&self, at: usize, value: u32) {
         either!(self, store(at, value))
     }
+    #[inline]
     fn load_u8(&self, at: usize) -> u8 {
         either!(self, load_u8(at))
     }
+    #[inline]
     fn store_u8(&self, at: usize, value: u8) {
         either!(self, store_u8(at, value))
     }
+    #[inline]
     fn fetch_or(&self, at: usize, bits: u8) -> u8 {
         either!(self, fetch_or(at, bits))
     }
+    #[inline]
     fn fetch_and(&self, at: usize, bits: u8) -> u8 {
         either!(self, fetch_and(at, bits))
     }
+    #[inline]
     fn fence(&self) {
         either!(self, fence())
     }
@@ -63,6 +70,7 @@ pub(crate) struct Pages<P: Platform> {
 
 impl<P: Platform> Pages<P> {
     /// Where the bytes of a ring lie.
+    #[inline]
     pub fn data(&self, side: Side) -> &Memory<P> {
         let own = match side {
             Side::Left => &self.left,

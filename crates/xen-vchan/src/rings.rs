@@ -102,7 +102,7 @@ pub(crate) enum Wish {
 }
 
 impl Wish {
-    const fn bit(self) -> u8 {
+    pub const fn bit(self) -> u8 {
         match self {
             Wish::Data => NOTIFY_WRITE,
             Wish::Space => NOTIFY_READ,
@@ -130,43 +130,44 @@ impl<P: Platform> Rings<P> {
         Ok(Rings { pages, bytes: Bytes::of(Role::Client), orders, sides, consumer, producer })
     }
 
-    /// Reads what is there; 0 if there is nothing. And whether to send an event.
+    /// Reads what is there; 0 if there is nothing. And what the peer got by it.
     #[inline]
-    pub fn read(&mut self, to: &mut [u8]) -> Result<(usize, bool), PeerError> {
+    pub fn read(&mut self, to: &mut [u8]) -> Result<(usize, Option<Wish>), PeerError> {
         let Rings { pages, consumer, sides: (side, _), .. } = self;
         let n = consumer.read(&pages.control, pages.data(*side), to).map_err(|corrupt| self.blame_writer(corrupt))?;
-        Ok((n, n > 0 && self.peer_wishes(Wish::Space)))
+        Ok((n, (n > 0).then_some(Wish::Space)))
     }
 
-    /// Fills `to` if so much is there; says whether it was. And whether to send an event.
+    /// Fills `to` if so much is there; says whether it was. And what the peer got by it.
     #[inline]
-    pub fn recv(&mut self, to: &mut [u8]) -> Result<(bool, bool), PeerError> {
+    pub fn recv(&mut self, to: &mut [u8]) -> Result<(bool, Option<Wish>), PeerError> {
         let Rings { pages, consumer, sides: (side, _), .. } = self;
         let done =
             consumer.read_all(&pages.control, pages.data(*side), to).map_err(|corrupt| self.blame_writer(corrupt))?;
-        Ok((done, done && self.peer_wishes(Wish::Space)))
+        Ok((done, done.then_some(Wish::Space)))
     }
 
-    /// Writes what there is space for; 0 if there is none. And whether to send an event.
+    /// Writes what there is space for; 0 if there is none. And what the peer got by it.
     #[inline]
-    pub fn write(&mut self, from: &[u8]) -> Result<(usize, bool), PeerError> {
+    pub fn write(&mut self, from: &[u8]) -> Result<(usize, Option<Wish>), PeerError> {
         let Rings { pages, producer, sides: (_, side), .. } = self;
         let n =
             producer.write(&pages.control, pages.data(*side), from).map_err(|corrupt| self.blame_reader(corrupt))?;
-        Ok((n, n > 0 && self.peer_wishes(Wish::Data)))
+        Ok((n, (n > 0).then_some(Wish::Data)))
     }
 
-    /// Writes all of `from` if there is space for it; says whether there was. And whether to send an event.
+    /// Writes all of `from` if there is space for it; says whether there was. And what the peer got by it.
     #[inline]
-    pub fn send(&mut self, from: &[u8]) -> Result<(bool, bool), PeerError> {
+    pub fn send(&mut self, from: &[u8]) -> Result<(bool, Option<Wish>), PeerError> {
         let Rings { pages, producer, sides: (_, side), .. } = self;
         let done = producer
             .write_all(&pages.control, pages.data(*side), from)
             .map_err(|corrupt| self.blame_reader(corrupt))?;
-        Ok((done, done && self.peer_wishes(Wish::Data)))
+        Ok((done, done.then_some(Wish::Data)))
     }
 
     /// How many bytes can be read now.
+    #[inline]
     pub fn available(&mut self) -> Result<usize, PeerError> {
         self.consumer.available(&self.pages.control).map_err(|corrupt| self.blame_writer(corrupt))
     }
@@ -182,6 +183,7 @@ impl<P: Platform> Rings<P> {
     }
 
     /// Asks the peer for an event. The caller then looks again before it sleeps.
+    #[inline]
     pub fn arm(&self, wish: Wish) {
         notify::arm(&self.pages.control, self.bytes.own_wishes, wish.bit());
     }
@@ -189,12 +191,6 @@ impl<P: Platform> Rings<P> {
     /// Whether the peer wants an event once this end has written.
     pub fn peer_awaits_data(&self) -> bool {
         self.pages.control.load_u8(self.bytes.peer_wishes) & Wish::Data.bit() != 0
-    }
-
-    /// Takes the peer's request for data back, as a write would; says whether there was one, for which the event must be
-    /// sent.
-    pub fn take_back_peers_wish(&self) -> bool {
-        self.peer_wishes(Wish::Data)
     }
 
     /// Has the peer be told by `channel` if this end dies without a word.
@@ -205,6 +201,7 @@ impl<P: Platform> Rings<P> {
         }
     }
 
+    #[inline]
     pub fn peer_live(&self) -> Live {
         Live(self.pages.control.load_u8(self.bytes.peer_live))
     }
@@ -221,16 +218,19 @@ impl<P: Platform> Rings<P> {
         head
     }
 
-    /// Whether the peer wants an event for what was just done. Its request is taken back by this.
+    /// Whether the peer wants an event for what was done, by the bits of its wishes. Its request is taken back by this, so
+    /// the event must be sent.
     #[inline]
-    fn peer_wishes(&self, wish: Wish) -> bool {
-        notify::wanted(&self.pages.control, self.bytes.peer_wishes, wish.bit())
+    pub fn peer_wishes(&self, wishes: u8) -> bool {
+        notify::wanted(&self.pages.control, self.bytes.peer_wishes, wishes)
     }
 
+    #[cold]
     fn blame_writer(&self, corrupt: Corrupt) -> PeerError {
         PeerError::Ring { side: self.sides.0, corrupt }
     }
 
+    #[cold]
     fn blame_reader(&self, corrupt: Corrupt) -> PeerError {
         PeerError::Ring { side: self.sides.1, corrupt }
     }

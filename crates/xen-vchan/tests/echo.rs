@@ -32,6 +32,8 @@ struct Run {
     total: usize,
     piece: usize,
     buffers: (usize, usize),
+    /// Whether the server sends one event for what it reads and answers.
+    hold: bool,
 }
 
 /// A client writes and reads at the same time, in two tasks; the server answers in capitals.
@@ -44,6 +46,7 @@ fn echo(run: Run) {
     let serving = bench.sim.spawn(&guest_process, async move {
         let offer = Offer::publish_from(&guest.domain, &guest.store, &config, run.start).await.unwrap();
         let connection = offer.accept().await.unwrap();
+        connection.hold_events(run.hold);
         let (reader, writer) = connection.split();
         capitalise(reader, writer, run.buffers.1).await;
         connection.close().await.unwrap();
@@ -90,10 +93,11 @@ prop_compose! {
         total in 0usize..20_000,
         piece in 1usize..6000,
         buffers in (1usize..6000, 1usize..6000),
+        hold: bool,
     ) -> Run {
         // So that a run of tiny reads does not take for ever.
         let total = total.min(40 * piece.min(buffers.0).min(buffers.1));
-        Run { seed, orders, start, total, piece, buffers }
+        Run { seed, orders, start, total, piece, buffers, hold }
     }
 }
 
@@ -116,7 +120,7 @@ fn every_pair_of_orders_works() {
         tried += 1;
         // More than the smaller ring holds, so that it wraps.
         let total = (1usize << left.min(right)) + 700;
-        echo(Run { seed: 1, orders: (left, right), start: 0, total, piece: 3000, buffers: (8000, 5000) });
+        echo(Run { seed: 1, orders: (left, right), start: 0, total, piece: 3000, buffers: (8000, 5000), hold: false });
     }
     assert_eq!(tried, 11 * 11 - 4, "all but 10/10, 11/11, 10/20 and 20/10");
 }
@@ -125,7 +129,7 @@ fn every_pair_of_orders_works() {
 fn indices_pass_the_end_of_their_32_bits() {
     for before in [1, 100, 1023, 1024, 1025, 3000] {
         let start = 0u32.wrapping_sub(before);
-        echo(Run { seed: 0, orders: (10, 11), start, total: 10_000, piece: 900, buffers: (700, 800) });
-        echo(Run { seed: 0, orders: (12, 12), start, total: 10_000, piece: 900, buffers: (700, 800) });
+        echo(Run { seed: 0, orders: (10, 11), start, total: 10_000, piece: 900, buffers: (700, 800), hold: false });
+        echo(Run { seed: 0, orders: (12, 12), start, total: 10_000, piece: 900, buffers: (700, 800), hold: false });
     }
 }

@@ -80,6 +80,44 @@ fn events_are_sent_only_to_who_asked_for_them() {
 }
 
 #[test]
+fn a_held_event_goes_with_the_next_write_or_before_the_next_wait() {
+    let mut bench = Bench::new();
+    let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
+    let (spawner, world) = (bench.sim.spawner(), bench.sim.world().clone());
+    bench.run(async move {
+        let (server, client) = pair(&guest, &dom0, (12, 12)).await;
+        server.hold_events(true);
+        let ((mut server_reader, mut server_writer), (mut reader, mut writer)) = (server.split(), client.split());
+        // The client waits for space, and in another task for an answer.
+        writer.write_all(&[1; 4096]).await.unwrap();
+        let writing = spawner.spawn(&dom0.domain, async move {
+            writer.write_all(&[1; 50]).await.unwrap();
+            writer
+        });
+        let reading = spawner.spawn(&dom0.domain, async move { reader.read_exact(&mut [0; 10]).await });
+        sleep(&dom0.domain, Duration::from_millis(1)).await;
+        let before = world.notifies(GUEST);
+        server_reader.read_exact(&mut [0; 50]).await.unwrap();
+        assert_eq!(world.notifies(GUEST), before, "it waits for the answer");
+        server_writer.write_all(&[2; 10]).await.unwrap();
+        assert_eq!(world.notifies(GUEST), before + 1, "one for both");
+        let mut writer = writing.join().await;
+        reading.join().await.unwrap();
+
+        let writing = spawner.spawn(&dom0.domain, async move { writer.write_all(&[1; 20]).await });
+        sleep(&dom0.domain, Duration::from_millis(1)).await;
+        server_reader.read_exact(&mut [0; 4096]).await.unwrap();
+        assert_eq!(world.notifies(GUEST), before + 1);
+        // No answer: what is waited for comes only after the event.
+        server_reader.read_exact(&mut [0; 20]).await.unwrap();
+        assert_eq!(world.notifies(GUEST), before + 2);
+        writing.join().await.unwrap();
+        drop(client);
+        server.close().await.unwrap();
+    });
+}
+
+#[test]
 fn requests_for_events_are_made_only_before_a_sleep() {
     let mut bench = Bench::new();
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));

@@ -134,6 +134,7 @@ async fn arrival(xen: &Xen, store: &Store, config: &ServerConfig, offer: &mut Of
 
 /// Sends everything back in capitals until the client leaves. Counts the bytes sent back.
 async fn echo(connection: &Connection<Xen>, echoed: &mut u64) -> Result<(), Error> {
+    connection.hold_events(true);
     let (mut reader, mut writer) = connection.split();
     let mut buffer = vec![0; CHUNK.min(connection.info().orders.left().bytes() as usize)];
     loop {

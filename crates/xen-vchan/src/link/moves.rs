@@ -14,6 +14,15 @@ impl<P: Platform> Link<P> {
         if n > 0 || to.is_empty() {
             return Ok(Some(n));
         }
+        if self.is_up() {
+            return Ok(None);
+        }
+        self.try_read_last(to)
+    }
+
+    /// As [`Link::try_read`], of a ring that was empty, if the peer does not say that it is there.
+    #[cold]
+    fn try_read_last(&self, to: &mut [u8]) -> Result<Option<usize>, Failure<P>> {
         if self.look().is_none() {
             return Ok(None);
         }
@@ -58,7 +67,7 @@ impl<P: Platform> Link<P> {
     pub fn data_ready(&self) -> Result<usize, Failure<P>> {
         self.attempt(|rings| {
             rings.arm(Wish::Data);
-            Ok((rings.available()?, false))
+            Ok((rings.available()?, None))
         })
     }
 
@@ -67,7 +76,7 @@ impl<P: Platform> Link<P> {
         self.check_open()?;
         self.attempt(|rings| {
             rings.arm(Wish::Space);
-            Ok((rings.space()?, false))
+            Ok((rings.space()?, None))
         })
     }
 
@@ -80,7 +89,7 @@ impl<P: Platform> Link<P> {
 
     /// Whether the peer has read everything.
     pub fn is_drained(&self) -> Result<bool, Failure<P>> {
-        self.attempt(|rings| Ok((rings.is_drained()?, false)))
+        self.attempt(|rings| Ok((rings.is_drained()?, None)))
     }
 
     /// Ready once the peer has read everything.
@@ -95,7 +104,7 @@ impl<P: Platform> Link<P> {
     /// Whether the peer has read everything and waits for more.
     pub fn is_idle(&self) -> Result<bool, Failure<P>> {
         self.check_open()?;
-        self.attempt(|rings| Ok((rings.is_drained()? && rings.peer_awaits_data(), false)))
+        self.attempt(|rings| Ok((rings.is_drained()? && rings.peer_awaits_data(), None)))
     }
 
     /// Whether a client has come: also one that has left again, since what it wrote is to be read.

@@ -25,6 +25,7 @@ impl<P: Platform> Link<P> {
             if let Some(done) = attempt(self)? {
                 return Ok(done);
             }
+            self.send_held_event();
             for _ in 0..self.relooks.get() {
                 core::hint::spin_loop();
                 if let Some(done) = attempt(self)? {
@@ -51,15 +52,19 @@ impl<P: Platform> Link<P> {
     pub async fn settled(&self, seen: &mut u32) -> Result<(), Failure<P>> {
         loop {
             self.until(seen, Wish::Space, Link::try_drained).await?;
-            self.attempt(|rings| Ok(((), rings.take_back_peers_wish())))?;
+            self.take_back_peers_wish()?;
             let mut pause = PAUSES.0;
+            let mut until = self.lookout.now() + pause;
             while self.is_drained()? {
                 if self.is_idle()? {
                     return Ok(());
                 }
-                let until = self.lookout.now() + pause;
                 self.sleep(seen, Some(until)).await;
-                pause = PAUSES.1.min(2 * pause);
+                // An event ends the sleep, but not the pause.
+                if self.lookout.now() >= until {
+                    pause = PAUSES.1.min(2 * pause);
+                    until = self.lookout.now() + pause;
+                }
             }
         }
     }
@@ -73,11 +78,15 @@ impl<P: Platform> Link<P> {
 
     /// Waits for a reason to look again: an event newer than `seen`, the end of the connection, or `until`.
     async fn sleep(&self, seen: &mut u32, until: Option<Time>) {
+        self.send_held_event();
         let mut ended = self.ended.count();
         let mut asked = pin!(self.lookout.is_peer_gone());
         let tick = poll_fn(|cx| {
+            // This alone says enough: whatever else has come is found at the next wait.
+            if self.channel.poll_after(seen, cx).is_ready() {
+                return Poll::Ready(false);
+            }
             // All of them each time: each leaves its waker.
-            let event = self.channel.poll_after(seen, cx).is_ready();
             let ended = self.ended.poll_after(&mut ended, cx).is_ready();
             let late = until.is_some_and(|at| self.lookout.poll_until(at, cx));
             // An offer sleeps undisturbed: before the client has come, nothing can be learned from the channel.
@@ -87,7 +96,7 @@ impl<P: Platform> Link<P> {
             if answer == Poll::Ready(true) {
                 self.died();
             }
-            if event || ended || late || tick || answer.is_ready() { Poll::Ready(tick) } else { Poll::Pending }
+            if ended || late || tick || answer.is_ready() { Poll::Ready(tick) } else { Poll::Pending }
         })
         .await;
         // Not at each event: the question costs a hypercall, and a peer that dies without a word sends none.
