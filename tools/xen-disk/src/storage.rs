@@ -45,6 +45,7 @@ mod zero;
 
 pub use backing::Backing;
 pub use cow::Cow;
+pub(crate) use file::lock;
 pub use file::{FileOptions, FileStorage};
 pub use mmap::Mmap;
 pub use overlay::{CLUSTER, Moved, Overlay};
@@ -91,6 +92,12 @@ pub trait Storage: Send + Sync {
     fn resize(&self, bytes: u64) -> io::Result<()> {
         let _ = bytes;
         Err(io::Error::new(io::ErrorKind::Unsupported, "this storage cannot be resized"))
+    }
+
+    /// What tells this disk from others, and from itself once somebody else has written it: for those who keep something
+    /// that belongs to it.
+    fn identity(&self) -> io::Result<Vec<u8>> {
+        Ok(self.info().bytes.to_le_bytes().into())
     }
 
     /// Whether calls end so soon that it is not worth to hand them to another thread.
@@ -178,6 +185,9 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     }
     fn resize(&self, bytes: u64) -> io::Result<()> {
         (**self).resize(bytes)
+    }
+    fn identity(&self) -> io::Result<Vec<u8>> {
+        (**self).identity()
     }
     fn pace(&self) -> Pace {
         (**self).pace()

@@ -5,7 +5,7 @@ use super::{Discard, Info, Storage, read_only};
 use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -58,7 +58,7 @@ impl FileStorage {
 }
 
 /// Keeps others from serving the same file: two guests that write one disk destroy it.
-pub(super) fn lock(file: &File, alone: bool) -> io::Result<()> {
+pub(crate) fn lock(file: &File, alone: bool) -> io::Result<()> {
     match if alone { file.try_lock() } else { file.try_lock_shared() } {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
@@ -143,5 +143,12 @@ impl Storage for FileStorage {
         }
         self.bytes.store(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Its length and when it was written last.
+    fn identity(&self) -> io::Result<Vec<u8>> {
+        let metadata = self.file.metadata()?;
+        let numbers = [metadata.len().cast_signed(), metadata.mtime(), metadata.mtime_nsec()];
+        Ok(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
     }
 }

@@ -1,0 +1,101 @@
+//! Storages by their names: `throttle:iops=1000/fault:every=100/file:disk.raw`.
+//!
+//! A stack is a list of layers, each followed by a slash, and a storage at its end. What belongs to one follows a colon,
+//! separated by commas: a path first, where one is needed, and options. The storage's path may have slashes; a path of a
+//! layer that has one stands in quotes, as does any that has a comma.
+
+mod args;
+mod build;
+mod kinds;
+mod units;
+
+pub use build::{Files, build, commit, revert};
+pub use units::{parse_duration, parse_size};
+
+use args::Args;
+use kinds::Entry;
+use std::fmt::Write;
+
+/// What is wrong with a stack, or with opening it.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// The text is not one of a stack.
+    #[error("{part:?}: {text}")]
+    Syntax {
+        /// The part that is wrong.
+        part: String,
+        /// What is wrong with it.
+        text: String,
+    },
+    /// The storage cannot be opened.
+    #[error("cannot open {part:?}: {reason}")]
+    Open {
+        /// Which one.
+        part: String,
+        /// Why not.
+        reason: std::io::Error,
+    },
+}
+
+impl StackError {
+    pub(crate) fn syntax(part: &str, text: impl Into<String>) -> Self {
+        StackError::Syntax { part: part.to_string(), text: text.into() }
+    }
+}
+
+/// A stack as it is written, its layers from the top to the storage.
+#[derive(Debug)]
+pub(crate) struct Parsed(pub Vec<(&'static Entry, Args)>);
+
+/// Takes a stack apart. Nothing is opened.
+pub(crate) fn parse(text: &str) -> Result<Parsed, StackError> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    loop {
+        let name_len = rest.find([':', '/', ',']).unwrap_or(rest.len());
+        let name = &rest[..name_len];
+        let entry = kinds::find(name).ok_or_else(|| {
+            let known: Vec<&str> = kinds::all().map(|entry| entry.name).collect();
+            StackError::syntax(text, format!("there is no storage or layer {name:?}; there are {}", known.join(", ")))
+        })?;
+        rest = &rest[name_len..];
+        let part = if entry.is_layer() { args::until_slash(rest) } else { rest.len() };
+        let words = match rest[..part].strip_prefix(':') {
+            Some(words) => words,
+            None if part == 0 => "",
+            None => return Err(StackError::syntax(text, format!("after {name} comes a colon, if anything"))),
+        };
+        parts.push((entry, Args::parse(entry, words)?));
+        if !entry.is_layer() {
+            return Ok(Parsed(parts));
+        }
+        rest = rest[part..].strip_prefix('/').filter(|rest| !rest.is_empty()).ok_or_else(|| {
+            StackError::syntax(text, format!("{name} is a layer: a slash and what it lies over must follow"))
+        })?;
+    }
+}
+
+/// All storages and layers with their options, for the user.
+pub fn help() -> String {
+    let mut text = String::from("Storages:\n");
+    for layers in [false, true] {
+        if layers {
+            text.push_str("\nLayers, each with a slash and what it lies over behind it:\n");
+        }
+        for entry in kinds::all().filter(|entry| entry.is_layer() == layers) {
+            let path = if entry.path { ":PATH" } else { "" };
+            writeln!(text, "  {}{path}  {}", entry.name, entry.about).expect("a String takes everything");
+            for (option, about) in entry.options {
+                writeln!(text, "      {option:18} {about}").expect("a String takes everything");
+            }
+        }
+    }
+    text.push_str(
+        "\nExamples:\n  throttle:iops=1000/fault:every=100,op=write/file:disk.raw\n  \
+         overlay:\"/srv/changes.overlay\"/file:/srv/golden.raw,ro\n  verify/delay:5ms,jitter=1ms/ram:size=1G",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests;

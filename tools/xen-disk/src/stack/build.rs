@@ -1,0 +1,186 @@
+//! Opening a stack.
+
+use super::args::Args;
+use super::kinds::{Built, Entry, Fault, Make};
+use super::{StackError, parse};
+use crate::layer::{Delay, Fault as FaultLayer, Kind, Layered, Log, PowerCut, Rule, Throttle, Verify};
+use crate::storage::{Cow, FileOptions, FileStorage, Mmap, Moved, Overlay, Ram, Zero, lock};
+use signal_hook::consts::SIGUSR1;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What is asked of all storages of a stack, whatever its text says.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Files {
+    /// No file is to be written, unless it is one of an overlay's changes.
+    pub read_only: bool,
+    /// The length of what has no file to tell it, in bytes.
+    pub size: Option<u64>,
+}
+
+/// Opens the stack that `text` describes.
+pub fn build(text: &str, files: &Files) -> Result<Built, StackError> {
+    build_parts(&parse(text)?.0, files)
+}
+
+fn build_parts(parts: &[(&'static Entry, Args)], files: &Files) -> Result<Built, StackError> {
+    let mut parts = parts.iter().rev();
+    let (entry, args) = parts.next().expect("a stack has a storage");
+    let Make::Storage(make) = entry.make else { unreachable!("the last part is a storage") };
+    // Nobody writes what lies below an overlay.
+    let overlaid = parts.clone().any(|(entry, _)| entry.name == OVERLAY);
+    let files = &Files { read_only: files.read_only || overlaid, ..*files };
+    let mut built = make(args, files).map_err(|fault| fail(args, fault))?;
+    for (entry, args) in parts {
+        let Make::Layer(make) = entry.make else { unreachable!("all but the last part are layers") };
+        built = make(args, built).map_err(|fault| fail(args, fault))?;
+    }
+    Ok(built)
+}
+
+fn fail(args: &Args, fault: Fault) -> StackError {
+    match fault {
+        Fault::Words(error) => error,
+        Fault::Io(reason) => StackError::Open { part: args.part.clone(), reason },
+    }
+}
+
+/// Moves the changes of the overlay on top of the stack into what is below it.
+pub fn commit(text: &str) -> Result<Moved, StackError> {
+    let (args, below) = overlay_and_below(text, false)?;
+    let work = || {
+        let identity = below.identity()?;
+        Overlay::commit(open_overlay(&args.path())?, below.clone(), &identity, || below.identity())
+    };
+    work().map_err(|error| fail(&args, error.into()))
+}
+
+/// Gives the changes of the overlay on top of the stack up.
+pub fn revert(text: &str) -> Result<Moved, StackError> {
+    let (args, below) = overlay_and_below(text, true)?;
+    let work = || {
+        let identity = below.identity()?;
+        Overlay::revert(open_overlay(&args.path())?, below, &identity)
+    };
+    work().map_err(|error| fail(&args, error.into()))
+}
+
+fn overlay_and_below(text: &str, read_only: bool) -> Result<(Args, Built), StackError> {
+    let mut parts = parse(text)?.0;
+    let (entry, args) = parts.remove(0);
+    if entry.name != OVERLAY {
+        return Err(args.wrong("there are changes only in an overlay: overlay:PATH/... must come first"));
+    }
+    if !args.path().exists() {
+        return Err(args.wrong("there is no such file"));
+    }
+    Ok((args, build_parts(&parts, &Files { read_only, size: None })?))
+}
+
+/// Opens the file of an overlay, or makes it, and locks it against other programs.
+fn open_overlay(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    lock(&file, true)?;
+    Ok(file)
+}
+
+/// The name of the layer that has changes.
+const OVERLAY: &str = "overlay";
+
+const DEFAULT_SIZE: u64 = 1 << 30;
+
+fn size(args: &Args, files: &Files) -> Result<u64, Fault> {
+    let size = args.size("size")?.or(files.size).unwrap_or(DEFAULT_SIZE);
+    match size > 0 && size.is_multiple_of(args.sector_size()?.into()) {
+        true => Ok(size),
+        false => Err(args.wrong(format!("a size of {size} bytes is not one or more whole sectors")).into()),
+    }
+}
+
+/// A size for what has its own is a mistake.
+fn no_size(args: &Args, files: &Files) -> Result<(), Fault> {
+    match files.size {
+        Some(_) => Err(args.wrong("its file says how long it is: truncate -s SIZE sets that").into()),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn discard(args: &Args, files: &Files) -> Result<Built, Fault> {
+    Ok(Arc::new(Zero::new(size(args, files)?, args.sector_size()?)))
+}
+
+pub(super) fn ram(args: &Args, files: &Files) -> Result<Built, Fault> {
+    Ok(Arc::new(Ram::new(size(args, files)?, args.sector_size()?)))
+}
+
+pub(super) fn file(args: &Args, files: &Files) -> Result<Built, Fault> {
+    no_size(args, files)?;
+    let read_only = args.flag("ro")? || files.read_only;
+    let options = FileOptions { read_only, direct: args.flag("direct")?, sector_size: args.sector_size()? };
+    Ok(Arc::new(FileStorage::open(&args.path(), options)?))
+}
+
+pub(super) fn mmap(args: &Args, files: &Files) -> Result<Built, Fault> {
+    no_size(args, files)?;
+    let writable = !args.flag("ro")? && !files.read_only;
+    Ok(Arc::new(Mmap::open(&args.path(), writable, args.sector_size()?)?))
+}
+
+pub(super) fn cow(args: &Args, files: &Files) -> Result<Built, Fault> {
+    no_size(args, files)?;
+    Ok(Arc::new(Cow::open(&args.path(), args.sector_size()?)?))
+}
+
+pub(super) fn overlay(args: &Args, below: Built) -> Result<Built, Fault> {
+    let file = open_overlay(&args.path())?;
+    Ok(Arc::new(Overlay::open(file, below.clone(), &below.identity()?)?))
+}
+
+pub(super) fn throttle(args: &Args, below: Built) -> Result<Built, Fault> {
+    let (requests, bytes) = (args.number("iops")?, args.size("rate")?);
+    if requests.or(bytes).is_none() || requests == Some(0) || bytes == Some(0) {
+        return Err(args.wrong("iops=N or rate=SIZE must say how much, and more than nothing").into());
+    }
+    Ok(Arc::new(Layered::new(Throttle::new(requests, bytes), below)))
+}
+
+pub(super) fn delay(args: &Args, below: Built) -> Result<Built, Fault> {
+    let fixed = args.duration("time")?.ok_or_else(|| args.wrong("how long? for instance delay:5ms"))?;
+    let jitter = args.duration("jitter")?.unwrap_or_default();
+    Ok(Arc::new(Layered::new(Delay::new(fixed, jitter, seed(args)?), below)))
+}
+
+fn seed(args: &Args) -> Result<u64, StackError> {
+    Ok(args.number("seed")?.unwrap_or(0))
+}
+
+pub(super) fn fault(args: &Args, below: Built) -> Result<Built, Fault> {
+    let kind = |name: &str| Kind::named(name).ok_or_else(|| args.wrong(format!("op={name}: there is no such request")));
+    let kinds = args.text("op")?.map(|names| names.split('+').map(kind).collect()).transpose()?.unwrap_or_default();
+    let (from, to) = (args.size("from")?, args.size("to")?);
+    let range = from.or(to).map(|_| from.unwrap_or(0)..to.unwrap_or(u64::MAX));
+    let (every, probability) = (args.number("every")?, args.number::<f64>("p")?);
+    if every == Some(0) || probability.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
+        return Err(args.wrong("every=N must be 1 or more, and p=NUMBER from 0 to 1").into());
+    }
+    let rule = Rule { kinds, range, every, probability, torn: args.flag("torn")? };
+    Ok(Arc::new(Layered::new(FaultLayer::new(rule, seed(args)?), below)))
+}
+
+pub(super) fn verify(_: &Args, below: Built) -> Result<Built, Fault> {
+    Ok(Arc::new(Layered::new(Verify::new(), below)))
+}
+
+pub(super) fn log(args: &Args, below: Built) -> Result<Built, Fault> {
+    let out = File::options().create(true).append(true).open(args.path())?;
+    Ok(Arc::new(Layered::new(Log::new(BufWriter::new(out)), below)))
+}
+
+pub(super) fn powercut(args: &Args, below: Built) -> Result<Built, Fault> {
+    let off = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGUSR1, off.clone())?;
+    Ok(Arc::new(Layered::new(PowerCut::new(args.number("after")?, off), below)))
+}
