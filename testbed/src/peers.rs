@@ -17,6 +17,9 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("vchan-attack", &["-lxenevtchn", "-lxengnttab", "-lxenstore"]),
     ("capitals", &[]),
     ("cpu-time", &["-lxenctrl"]),
+    ("blk-stamp", &[]),
+    ("blk-bench", &[]),
+    ("blk-watch", &["-lxenctrl"]),
 ];
 
 /// Makes sure that the programs of the folder `source` are in the folder
