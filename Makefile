@@ -1,6 +1,6 @@
 # make          the unikernel and the tools, into out/
 # make run      boots an emulated Xen host, starts the guest in it and lets you type at it
-# make test     tests on this machine, then scenarios on real Xen
+# make test     tests on this machine, then scenarios on real Xen; make test-full also those that take long
 # make bench    vchan's speed beside that of a Linux guest with libxenvchan, on an emulated host whose time is a
 #               count of instructions
 # make check    formatting, lints, documentation
@@ -15,7 +15,7 @@ XL     ?=
 # Names of scenarios, or parts of them, for instance: make scenarios ONLY='echo memory'
 ONLY   ?=
 
-.PHONY: all kernel tools run test host-tests scenarios bench shell check clean
+.PHONY: all kernel tools run test test-full host-tests scenarios bench shell check clean
 
 all: kernel tools
 
@@ -38,6 +38,9 @@ run: all
 	@out/testbed run $(XL)
 
 test: host-tests scenarios
+
+test-full: host-tests all
+	@out/testbed test --full $(ONLY)
 
 host-tests:
 	$(CARGO) test --quiet --workspace

@@ -75,7 +75,7 @@ struct Report {
 /// Measures everything, `amount` MiB for each size of messages, and prints it.
 pub fn run(kind: HostKind, memory: Option<u32>, amount: u32, json: bool) -> Result<ExitCode> {
     let progress = Progress::new();
-    let wish = Wish { kind, memory: memory.unwrap_or(MEMORY), peers: true, linux: true, counted: true };
+    let wish = Wish { kind, memory: memory.unwrap_or(MEMORY), peers: true, linux: true, qemu: false, counted: true };
     let host = Host::up(&wish, &progress)?;
     host.logs_consoles()?;
     let copied = host.exec(&[&host.peer("vchan-bench"), "copy"], PATIENCE)?.success()?;

@@ -19,7 +19,8 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  testbed test                     run all scenarios
+  testbed test                     run the quick scenarios
+  testbed test --full              run all of them
   testbed test echo memory         those whose name contains 'echo' or 'memory'
   testbed run                      the guest and a client, to type at
   echo hello | testbed run         the same for what is piped in
@@ -42,8 +43,11 @@ pub enum HostKind {
 pub enum Job {
     /// Run scenarios; exit code 1 when one fails.
     Test {
-        /// Parts of scenario names; all scenarios when none is given.
+        /// Parts of scenario names; without one the quick set, or all with --full.
         patterns: Vec<String>,
+        /// Also those scenarios that take long.
+        #[arg(long)]
+        full: bool,
         /// Only list the scenarios.
         #[arg(long)]
         list: bool,

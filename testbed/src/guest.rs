@@ -29,11 +29,16 @@ impl<'a> Guest<'a> {
 
     /// Creates the Linux guest; `words` tell its first program what to do (testbed/linux/init).
     pub fn linux(host: &'a Host, name: &str, words: &str) -> Result<Guest<'a>> {
+        Guest::linux_with(host, name, words, &[])
+    }
+
+    /// The same with more settings for `xl create`, such as its disks.
+    pub fn linux_with(host: &'a Host, name: &str, words: &str, settings: &[&str]) -> Result<Guest<'a>> {
         let kernel = format!("kernel=\"{}\"", host.linux("vmlinuz"));
         let root = format!("ramdisk=\"{}\"", host.linux("root.cpio"));
         let extra = format!("extra=\"console=hvc0 quiet panic=-1 rdinit=/init {words}\"");
-        let settings = ["type=\"pvh\"", "memory=160", "vcpus=1", &kernel, &root, &extra];
-        Guest::create_from(host, "/dev/null", name, &settings)
+        let own = ["type=\"pvh\"", "memory=160", "vcpus=1", &kernel, &root, &extra];
+        Guest::create_from(host, "/dev/null", name, &[&own, settings].concat())
     }
 
     /// Runs `xl create` with the file `xl` and `settings` on top.

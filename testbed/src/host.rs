@@ -49,6 +49,8 @@ pub struct Wish {
     pub peers: bool,
     /// Whether the Linux guest is wanted, which takes more packages.
     pub linux: bool,
+    /// Whether QEMU is wanted in dom0, for qdisk: more packages, and a larger dom0.
+    pub qemu: bool,
     /// Whether an emulated host's time shall be a count of instructions.
     pub counted: bool,
 }
@@ -84,7 +86,10 @@ impl Host {
             let (peers, linux) = (built.display().to_string(), logs.display().to_string());
             return Ok(Host { client: local::connect()?, machine: None, tree, peers, linux, logs });
         }
-        let image = image::ready(progress)?;
+        let mut image = image::ready(progress)?;
+        if wish.qemu {
+            image.parts.push(image::qemu::ready(progress)?);
+        }
         progress.stage("collecting our programs");
         let (peers, at) = (format!("{GUEST_TREE}/peers"), format!("{GUEST_TREE}/linux"));
         let mut extra = artefacts::tree(GUEST_TREE, wish.peers.then_some(built.as_path()))?;

@@ -7,6 +7,7 @@ mod libs;
 pub mod linux;
 mod modules;
 mod packages;
+pub mod qemu;
 mod unpack;
 
 use std::fs;
@@ -27,6 +28,12 @@ use unpack::Files;
 
 /// The first program of dom0.
 const INIT: &str = include_str!("../dom0/init");
+
+/// A quick hotplug script for disks.
+const BLOCK_QUICK: &str = include_str!("../dom0/block-quick");
+
+/// Where that one is in dom0.
+pub const BLOCK_QUICK_PATH: &str = "/etc/xen/scripts/block-quick";
 
 /// What makes an image of what.
 struct Recipe {
@@ -51,6 +58,7 @@ const DOM0: Recipe = Recipe {
     packages: PACKAGES,
     inputs: &[
         INIT,
+        BLOCK_QUICK,
         include_str!("image.rs"),
         include_str!("image/contents.rs"),
         include_str!("image/libs.rs"),
@@ -63,7 +71,7 @@ const DOM0: Recipe = Recipe {
 /// How long an image is kept at least.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The three files that the emulated host boots from.
+/// The files that the emulated host boots from.
 pub struct Image {
     /// The hypervisor, unpacked.
     pub xen: PathBuf,
@@ -71,11 +79,18 @@ pub struct Image {
     pub kernel: PathBuf,
     /// dom0's root without the project's own programs.
     pub root: PathBuf,
+    /// More archives for the root, in their order.
+    pub parts: Vec<PathBuf>,
 }
 
 impl Image {
     fn at(folder: &Path) -> Image {
-        Image { xen: folder.join("xen"), kernel: folder.join("vmlinuz"), root: folder.join("root.cpio") }
+        Image {
+            xen: folder.join("xen"),
+            kernel: folder.join("vmlinuz"),
+            root: folder.join("root.cpio"),
+            parts: Vec::new(),
+        }
     }
 }
 
@@ -175,6 +190,7 @@ fn root(files: &Files, release: &str) -> Result<Tree> {
     LINKS.iter().for_each(|(path, target)| tree.insert(path, Node::Link(target.to_string())));
     tree.insert("dev/console", Node::Device(5, 1));
     tree.insert("init", Node::File(0o755, INIT.as_bytes().to_vec()));
+    tree.insert(BLOCK_QUICK_PATH, Node::File(0o755, BLOCK_QUICK.as_bytes().to_vec()));
     for (path, node) in files {
         let tool = path.rsplit('/').next().filter(|_| unpack::fits("usr/lib/xen-*/bin/*", path));
         if let Some(name) = tool.filter(|name| XEN_TOOLS.contains(name)) {

@@ -7,6 +7,7 @@ mod artefacts;
 mod bench;
 mod cli;
 mod client;
+mod disk;
 mod guest;
 mod host;
 mod image;
@@ -55,12 +56,14 @@ fn start(cli: &Cli) -> Result<ExitCode> {
             agent::serve(port.try_clone()?, Box::new(port)).map(|()| ExitCode::SUCCESS)
         }
         Job::Test { list: true, .. } => {
-            scenario::ALL.iter().for_each(|scenario| println!("{:18} {}", scenario.name, scenario.about));
+            for scenario in scenario::ALL {
+                println!("{:5} {:18} {}", if scenario.full { "full" } else { "" }, scenario.name, scenario.about);
+            }
             Ok(ExitCode::SUCCESS)
         }
-        Job::Test { patterns, keep, .. } => {
+        Job::Test { patterns, full, keep, .. } => {
             artefacts::require()?;
-            let (host, code) = scenario::run(cli.host, cli.memory, patterns)?;
+            let (host, code) = scenario::run(cli.host, cli.memory, &scenario::Choice { patterns, full: *full })?;
             if *keep {
                 terminal::attach(&host, &["bash", "-i"])?;
             }
@@ -79,8 +82,14 @@ fn start(cli: &Cli) -> Result<ExitCode> {
 
 fn up(cli: &Cli, memory: u32) -> Result<Host> {
     let progress = Progress::new();
-    let wish =
-        Wish { kind: cli.host, memory: cli.memory.unwrap_or(memory), peers: false, linux: false, counted: false };
+    let wish = Wish {
+        kind: cli.host,
+        memory: cli.memory.unwrap_or(memory),
+        peers: false,
+        linux: false,
+        qemu: false,
+        counted: false,
+    };
     let host = Host::up(&wish, &progress)?;
     progress.done("the host is up");
     Ok(host)

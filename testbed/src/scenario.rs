@@ -1,8 +1,10 @@
 //! Scenarios: what is tried on a host, and the runner that tries them.
 
+mod block_linux;
 mod boot;
 mod clients;
 mod console;
+mod disks;
 mod echo;
 mod hostile;
 mod interop;
@@ -18,7 +20,7 @@ use crate::client::Process;
 use crate::guest::Guest;
 use crate::host::Host;
 
-pub use run::run;
+pub use run::{Choice, run};
 
 /// One thing to try. It gets a host without guests, and whatever guests it
 /// leaves behind are destroyed.
@@ -33,17 +35,33 @@ pub struct Scenario {
     pub memory: u32,
     /// Whether it needs the Linux guest.
     pub linux: bool,
+    /// Whether it needs QEMU in dom0.
+    pub qemu: bool,
+    /// Whether only `--full` or its name choose it, because it takes long.
+    pub full: bool,
     action: fn(&Bench) -> Result<()>,
 }
 
 impl Scenario {
     const fn new(name: &'static str, about: &'static str, action: fn(&Bench) -> Result<()>) -> Scenario {
-        Scenario { name, about, action, patience: Duration::from_secs(180), memory: 1024, linux: false }
+        let patience = Duration::from_secs(180);
+        Scenario { name, about, action, patience, memory: 1024, linux: false, qemu: false, full: false }
     }
 
     const fn linux(mut self) -> Scenario {
         self.linux = true;
         self.patience = Duration::from_secs(420);
+        self
+    }
+
+    const fn qemu(mut self) -> Scenario {
+        self.qemu = true;
+        self.memory = 1408;
+        self
+    }
+
+    const fn full(mut self) -> Scenario {
+        self.full = true;
         self
     }
 
@@ -85,6 +103,15 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("panic-fault", "so does a page fault", life::fault),
     Scenario::new("panic-stack", "so does a stack overflow", life::stack),
     Scenario::new("idle", "an idle guest uses no CPU time", life::idle),
+    Scenario::new("blkback-stamps", "a Linux guest fills a disk, dom0 checks each sector", block_linux::stamps).linux(),
+    Scenario::new("blkback-hotplug", "disks come, go and grow under a Linux guest", block_linux::hotplug).linux(),
+    Scenario::new("blkback-kinds", "disks of all kinds read as dom0 wrote them", block_linux::kinds).linux().full(),
+    Scenario::new("blkback-ext4", "a filesystem made in a guest has no fault", block_linux::ext4).linux().full(),
+    Scenario::new("blkback-errors", "sectors that fail are reported, others work", block_linux::errors).linux().full(),
+    Scenario::new("qdisk-stamps", "QEMU keeps what a guest writes, raw and qcow2", block_linux::qdisk)
+        .linux()
+        .qemu()
+        .full(),
     Scenario::new("memory-4", "a domain of 4 MiB serves", boot::memory_4),
     Scenario::new("memory-4096", "a domain of 4096 MiB serves", boot::memory_4096).memory(5632),
 ];

@@ -23,8 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(420);
 const CPU: &str = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand";
 
 /// Xen's own options. Memory is not scrubbed, so that it is not touched.
-const XEN: &str = "console=com1 com1=115200,8n1 dom0_mem=512M,max:512M dom0_max_vcpus=1 bootscrub=0 \
-                   loglvl=info guest_loglvl=all noreboot";
+const XEN: &str = "console=com1 com1=115200,8n1 dom0_max_vcpus=1 bootscrub=0 loglvl=info guest_loglvl=all noreboot";
+
+/// dom0's memory in MiB: half of it can be files, disks of guests among them.
+const DOM0_MEMORY: u32 = 512;
+
+/// dom0's memory when it runs QEMU for guests.
+const DOM0_MEMORY_WITH_QEMU: u32 = 896;
 
 /// dom0's options; a comma would end them.
 const DOM0: &str = "console=hvc0 quiet panic=-1 rdinit=/init clocksource=xen";
@@ -114,7 +119,10 @@ fn lay_out(image: &Image, extra: &Tree, folder: &Path) -> Result<()> {
         let link = folder.join(name);
         std::os::unix::fs::symlink(target, &link).with_context(|| format!("cannot create {}", link.display()))?;
     }
-    let mut bytes = fs::read(&image.root).with_context(|| format!("cannot read {}", image.root.display()))?;
+    let mut bytes = Vec::new();
+    for path in [&image.root].into_iter().chain(&image.parts) {
+        bytes.extend(fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
     bytes.extend(extra.archive());
     fs::write(folder.join(root), bytes).context("cannot write dom0's root")
 }
@@ -132,7 +140,8 @@ fn command(wish: &Wish, folder: &Path) -> Command {
     command.args(["-serial", "file:host.log"]);
     command.args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]);
     command.args(["-device", "virtserialport,chardev=agent,name=ringside"]);
-    command.args(["-kernel", "xen", "-append", XEN]);
+    let dom0 = if wish.qemu { DOM0_MEMORY_WITH_QEMU } else { DOM0_MEMORY };
+    command.args(["-kernel", "xen", "-append", &format!("{XEN} dom0_mem={dom0}M,max:{dom0}M")]);
     let more = if wish.counted { " nokaslr" } else { "" };
     command.args(["-initrd", &format!("vmlinuz {DOM0}{more},root.cpio")]);
     command

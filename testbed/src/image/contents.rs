@@ -15,6 +15,9 @@ pub const PACKAGES: &[Alternatives] = &[
     &["bash"],
     &["coreutils"],
     &["util-linux"],
+    &["mount"],
+    &["e2fsprogs"],
+    &["dmsetup"],
     &["libgcc-s1"],
 ];
 
@@ -29,6 +32,12 @@ pub const FILES: &[&str] = &[
     "usr/bin/tail",
     "usr/bin/tr",
     "usr/bin/flock",
+    "usr/sbin/losetup",
+    "usr/sbin/blockdev",
+    "usr/sbin/dmsetup",
+    "usr/sbin/mke2fs",
+    "usr/sbin/e2fsck",
+    "etc/mke2fs.conf",
     "usr/bin/xenstore",
     "usr/bin/xenstore-*",
     "etc/xen/xl.conf",
@@ -69,6 +78,9 @@ pub const MODULES: &[&str] = &[
     "configfs",
     "null_blk",
     "dm-mod",
+    "dm-zero",
+    "dm-delay",
+    "dm-flakey",
 ];
 
 /// Directories that programs in dom0 expect to find.
@@ -100,4 +112,8 @@ pub const LINKS: &[(&str, &str)] = &[
     ("var/run", "/run"),
     ("var/lock", "/run/lock"),
     ("usr/bin/sh", "busybox"),
+    ("usr/sbin/mkfs.ext4", "mke2fs"),
+    // What the kernel itself calls.
+    ("usr/sbin/modprobe", "/usr/bin/busybox"),
+    ("etc/mtab", "/proc/mounts"),
 ];

@@ -1,5 +1,6 @@
-//! A Linux guest: a kernel and a small root with libxenvchan, to which our own
-//! programs are added. Built from packages and cached like dom0's image.
+//! A Linux guest: a kernel and a small root with libxenvchan and what makes
+//! filesystems, to which our own programs are added. Built from packages and
+//! cached like dom0's image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use crate::progress::Progress;
 /// The first program of the guest.
 const INIT: &str = include_str!("../../linux/init");
 
+/// What that one does with disks.
+const BLOCK: &str = include_str!("../../linux/block.sh");
+
 /// Debian's kernel for virtual machines is the smallest that has all of Xen's
 /// drivers; libxenvchan comes with Xen's tools.
 const PACKAGES: &[Alternatives] = &[
@@ -21,15 +25,24 @@ const PACKAGES: &[Alternatives] = &[
     &["busybox-static"],
     &["xen-system-amd64"],
     &["libgcc-s1"],
+    &["e2fsprogs"],
 ];
 
-const MODULES: &[&str] = &["xen-evtchn", "xen-gntdev", "xen-gntalloc"];
+const MODULES: &[&str] = &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-blkfront", "ext4", "crc32c_generic"];
 
-const BUSYBOX: &str = "usr/bin/busybox";
+const FILES: &[&str] = &["usr/bin/busybox", "usr/sbin/mke2fs", "etc/mke2fs.conf"];
 
-const DIRECTORIES: &[&str] = &["dev", "proc", "root", "sys", "tmp", "usr/bin", "usr/lib", "usr/lib64"];
+const DIRECTORIES: &[&str] =
+    &["dev", "etc", "mnt", "proc", "root", "sys", "tmp", "usr/bin", "usr/lib", "usr/lib64", "usr/sbin"];
 
-const LINKS: &[(&str, &str)] = &[("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")];
+const LINKS: &[(&str, &str)] = &[
+    ("bin", "usr/bin"),
+    ("sbin", "usr/sbin"),
+    ("lib", "usr/lib"),
+    ("lib64", "usr/lib64"),
+    ("usr/bin/mkfs.ext4", "../sbin/mke2fs"),
+    ("etc/mtab", "/proc/mounts"),
+];
 
 const RECIPE: Recipe = Recipe {
     about: "the Linux guest's image",
@@ -37,6 +50,7 @@ const RECIPE: Recipe = Recipe {
     packages: PACKAGES,
     inputs: &[
         INIT,
+        BLOCK,
         include_str!("linux.rs"),
         include_str!("contents.rs"),
         include_str!("libs.rs"),
@@ -66,7 +80,7 @@ pub fn ready(progress: &Progress) -> Result<Linux> {
 }
 
 fn wanted(path: &str) -> bool {
-    path.starts_with("boot/vmlinuz-") || modules::is_module(path) || libs::is_library(path) || path == BUSYBOX
+    path.starts_with("boot/vmlinuz-") || modules::is_module(path) || libs::is_library(path) || FILES.contains(&path)
 }
 
 fn build(files: &Files, folder: &Path) -> Result<()> {
@@ -78,8 +92,11 @@ fn build(files: &Files, folder: &Path) -> Result<()> {
     LINKS.iter().for_each(|(path, target)| tree.insert(path, Node::Link(target.to_string())));
     tree.insert("dev/console", Node::Device(5, 1));
     tree.insert("init", Node::File(0o755, INIT.as_bytes().to_vec()));
-    if let Some(node) = files.get(BUSYBOX) {
-        tree.insert(BUSYBOX, node.clone());
+    tree.insert("block.sh", Node::File(0o644, BLOCK.as_bytes().to_vec()));
+    for path in FILES {
+        if let Some(node) = files.get(*path) {
+            tree.insert(path, node.clone());
+        }
     }
     libs::add(&mut tree, files)?;
     modules::add(&mut tree, files, &release, MODULES)?;

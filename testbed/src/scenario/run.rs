@@ -20,19 +20,37 @@ const BURIAL: Duration = Duration::from_secs(30);
 /// Memory of an emulated host that is not left to guests, in MiB: Xen, dom0.
 const OWN_MEMORY: u32 = 512;
 
-/// Runs the scenarios whose name contains one of `patterns` and prints the
-/// count. The host comes back for whoever wants to look into it.
-pub fn run(kind: HostKind, memory: Option<u32>, patterns: &[String]) -> Result<(Host, ExitCode)> {
-    let chosen: Vec<&Scenario> = ALL.iter().filter(|scenario| chosen(scenario.name, patterns)).collect();
+/// Which scenarios to run.
+pub struct Choice<'a> {
+    /// Parts of names; a scenario that has one is run, quick or not.
+    pub patterns: &'a [String],
+    /// Without patterns: whether to run those that take long as well.
+    pub full: bool,
+}
+
+impl Choice<'_> {
+    fn takes(&self, scenario: &Scenario) -> bool {
+        if self.patterns.is_empty() {
+            return self.full || !scenario.full;
+        }
+        self.patterns.iter().any(|pattern| scenario.name.contains(pattern.as_str()))
+    }
+}
+
+/// Runs the scenarios of `choice` and prints the count. The host comes back
+/// for whoever wants to look into it.
+pub fn run(kind: HostKind, memory: Option<u32>, choice: &Choice) -> Result<(Host, ExitCode)> {
+    let chosen: Vec<&Scenario> = ALL.iter().filter(|scenario| choice.takes(scenario)).collect();
     ensure!(
         !chosen.is_empty(),
         "no scenario has {} in its name; 'testbed test --list' shows all",
-        patterns.join(" or ")
+        choice.patterns.join(" or ")
     );
     let memory = memory.unwrap_or_else(|| wanted_memory(&chosen, available_memory()));
     let progress = Progress::new();
     let linux = chosen.iter().any(|scenario| scenario.linux);
-    let host = Host::up(&Wish { kind, memory, peers: true, linux, counted: false }, &progress)?;
+    let qemu = chosen.iter().any(|scenario| scenario.qemu);
+    let host = Host::up(&Wish { kind, memory, peers: true, linux, qemu, counted: false }, &progress)?;
     host.logs_consoles()?;
     progress.done("the host is up");
 
@@ -69,10 +87,6 @@ fn available_memory() -> u32 {
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.map_or(u32::MAX, |kib| u32::try_from(kib / 1024).unwrap_or(u32::MAX))
-}
-
-fn chosen(name: &str, patterns: &[String]) -> bool {
-    patterns.is_empty() || patterns.iter().any(|pattern| name.contains(pattern.as_str()))
 }
 
 /// Runs one scenario, cleans up behind it and prints its line.
@@ -132,9 +146,15 @@ mod tests {
 
     #[test]
     fn patterns_choose_by_part_of_the_name() {
-        assert!(chosen("echo-line", &[]));
-        assert!(chosen("echo-line", &["x".into(), "line".into()]));
-        assert!(!chosen("echo-line", &["boot".into()]));
+        let quick = Scenario::new("echo-line", "", |_| Ok(()));
+        let long = Scenario::new("echo-long", "", |_| Ok(())).full();
+        let takes = |patterns: &[&str], full, scenario: &Scenario| {
+            let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.to_string()).collect();
+            Choice { patterns: &patterns, full }.takes(scenario)
+        };
+        assert!(takes(&[], false, &quick) && takes(&["x", "line"], false, &quick));
+        assert!(!takes(&["boot"], true, &quick));
+        assert!(!takes(&[], false, &long) && takes(&[], true, &long) && takes(&["long"], false, &long));
     }
 
     #[test]

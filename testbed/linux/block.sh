@@ -1,0 +1,98 @@
+# What the Linux guest does with a disk; init reads this file in for role=blk-*.
+# disk=xvda says which (default: xvda; blk-write and blk-verify also take xvda,xvdb,...), further words:
+#
+#   role=blk-write seed=N generation=N first=N sectors=N
+#       writes stamped sectors (testbed/peers/blk-stamp.c); all defaults are 0, sectors=0 is all
+#   role=blk-verify seed=N generation=N first=N sectors=N
+#       checks stamped sectors
+#   role=blk-fs
+#       makes a filesystem, writes files, and reads them back after mounting it anew; says their checksums
+#   role=blk-bench backend=NAME amount=MIB
+#       measures it (testbed/peers/blk-bench.c)
+#   role=blk-hold
+#       says what disks there are, and again whenever one comes, goes or changes its size, until it is destroyed;
+#       reads a little of each in between, because Linux as backend tells of a new size only with a request
+
+modprobe xen-blkfront 2>/dev/null
+disk=${disk:-xvda}
+
+# Waits until the disk $1 is there: its driver connects while we go on.
+there() {
+    for _ in $(seq 300); do
+        [ -b "/dev/$1" ] && return
+        usleep 100000
+    done
+    fail "there is no /dev/$1"
+}
+
+stamped() {
+    for name in $(echo "$disk" | tr , ' '); do
+        there "$name"
+        said=$(blk-stamp "$1" -d -s "${seed:-0}" -g "${generation:-0}" -f "${first:-0}" -n "${sectors:-0}" \
+            "/dev/$name" 2>&1) || fail "$said"
+        echo "$said"
+    done
+    finish "$disk is as it should be"
+}
+
+sums() {
+    (cd /mnt && sha256sum -- * | sha256sum)
+}
+
+filesystem() {
+    there "$disk"
+    modprobe crc32c_generic 2>/dev/null
+    modprobe ext4 2>/dev/null
+    mkfs.ext4 -q -F "/dev/$disk" || fail "mkfs.ext4"
+    mount -t ext4 "/dev/$disk" /mnt || fail "mount"
+    for number in $(seq 40); do
+        head -c $((number * 9973)) /dev/urandom >"/mnt/file-$number" || fail "file-$number"
+        [ $((number % 10)) = 0 ] && rm "/mnt/file-$((number - 5))"
+    done
+    before=$(sums)
+    umount /mnt || fail "umount"
+    # What was kept in memory is forgotten.
+    echo 3 >/proc/sys/vm/drop_caches
+    mount -t ext4 -o ro "/dev/$disk" /mnt || fail "mount again"
+    after=$(sums)
+    umount /mnt || fail "umount again"
+    [ "$before" = "$after" ] || fail "the files are not as they were written"
+    finish "files $after"
+}
+
+bench() {
+    there "$disk"
+    blk-bench "/dev/$disk" "${backend:-unnamed}" "${amount:-100}" || fail "blk-bench ended with $?"
+    finish "measured"
+}
+
+# One line: each disk with its size in sectors of 512 bytes.
+disks() {
+    for path in /sys/block/xvd*; do
+        [ -e "$path/size" ] && printf ' %s=%s' "${path##*/}" "$(cat "$path/size")"
+    done
+}
+
+hold() {
+    seen=none
+    while :; do
+        now=$(disks)
+        if [ "$now" != "$seen" ]; then
+            echo "blk-hold: disks:${now:- none}."
+            seen=$now
+        fi
+        for path in /sys/block/xvd*; do
+            [ -e "$path" ] && blk-stamp verify -d -n 8 "/dev/${path##*/}" >/dev/null 2>&1
+        done
+        usleep 200000
+    done
+}
+
+case "$role" in
+blk-write) stamped write ;;
+blk-verify) stamped verify ;;
+blk-fs) filesystem ;;
+blk-bench) bench ;;
+blk-hold) hold ;;
+*) fail "role=$role is none of blk-write, blk-verify, blk-fs, blk-bench, blk-hold" ;;
+esac
