@@ -1,0 +1,149 @@
+//! Data: what is written comes back, in any order and size, and what is not written stays.
+
+use super::{Cx, DEPTH, Outcome, Way, stream};
+use crate::area::{Area, InFlight, Ledger, Span};
+use crate::crowd::{self, Boxed};
+use crate::site::{Device, Failure, Io};
+use crate::stamp::{Crc32c, SECTOR};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+/// Sectors in a large piece.
+const LARGE: u64 = 2048;
+/// Sectors in a middling piece: more than a request has without indirect segments.
+const MIDDLE: u64 = 256;
+/// Sectors in a piece whose size fits nothing else.
+const ODD: u64 = 88;
+
+/// In order, written in large pieces and read in others.
+pub async fn seq(cx: &mut Cx<'_>) -> Outcome {
+    let disk = cx.device().await?;
+    let area = cx.area(&*disk);
+    let ledger = Ledger::new(&area);
+    let (large, odd) = (area.pieces(LARGE), area.pieces(ODD));
+    if !cx.destroy {
+        return stable(cx, &*disk, &area, &large, &odd).await;
+    }
+    stream(&*disk, &large, Way::Write, &|span, bytes| {
+        cx.fill(span, 1, bytes);
+        ledger.set(span, 1);
+    })
+    .await?;
+    for pieces in [odd, large] {
+        stream(&*disk, &pieces, Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+    }
+    Ok(format!("{} sectors written and read twice", area.sectors()))
+}
+
+/// Reads twice, in different pieces, and compares; nothing is written.
+async fn stable(cx: &Cx<'_>, disk: &dyn Device, area: &Area, once: &[Span], again: &[Span]) -> Outcome {
+    let (crc, ledger) = (Crc32c::new(), Ledger::new(area));
+    let sum = |sector: &[u8; SECTOR]| {
+        sector.as_chunks::<8>().0.iter().fold(!0, |sum, word| crc.add(sum, u64::from_le_bytes(*word)))
+    };
+    stream(disk, once, Way::Read, &|span, bytes| {
+        for (first, sector) in (span.first..).zip(bytes.as_chunks::<SECTOR>().0) {
+            ledger.set(Span { first, count: 1 }, sum(sector));
+        }
+    })
+    .await?;
+    stream(disk, again, Way::Read, &|span, bytes| {
+        for (number, sector) in (span.first..).zip(bytes.as_chunks::<SECTOR>().0) {
+            let same = ledger.get(number) == sum(sector);
+            cx.check(same, format_args!("sector {number} was read twice and not the same"));
+        }
+    })
+    .await?;
+    Ok(format!("{} sectors read twice, nothing written", area.sectors()))
+}
+
+/// At random places: reads and writes of random sizes, many in flight, none of which overlap; then everything is read.
+pub async fn rand(cx: &mut Cx<'_>) -> Outcome {
+    let disk = cx.device().await?;
+    let area = cx.area(&*disk);
+    if !cx.destroy {
+        let (once, again) = (area.pieces(MIDDLE), area.shuffled(ODD, &mut cx.random));
+        return stable(cx, &*disk, &area, &once, &again).await;
+    }
+    let operations = (area.pieces(MIDDLE).len() as u32 * 4).max(256);
+    let random = RefCell::new(core::mem::replace(&mut cx.random, crate::random::Random::new(0)));
+    let (ledger, flights, next) = (Ledger::new(&area), InFlight::default(), Cell::new(1));
+    let worker = || async {
+        let mut buffer = vec![0; MIDDLE as usize * SECTOR];
+        while next.get() <= operations {
+            let number = next.replace(next.get() + 1);
+            let (span, writes) = loop {
+                let mut random = random.borrow_mut();
+                let most = [8, ODD, MIDDLE][random.below(3) as usize];
+                let span = area.any(most, &mut random);
+                if flights.take(span) {
+                    break (span, random.below(2) == 0);
+                }
+            };
+            let bytes = &mut buffer[..span.count as usize * SECTOR];
+            match writes {
+                true => {
+                    cx.fill(span, number, bytes);
+                    disk.io(Io::Write(span.first, bytes)).await?;
+                    ledger.set(span, number);
+                }
+                false => {
+                    disk.io(Io::Read(span.first, bytes)).await?;
+                    cx.check_stamps(span, bytes, &ledger);
+                }
+            }
+            flights.give(span);
+        }
+        Ok::<_, Failure>(())
+    };
+    // With few sectors there must be room left for everybody.
+    let depth = ((area.sectors() / (4 * MIDDLE)) as usize).clamp(1, DEPTH);
+    let workers: Vec<_> = (0..depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
+    crowd::all(workers).await.into_iter().collect::<Result<(), _>>()?;
+    stream(&*disk, &area.pieces(MIDDLE), Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+    Ok(format!("{operations} requests at random, then {} sectors read", area.sectors()))
+}
+
+/// Writes the stamps of `blk.seed` and `blk.generation`, for [`verify`] or for `blk-stamp verify`.
+pub async fn write(cx: &mut Cx<'_>) -> Outcome {
+    let disk = cx.device().await?;
+    let area = cx.area(&*disk);
+    let (pieces, generation) = (area.shuffled(MIDDLE, &mut cx.random), cx.plan.generation);
+    stream(&*disk, &pieces, Way::Write, &|span, bytes| cx.stamps.fill(span.first, generation, bytes)).await?;
+    if disk.info().flush {
+        disk.io(Io::Flush).await?;
+    }
+    Ok(format!("{} sectors written, seed {}, generation {generation}", area.sectors(), cx.plan.seed))
+}
+
+/// Whether every sector has its stamp: of `blk.seed` and `blk.generation`, as somebody wrote them; or, where the disk
+/// may be overwritten, of this test, which first writes everything and then half of it again.
+pub async fn verify(cx: &mut Cx<'_>) -> Outcome {
+    let disk = cx.device().await?;
+    let area = cx.area(&*disk);
+    let pieces = area.shuffled(ODD, &mut cx.random);
+    if cx.destroy {
+        let ledger = Ledger::new(&area);
+        for (generation, pieces) in [(1, &pieces[..]), (2, &pieces[..pieces.len() / 2])] {
+            stream(&*disk, pieces, Way::Write, &|span, bytes| {
+                cx.fill(span, generation, bytes);
+                ledger.set(span, generation);
+            })
+            .await?;
+        }
+        let pieces = area.shuffled(MIDDLE, &mut cx.random);
+        stream(&*disk, &pieces, Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+        return Ok(format!("{} sectors written, half of them again, all read", area.sectors()));
+    }
+    let generation = cx.plan.generation;
+    stream(&*disk, &pieces, Way::Read, &|span, bytes| {
+        for (number, sector) in (span.first..).zip(bytes.as_chunks::<SECTOR>().0) {
+            cx.judge(number, generation, cx.stamps.check(number, generation, sector));
+        }
+    })
+    .await?;
+    Ok(format!("{} sectors have the stamps of seed {}, generation {generation}", area.sectors(), cx.plan.seed))
+}

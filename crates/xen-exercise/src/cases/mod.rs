@@ -1,0 +1,232 @@
+//! The tests.
+
+mod bench;
+mod boundary;
+mod data;
+mod discard;
+mod features;
+mod lifecycle;
+mod order;
+mod report;
+mod resize;
+
+use crate::area::{Area, Ledger, Span};
+use crate::crowd::{self, Boxed};
+use crate::log::Log;
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::site::{Device, Failure, Io, Site};
+use crate::stamp::{SECTOR, Stamps};
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use xen_blk::front::Wishes;
+
+/// What a test needs to be permitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needs {
+    /// Nothing: it only reads, unless the disk may be overwritten.
+    Nothing,
+    /// The disk to be named by `blk.destroy=`.
+    Destroy,
+    /// That, and `blk.hostile=yes`.
+    Hostile,
+}
+
+/// A test.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Case {
+    /// Its name in `blk.run=`.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// What it needs.
+    pub needs: Needs,
+    /// Whether `all` includes it.
+    pub in_all: bool,
+}
+
+const fn case(name: &'static str, about: &'static str, needs: Needs, in_all: bool) -> Case {
+    Case { name, about, needs, in_all }
+}
+
+/// All tests, in the order in which `all` runs them.
+pub static CASES: [Case; 15] = [
+    case("report", "what the backend offers", Needs::Nothing, true),
+    case("seq", "in order, in pieces of 1 MiB", Needs::Nothing, true),
+    case("rand", "at random places, in random sizes, many at a time", Needs::Nothing, true),
+    case("write", "writes stamps for verify", Needs::Destroy, false),
+    case("verify", "the stamps are there", Needs::Nothing, false),
+    case("boundary", "first and last sectors, segments of every shape", Needs::Nothing, true),
+    case("flush", "what was flushed is there after the connection", Needs::Destroy, true),
+    case("barrier", "nothing passes a barrier", Needs::Destroy, true),
+    case("discard", "only what was discarded changes", Needs::Destroy, true),
+    case("features", "every combination of features", Needs::Nothing, true),
+    case("features-all", "all of them, not a part", Needs::Nothing, false),
+    case("lifecycle", "connecting and closing leaves nothing behind", Needs::Nothing, true),
+    case("resize", "waits until the size changes, and works with it", Needs::Nothing, false),
+    case("bench", "how quick it is", Needs::Nothing, true),
+    case("bench-all", "with many sizes and depths", Needs::Nothing, false),
+];
+
+/// What a test works with.
+pub struct Cx<'a> {
+    /// The surroundings.
+    pub site: &'a dyn Site,
+    /// What was asked for.
+    pub plan: &'a Plan,
+    /// The disk's name.
+    pub name: &'a str,
+    /// The disk's number.
+    pub vdev: u32,
+    /// Whether the disk may be overwritten.
+    pub destroy: bool,
+    /// What is found.
+    pub log: RefCell<Log<'a>>,
+    /// Random numbers of the plan's seed.
+    pub random: Random,
+    /// Stamps of the plan's seed.
+    pub stamps: Stamps,
+    /// Generations of this test begin behind this one, so that what an earlier run wrote is not taken for its own.
+    pub generation: u64,
+    /// The disk, while it is connected as usual.
+    pub device: Option<Rc<dyn Device>>,
+}
+
+/// What a test ends with: a few words, or why it could not go on.
+pub type Outcome = Result<String, Failure>;
+
+impl<'a> Cx<'a> {
+    /// Runs the test.
+    pub fn run<'b>(&'b mut self, case: &Case) -> Boxed<'b, Outcome> {
+        match case.name {
+            "report" => Box::pin(report::report(self)),
+            "seq" => Box::pin(data::seq(self)),
+            "rand" => Box::pin(data::rand(self)),
+            "write" => Box::pin(data::write(self)),
+            "verify" => Box::pin(data::verify(self)),
+            "boundary" => Box::pin(boundary::boundary(self)),
+            "flush" => Box::pin(order::flush(self)),
+            "barrier" => Box::pin(order::barrier(self)),
+            "discard" => Box::pin(discard::discard(self)),
+            "features" => Box::pin(features::features(self)),
+            "features-all" => Box::pin(features::all(self)),
+            "lifecycle" => Box::pin(lifecycle::lifecycle(self)),
+            "resize" => Box::pin(resize::resize(self)),
+            "bench-all" => Box::pin(bench::all(self)),
+            "bench" => Box::pin(bench::bench(self)),
+            other => unreachable!("no test {other}"),
+        }
+    }
+
+    /// The disk, connected with everything it offers.
+    pub async fn device(&mut self) -> Result<Rc<dyn Device>, Failure> {
+        if let Some(device) = &self.device {
+            return Ok(device.clone());
+        }
+        let device = self.site.attach(self.vdev, &Wishes::default()).await?;
+        self.device = Some(device.clone());
+        Ok(device)
+    }
+
+    /// Closes the disk, for tests that connect in their own way.
+    pub async fn close(&mut self) -> Result<(), Failure> {
+        match self.device.take() {
+            Some(device) => device.close().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The part of the disk to work on.
+    pub fn area(&self, device: &dyn Device) -> Area {
+        let info = device.info();
+        Area::new(info.sectors, u64::from(info.sector_size) / SECTOR as u64, self.plan.size)
+    }
+
+    /// Counts a check, and a failure if it is not `ok`.
+    pub fn check(&self, ok: bool, what: core::fmt::Arguments<'_>) -> bool {
+        self.log.borrow_mut().check(ok, what)
+    }
+
+    /// Counts a check of something that has to succeed.
+    pub fn works<T>(&self, result: Result<T, Failure>, what: core::fmt::Arguments<'_>) -> Option<T> {
+        self.log.borrow_mut().works(result, what)
+    }
+
+    /// Says something.
+    pub fn note(&self, what: core::fmt::Arguments<'_>) {
+        self.log.borrow().note(what);
+    }
+
+    /// Fills sectors with stamps of a generation of this test.
+    fn fill(&self, span: Span, generation: u32, to: &mut [u8]) {
+        self.stamps.fill(span.first, self.generation + u64::from(generation), to);
+    }
+
+    /// Checks that sectors have the stamps of the generations that the ledger says; those of generation 0 may be
+    /// anything.
+    fn check_stamps(&self, span: Span, got: &[u8], ledger: &Ledger<'_>) {
+        for (number, sector) in (span.first..).zip(got.as_chunks::<SECTOR>().0) {
+            let wanted = ledger.get(number);
+            if wanted != 0 {
+                let checked = self.stamps.check(number, self.generation + u64::from(wanted), sector);
+                self.judge(number, self.generation + u64::from(wanted), checked);
+            }
+        }
+    }
+
+    fn judge(&self, number: u64, generation: u64, checked: Result<(), crate::stamp::Flaw>) {
+        match checked {
+            Ok(()) => self.check(true, format_args!("")),
+            Err(flaw) => self.check(false, format_args!("sector {number}, of generation {generation}, {flaw}")),
+        };
+    }
+}
+
+/// Which way data goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// From the disk.
+    Read,
+    /// To the disk.
+    Write,
+}
+
+/// Bytes that all requests in flight have together.
+const BUFFERS: usize = 1 << 20;
+/// Most requests that are in flight.
+const DEPTH: usize = 16;
+
+/// Moves all `pieces`, several at a time: `work` fills a piece before it is written, or sees it after it was read.
+pub async fn stream(
+    disk: &dyn Device,
+    pieces: &[Span],
+    way: Way,
+    work: &dyn Fn(Span, &mut [u8]),
+) -> Result<(), Failure> {
+    let most = pieces.iter().map(|piece| piece.count as usize * SECTOR).max().unwrap_or(0);
+    let next = Cell::new(0);
+    let worker = || async {
+        let mut buffer = vec![0; most];
+        while let Some(piece) = pieces.get(next.replace(next.get() + 1)) {
+            let bytes = &mut buffer[..piece.count as usize * SECTOR];
+            match way {
+                Way::Read => {
+                    disk.io(Io::Read(piece.first, bytes)).await?;
+                    work(*piece, bytes);
+                }
+                Way::Write => {
+                    work(*piece, bytes);
+                    disk.io(Io::Write(piece.first, bytes)).await?;
+                }
+            }
+        }
+        Ok(())
+    };
+    let depth = (BUFFERS / most.max(1)).clamp(1, DEPTH);
+    let workers: Vec<_> = (0..depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
+    crowd::all(workers).await.into_iter().collect()
+}

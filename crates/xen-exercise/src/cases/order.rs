@@ -1,0 +1,73 @@
+//! Order: what was flushed stays, and nothing passes a barrier.
+
+use super::{Cx, Outcome, Way, stream};
+use crate::area::{Ledger, Span};
+use crate::crowd::{self, Boxed};
+use crate::site::{Failure, Io, Kind};
+use crate::stamp::SECTOR;
+use alloc::format;
+use alloc::vec::Vec;
+
+/// Writes A, flushes, writes B, and ends the connection: A is there when it is made again. Who ends the backend instead
+/// finds in `data/report/<disk>/durable` what must be on the disk, whatever happened since.
+pub async fn flush(cx: &mut Cx<'_>) -> Outcome {
+    let mut disk = cx.device().await?;
+    if !disk.info().flush {
+        let refused = disk.io(Io::Flush).await;
+        let unsupported = matches!(&refused, Err(why) if why.kind == Kind::Unsupported);
+        cx.check(unsupported, format_args!("a flush of a disk that offers none ended with {refused:?}"));
+        return Ok("the backend offers no flush".into());
+    }
+    let area = cx.area(&*disk);
+    let (pieces, ledger) = (area.pieces(128), Ledger::new(&area));
+    let (kept, more) = pieces.split_at(pieces.len().div_ceil(2));
+    for (generation, pieces) in [(1, kept), (2, more)] {
+        let fill = |span: Span, bytes: &mut [u8]| {
+            cx.fill(span, generation, bytes);
+            ledger.set(span, generation);
+        };
+        stream(&*disk, pieces, Way::Write, &fill).await?;
+        // The second time, nothing is flushed: those sectors may be old or new, but not something between.
+        if generation == 1 {
+            crowd::all((0..3).map(|_| disk.io(Io::Flush)).collect()).await.into_iter().collect::<Result<(), _>>()?;
+            let generation = cx.generation + 1;
+            let last = kept.last().map_or(0, |piece| piece.first + piece.count);
+            let value = format!("first 0 count {last} seed {} generation {generation}", cx.plan.seed);
+            cx.site.publish(&format!("{}/durable", cx.name), &value).await;
+        }
+    }
+    cx.close().await?;
+    disk = cx.device().await?;
+    stream(&*disk, kept, Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+    let sectors: u64 = kept.iter().map(|piece| piece.count).sum();
+    Ok(format!("{sectors} flushed sectors are there after the connection was closed and made again"))
+}
+
+/// At many places, a write, a barrier and a write of the same sectors are in flight at once: the last one stays, and
+/// while the barrier is under way the first is not seen after it.
+pub async fn barrier(cx: &mut Cx<'_>) -> Outcome {
+    let disk = cx.device().await?;
+    if !disk.info().barrier {
+        return Ok("the backend offers no barrier".into());
+    }
+    let area = cx.area(&*disk);
+    let places: Vec<Span> = area.shuffled(64, &mut cx.random).into_iter().take(64).collect();
+    for place in &places {
+        let mut buffers: [Vec<u8>; 3] = Default::default();
+        for (generation, buffer) in (1..).zip(&mut buffers) {
+            buffer.resize(place.count as usize * SECTOR, 0);
+            cx.fill(*place, generation, buffer);
+        }
+        let [before, within, after] = &buffers;
+        let works: [Boxed<'_, Result<(), Failure>>; 3] = [
+            disk.io(Io::Write(place.first, before)),
+            disk.io(Io::Barrier(place.first, within)),
+            disk.io(Io::Write(place.first, after)),
+        ];
+        crowd::all(works.into()).await.into_iter().collect::<Result<(), _>>()?;
+    }
+    let ledger = Ledger::new(&area);
+    places.iter().for_each(|place| ledger.set(*place, 3));
+    stream(&*disk, &places, Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+    Ok(format!("at {} places, nothing passed the barrier", places.len()))
+}

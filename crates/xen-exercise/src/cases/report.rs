@@ -1,0 +1,97 @@
+//! The capability report: every key of the backend, and what is made of them.
+
+use super::{Cx, Outcome};
+use crate::log::Json;
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write;
+use xen_blk::front::Info;
+
+/// Shows everything, once for people and once as a JSON line, and checks that what the backend says makes sense.
+pub async fn report(cx: &mut Cx<'_>) -> Outcome {
+    let disk = cx.device().await?;
+    let info = disk.info();
+    let keys = cx.site.keys(cx.vdev).await?;
+    let mut json = format!("{{\"report\":{},\"backend_path\":{},\"keys\":{{", Json(cx.name), Json(&info.backend_path));
+    // Writing to a string cannot fail.
+    for (number, (key, value)) in keys.iter().enumerate() {
+        cx.note(format_args!("{key} = {}", Json(value)));
+        let comma = if number == 0 { "" } else { "," };
+        let _ = write!(json, "{comma}{}:{}", Json(key), Json(value));
+    }
+    let numbers = numbers(&info);
+    json.push_str("},\"in_use\":{");
+    for (number, (key, value)) in numbers.iter().enumerate() {
+        let comma = if number == 0 { "" } else { "," };
+        let _ = write!(json, "{comma}\"{key}\":{value}");
+    }
+    let units = info.units.name().unwrap_or("mixed");
+    let _ = write!(json, ",\"abi\":\"{}\",\"units\":\"{units}\"}},\"notes\":[", info.abi.name());
+    for (number, note) in info.notes.iter().enumerate() {
+        let comma = if number == 0 { "" } else { "," };
+        let _ = write!(json, "{comma}{}", Json(&format!("{note}")));
+    }
+    json.push_str("]}");
+    cx.site.print(format_args!("{json}\n"));
+    sane(cx, &info);
+    Ok(describe(&info))
+}
+
+/// What any backend must say.
+fn sane(cx: &Cx<'_>, info: &Info) {
+    let size = info.sector_size;
+    cx.check(info.sectors > 0, format_args!("the disk has no sectors"));
+    cx.check(size.is_power_of_two() && size >= 512, format_args!("sectors of {size} bytes"));
+    let whole = info.sectors.is_multiple_of(u64::from(size) / 512);
+    cx.check(whole, format_args!("{} sectors of 512 bytes are not whole sectors of {size}", info.sectors));
+    cx.check(info.physical_sector_size >= size, format_args!("physical sectors smaller than {size} bytes"));
+    cx.check(info.max_transfer >= size as usize, format_args!("a request holds less than a sector"));
+}
+
+/// The numbers of `info`, with the names they have in the JSON line.
+fn numbers(info: &Info) -> [(&'static str, u64); 17] {
+    let discard = info.discard;
+    [
+        ("sectors", info.sectors),
+        ("sector_size", info.sector_size.into()),
+        ("physical_sector_size", info.physical_sector_size.into()),
+        ("read_only", info.read_only.into()),
+        ("removable", info.removable.into()),
+        ("cdrom", info.cdrom.into()),
+        ("flush", info.flush.into()),
+        ("barrier", info.barrier.into()),
+        ("discard", discard.is_some().into()),
+        ("discard_granularity", discard.map_or(0, |discard| discard.granularity.into())),
+        ("discard_alignment", discard.map_or(0, |discard| discard.alignment.into())),
+        ("discard_secure", discard.is_some_and(|discard| discard.secure).into()),
+        ("indirect_segments", info.indirect_segments.into()),
+        ("ring_pages", info.ring_pages.into()),
+        ("queues", info.queues.into()),
+        ("persistent", info.persistent.into()),
+        ("max_transfer", info.max_transfer as u64),
+    ]
+}
+
+/// A disk in a line.
+pub fn describe(info: &Info) -> String {
+    let mib = info.sectors / 2048;
+    let mut text = format!("{mib} MiB, sectors of {} bytes", info.sector_size);
+    for (has, word) in [
+        (info.read_only, "read-only"),
+        (info.removable, "removable"),
+        (info.cdrom, "CD-ROM"),
+        (info.flush, "flush"),
+        (info.barrier, "barrier"),
+        (info.discard.is_some(), "discard"),
+        (info.persistent, "persistent"),
+    ] {
+        if has {
+            text.push_str(", ");
+            text.push_str(word);
+        }
+    }
+    let (pages, queues, kib) = (info.ring_pages, info.queues, info.max_transfer / 1024);
+    // Writing to a string cannot fail.
+    let _ = write!(text, "; {queues} rings of {pages} pages, {kib} KiB a request");
+    text
+}

@@ -1,0 +1,97 @@
+//! Results: TAP version 13 on the console, one JSON line for each test.
+
+use crate::site::{Failure, Site};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::{self, Arguments};
+
+/// How many failures of one test are shown; the others are counted.
+const SHOWN: usize = 12;
+
+/// What one test found.
+pub struct Log<'a> {
+    site: &'a dyn Site,
+    checks: u32,
+    failed: u32,
+    shown: Vec<String>,
+}
+
+impl<'a> Log<'a> {
+    /// Nothing found yet.
+    pub fn new(site: &'a dyn Site) -> Self {
+        Log { site, checks: 0, failed: 0, shown: Vec::new() }
+    }
+
+    /// A remark.
+    pub fn note(&self, text: Arguments<'_>) {
+        self.site.print(format_args!("# {text}\n"));
+    }
+
+    /// Counts a check, and a failure if it is not `ok`; `what` says what is wrong then.
+    pub fn check(&mut self, ok: bool, what: Arguments<'_>) -> bool {
+        self.checks += 1;
+        if !ok {
+            self.failed += 1;
+            if self.shown.len() < SHOWN {
+                self.shown.push(what.to_string());
+            }
+        }
+        ok
+    }
+
+    /// Counts a check of something that has to succeed.
+    pub fn works<T>(&mut self, result: Result<T, Failure>, what: Arguments<'_>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.checks += 1;
+                Some(value)
+            }
+            Err(why) => {
+                self.check(false, format_args!("{what}: {why}"));
+                None
+            }
+        }
+    }
+
+    /// How many checks failed.
+    pub fn failed(&self) -> u32 {
+        self.failed
+    }
+
+    /// How many checks there were.
+    pub fn checks(&self) -> u32 {
+        self.checks
+    }
+
+    /// What failed, as far as it is shown.
+    pub fn shown(&self) -> &[String] {
+        &self.shown
+    }
+}
+
+/// Text as a JSON string, with its quotation marks.
+pub struct Json<'a>(pub &'a str);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                c if c < ' ' => write!(f, "\\u{:04x}", c as u32)?,
+                c => write!(f, "{c}")?,
+            }
+        }
+        f.write_str("\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_strings_are_escaped() {
+        assert_eq!(Json("a \"b\" \\ \n").to_string(), r#""a \"b\" \\ \u000a""#);
+    }
+}

@@ -1,0 +1,256 @@
+//! What is to be done, as the options `blk.*` of the command line say.
+
+use crate::cases::{CASES, Case, Needs};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// A plan: which tests, on which disks, with how much work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// `blk.disk=`: the disks, such as `xvda`; all if there are none.
+    pub disks: Vec<String>,
+    /// `blk.run=`: the tests, in their order.
+    pub tests: Vec<&'static Case>,
+    /// Whether `blk.run=` said `all`: then tests that are not permitted are passed over, and else they fail.
+    pub all: bool,
+    /// `blk.seed=`: what the random numbers and the stamps are made of.
+    pub seed: u64,
+    /// `blk.generation=`: which version of the stamps `write` writes and `verify` expects.
+    pub generation: u64,
+    /// `blk.destroy=`: the disks that may be overwritten.
+    pub destroy: Vec<String>,
+    /// `blk.hostile=`: whether what the protocol forbids may be sent.
+    pub hostile: bool,
+    /// `blk.loops=`: how often `lifecycle` connects.
+    pub loops: u32,
+    /// `blk.size=`: how many bytes of a disk are worked on, half of them at its end; `u64::MAX` for all.
+    pub size: u64,
+    /// `blk.bytes=`: how much a sequential measurement of `bench` moves.
+    pub bytes: u64,
+    /// `blk.backend=`: what measurements call the backend.
+    pub backend: String,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan {
+            disks: Vec::new(),
+            tests: Vec::new(),
+            all: false,
+            seed: 0,
+            generation: 0,
+            destroy: Vec::new(),
+            hostile: false,
+            loops: 20,
+            size: 8 << 20,
+            bytes: 100 << 20,
+            backend: String::new(),
+        }
+    }
+}
+
+/// The names of all options.
+pub const OPTIONS: &str = "blk.disk, blk.run, blk.seed, blk.generation, blk.destroy, blk.hostile, blk.loops, \
+    blk.size, blk.bytes, blk.backend";
+
+impl Plan {
+    /// Takes the option `name`; false if it is none of these. The error says what is wanted.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<bool, String> {
+        let bad = |wanted: &str| format!("{name}={value}: wants {wanted}");
+        let number = |wanted| size(value).ok_or_else(|| bad(wanted));
+        match name {
+            "blk.disk" => self.disks = disks(value).ok_or_else(|| bad(DISKS))?,
+            "blk.destroy" => self.destroy = disks(value).ok_or_else(|| bad(DISKS))?,
+            "blk.run" => {
+                self.all = value.split(',').any(|word| word == "all");
+                self.tests = tests(value).map_err(|word| format!("{name}: there is no test '{word}' ({})", Names))?;
+            }
+            "blk.seed" => self.seed = number("a number")?,
+            "blk.generation" => self.generation = number("a number")?,
+            "blk.loops" => self.loops = number("a number").map(|n| n.min(u32::MAX.into()) as u32)?,
+            "blk.size" if value == "all" => self.size = u64::MAX,
+            "blk.size" => self.size = number("bytes, such as 64M, or all")?.max(1),
+            "blk.bytes" => self.bytes = number("bytes, such as 100M")?.max(1),
+            "blk.hostile" => {
+                self.hostile = match value {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(bad("yes or no")),
+                };
+            }
+            "blk.backend" if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) => {
+                self.backend = value.to_owned();
+            }
+            "blk.backend" => return Err(bad("letters and digits")),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Whether the disk may be overwritten.
+    pub fn may_destroy(&self, disk: &str) -> bool {
+        self.destroy.iter().any(|name| name == disk)
+    }
+
+    /// Why `case` must not run on `disk`, if so.
+    pub fn forbids(&self, case: &Case, disk: &str) -> Option<String> {
+        let named = self.may_destroy(disk);
+        match case.needs {
+            Needs::Nothing => None,
+            Needs::Destroy | Needs::Hostile if !named => Some(format!("overwrites the disk: wants blk.destroy={disk}")),
+            Needs::Hostile if !self.hostile => Some("breaks the protocol: wants blk.hostile=yes".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The command line that does one test of this plan again.
+    pub fn again<'a>(&'a self, case: &'a Case, disk: &'a str) -> Again<'a> {
+        Again { plan: self, case, disk }
+    }
+}
+
+/// Shows the command line for one test.
+pub struct Again<'a> {
+    plan: &'a Plan,
+    case: &'a Case,
+    disk: &'a str,
+}
+
+impl fmt::Display for Again<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Again { plan, case, disk } = self;
+        write!(f, "blk.disk={disk} blk.run={} blk.seed={}", case.name, plan.seed)?;
+        let default = Plan::default();
+        for (name, value, usual) in [
+            ("generation", plan.generation, default.generation),
+            ("loops", plan.loops.into(), default.loops.into()),
+            ("size", plan.size, default.size),
+            ("bytes", plan.bytes, default.bytes),
+        ] {
+            match value {
+                u64::MAX => write!(f, " blk.{name}=all")?,
+                _ if value == usual => {}
+                _ => write!(f, " blk.{name}={value}")?,
+            }
+        }
+        if plan.may_destroy(disk) {
+            write!(f, " blk.destroy={disk}")?;
+        }
+        if plan.hostile {
+            f.write_str(" blk.hostile=yes")?;
+        }
+        Ok(())
+    }
+}
+
+const DISKS: &str = "names of disks, such as xvda,xvdb";
+
+fn disks(value: &str) -> Option<Vec<String>> {
+    let names: Vec<String> = value.split(',').map(ToOwned::to_owned).collect();
+    names.iter().all(|name| xen_blk::front::vdev(name).is_some()).then_some(names)
+}
+
+/// The tests of a list, or the word that is none.
+fn tests(value: &str) -> Result<Vec<&'static Case>, &str> {
+    let mut tests = Vec::new();
+    for word in value.split(',') {
+        match word {
+            "all" => tests.extend(CASES.iter().filter(|case| case.in_all)),
+            _ => tests.push(CASES.iter().find(|case| case.name == word).ok_or(word)?),
+        }
+    }
+    Ok(tests)
+}
+
+/// Shows the names of all tests.
+struct Names;
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the tests are all")?;
+        CASES.iter().try_for_each(|case| write!(f, ", {}", case.name))
+    }
+}
+
+/// A number, with K, M or G behind it for 2^10, 2^20 and 2^30.
+fn size(value: &str) -> Option<u64> {
+    let (digits, shift) = match value.as_bytes().last()? {
+        b'K' => (&value[..value.len() - 1], 10),
+        b'M' => (&value[..value.len() - 1], 20),
+        b'G' => (&value[..value.len() - 1], 30),
+        _ => (value, 0),
+    };
+    let number: u64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+    number.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use proptest::prelude::*;
+
+    fn plan(line: &str) -> Result<Plan, String> {
+        let mut plan = Plan::default();
+        for word in line.split_whitespace() {
+            let (name, value) = word.split_once('=').unwrap();
+            assert!(plan.set(name, value)?, "{word}");
+        }
+        Ok(plan)
+    }
+
+    #[test]
+    fn every_option_is_taken() {
+        let plan = plan("blk.disk=xvda,xvdb blk.run=report,rand blk.seed=7 blk.generation=3 blk.destroy=xvdb blk.hostile=yes blk.loops=9 blk.size=1K blk.bytes=2G blk.backend=null_blk").unwrap();
+        assert_eq!((plan.disks.len(), plan.seed, plan.generation, plan.loops), (2, 7, 3, 9));
+        assert_eq!((plan.size, plan.bytes, plan.hostile, &*plan.backend), (1024, 2 << 30, true, "null_blk"));
+        assert_eq!(plan.tests.iter().map(|case| case.name).collect::<Vec<_>>(), ["report", "rand"]);
+        assert!(plan.may_destroy("xvdb") && !plan.may_destroy("xvda"));
+    }
+
+    #[test]
+    fn a_bad_option_is_named_with_what_it_wants() {
+        for (line, says) in [
+            ("blk.disk=sda1x!", "blk.disk=sda1x!: wants names of disks"),
+            ("blk.run=report,sing", "there is no test 'sing' (the tests are all, report, "),
+            ("blk.seed=-1", "blk.seed=-1: wants a number"),
+            ("blk.size=64T", "blk.size=64T: wants bytes"),
+            ("blk.size=99999999999G", "wants bytes"),
+            ("blk.hostile=maybe", "wants yes or no"),
+            ("blk.backend=\"", "wants letters"),
+        ] {
+            let error = plan(line).unwrap_err();
+            assert!(error.contains(says), "{line}: {error}");
+        }
+        assert_eq!(Plan::default().set("vchan.path", "x"), Ok(false));
+    }
+
+    #[test]
+    fn what_overwrites_wants_the_disk_named() {
+        let plan = plan("blk.run=all blk.destroy=xvda").unwrap();
+        let case = |name: &str| CASES.iter().find(|case| case.name == name).unwrap();
+        let rude = Case { name: "rude", about: "", needs: Needs::Hostile, in_all: false };
+        assert_eq!(plan.forbids(case("report"), "xvdb"), None);
+        assert_eq!(plan.forbids(case("rand"), "xvda"), None);
+        assert!(plan.forbids(case("flush"), "xvdb").unwrap().contains("blk.destroy=xvdb"));
+        assert!(plan.forbids(&rude, "xvdb").unwrap().contains("blk.destroy=xvdb"));
+        assert!(plan.forbids(&rude, "xvda").unwrap().contains("blk.hostile=yes"));
+    }
+
+    #[test]
+    fn a_test_is_repeated_by_what_is_said() {
+        let line = "blk.disk=xvda blk.run=rand blk.seed=5 blk.size=all blk.destroy=xvda";
+        let plan = plan(line).unwrap();
+        assert_eq!(plan.again(plan.tests[0], "xvda").to_string(), line);
+    }
+
+    proptest! {
+        #[test]
+        fn no_option_panics(name in "blk\\.[a-z]{3,10}", value in "\\PC{0,40}") {
+            let _ = Plan::default().set(&name, &value);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Every test passes on a disk without defects, and each defect is found by the tests that are there for it.
+
+mod common;
+
+use common::{Contents, Defect, Ran, on_array};
+use std::rc::Rc;
+
+const DATA: &str = "seq,rand,verify,boundary,flush,barrier,discard,features,lifecycle";
+
+fn runs(tests: &str, sectors: u64, sector_size: u32, defect: Option<Defect>) -> Ran {
+    let line = format!("blk.run={tests} blk.destroy=xvda blk.size=512K blk.seed=3 blk.loops=6 blk.bytes=1M");
+    on_array(&line, Contents::new(sectors, sector_size, defect), |site| {
+        if defect == Some(Defect::DiscardsUnasked) {
+            site.discard = false;
+        }
+        if tests == "resize" {
+            site.grows_to = Some(sectors * 2);
+        }
+    })
+}
+
+#[test]
+fn a_good_disk_passes_everything() {
+    for (sectors, sector_size) in [(4096, 512), (4096, 4096), (40, 512), (64, 4096), (8, 512)] {
+        let ran = runs(&format!("report,{DATA},bench-all"), sectors, sector_size, None);
+        // On a disk of a few sectors there is no room for pieces of a MiB.
+        let failed = u32::from(sectors < 4096);
+        assert_eq!((ran.verdict.passed, ran.verdict.failed), (11 - failed, failed), "{sectors}: {}", ran.text);
+    }
+    assert_eq!(runs("resize", 4096, 512, None).verdict.passed, 1);
+}
+
+#[test]
+fn every_defect_is_found() {
+    use Defect::*;
+    for (defect, tests) in [
+        (Misplaces, &["rand", "boundary", "verify", "features"][..]),
+        (Tears, &["seq", "rand", "boundary", "verify", "flush", "features"]),
+        (TearsSectors, &["rand", "verify"]),
+        (Drops, &["rand", "verify"]),
+        (Stale, &["rand", "verify"]),
+        (Aliases, &["seq", "rand", "verify"]),
+        (Damages, &["seq", "rand", "verify", "features", "discard"]),
+        (IgnoresFlush, &["flush"]),
+        (PassesBarriers, &["barrier"]),
+        (DiscardsNeighbours, &["discard"]),
+        (DiscardsBeyond, &["discard"]),
+        (DiscardsUnstable, &["discard"]),
+        (DiscardsUnasked, &["discard"]),
+        (FailsReads, &["seq", "rand", "boundary", "verify", "features"]),
+        (Leaks, &["lifecycle"]),
+        (GrowsOnPaper, &["resize"]),
+    ] {
+        for test in tests {
+            let ran = runs(test, 4096, 512, Some(defect));
+            assert_eq!(ran.verdict.failed, 1, "{test} does not find {defect:?}: {}", ran.text);
+        }
+    }
+}
+
+#[test]
+fn what_only_reads_finds_what_reading_can_show() {
+    for (defect, found) in [(None, 0), (Some(Defect::Damages), 2), (Some(Defect::FailsReads), 2)] {
+        let ran = on_array("blk.run=seq,rand", Contents::new(4096, 512, defect), |_| {});
+        assert_eq!(ran.verdict.failed, found, "{defect:?}: {}", ran.text);
+    }
+}
+
+#[test]
+fn a_disk_that_others_wrote_is_verified_by_seed_and_generation() {
+    let contents = Contents::new(4096, 512, None);
+    let line = "blk.run=write blk.destroy=xvda blk.size=all blk.seed=8 blk.generation=2";
+    assert_eq!(on_array(line, contents.clone(), |_| {}).verdict.passed, 1);
+    for (line, passed) in [
+        ("blk.run=verify blk.size=all blk.seed=8 blk.generation=2", 1),
+        ("blk.run=verify blk.size=all blk.seed=8 blk.generation=3", 0),
+        ("blk.run=verify blk.size=all blk.seed=9 blk.generation=2", 0),
+    ] {
+        let ran = on_array(line, contents.clone(), |_| {});
+        assert_eq!(ran.verdict.passed, passed, "{line}: {}", ran.text);
+    }
+}
+
+#[test]
+fn a_disk_that_is_not_named_is_not_overwritten() {
+    let contents = Contents::new(4096, 512, None);
+    contents.write(7, &[0x77; 512], false);
+    let ran = on_array("blk.run=all blk.bytes=1M", contents.clone(), |_| {});
+    assert_eq!(ran.verdict.failed, 0, "{}", ran.text);
+    assert!(ran.text.contains("xvda flush # SKIP overwrites the disk: wants blk.destroy=xvda"), "{}", ran.text);
+    let ran = on_array("blk.run=flush,write", contents.clone(), |_| {});
+    assert_eq!(ran.verdict.failed, 2, "what is asked for and not permitted fails");
+    let mut sector = [0; 512];
+    contents.read(7, &mut sector);
+    assert_eq!(sector, [0x77; 512]);
+    contents.read(8, &mut sector);
+    assert_eq!(sector, [0; 512]);
+}
+
+#[test]
+fn a_read_only_disk_can_be_read() {
+    let mut contents = Contents::new(4096, 512, None);
+    Rc::get_mut(&mut contents).expect("alone").read_only = true;
+    let ran = on_array("blk.run=all blk.bytes=1M", contents, |_| {});
+    assert_eq!(ran.verdict.failed, 0, "{}", ran.text);
+}
+
+#[test]
+fn results_are_tap_json_and_keys() {
+    let ran = runs("report,rand", 4096, 512, Some(Defect::Drops));
+    let text = &ran.text;
+    assert!(text.starts_with("TAP version 13\n1..2\n# xvda WILL BE OVERWRITTEN"), "{text}");
+    assert!(text.contains("\nok 1 - xvda report: 2 MiB, sectors of 512 bytes, flush"), "{text}");
+    assert!(text.contains("\nnot ok 2 - xvda rand: "), "{text}");
+    assert!(text.contains("  again: blk.disk=xvda blk.run=rand blk.seed=3 blk.loops=6 blk.size=524288"), "{text}");
+    assert!(text.contains("{\"test\":\"rand\",\"disk\":\"xvda\",\"ok\":false,"), "{text}");
+    assert!(text.contains("{\"report\":\"xvda\","), "{text}");
+    let value = |key: &str| ran.published.iter().find(|(name, _)| name == key).map(|(_, value)| &**value);
+    assert_eq!(value("result"), Some("fail"));
+    assert_eq!((value("passed"), value("failed"), value("seed")), (Some("1"), Some("1"), Some("3")));
+    assert!(value("xvda/rand").is_some_and(|line| line.contains("blk.destroy=xvda")));
+}
+
+#[test]
+fn measurements_are_lines_of_json() {
+    let ran = runs("bench", 4096, 512, None);
+    let line = ran.text.lines().find(|line| line.starts_with("{\"test\":\"rand-read-4k-qd32\"")).expect("a line");
+    assert!(line.contains("\"backend\":\"array\",\"mib_per_s\":"), "{line}");
+    assert!(line.contains(",\"iops\":3200000,\"p50_us\":10.0,\"p99_us\":10.0"), "{line}");
+}
+
+#[test]
+fn without_a_disk_there_is_no_success() {
+    let ran = on_array("blk.run=report", Contents::new(8, 512, None), |site| site.disks.clear());
+    assert_eq!((ran.verdict.passed, ran.verdict.failed), (0, 1));
+    let ran = on_array("blk.run=report blk.disk=xvdb", Contents::new(8, 512, None), |_| {});
+    assert_eq!((ran.verdict.passed, ran.verdict.failed), (0, 1), "{}", ran.text);
+}
