@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use xen_abi::blkif::{self as abi, Pad32, Pad64};
 use xen_platform::GrantRef;
-use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Bytes enough for a slot in either layout.
 pub const SLOT_MAX: usize = size_of::<abi::Request<Pad64>>();
@@ -100,6 +100,11 @@ impl Segment {
         u64::from(self.last - self.first) + 1
     }
 
+    /// It as it is listed in a page.
+    pub fn bytes(self) -> [u8; size_of::<abi::Segment>()] {
+        self.encode().as_bytes().try_into().expect("the size is that of the structure")
+    }
+
     fn encode(self) -> abi::Segment {
         abi::Segment { gref: self.gref.0.into(), first_sect: self.first, last_sect: self.last, pad: [0; 2] }
     }
@@ -152,7 +157,8 @@ pub enum Body {
 pub struct Request {
     /// To come back in the response, bit by bit.
     pub id: u64,
-    /// `BLKIF_OP_*`, or anything else: to come back in the response.
+    /// `BLKIF_OP_*`, or anything else: to come back in the response. Of an indirect request it is what the request
+    /// wraps, as Linux's frontend expects.
     pub operation: u8,
     /// What it asks for.
     pub body: Result<Body, Malformed>,
@@ -208,86 +214,132 @@ impl fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-/// Writes a request as it lies in a slot. Panics if it has more segments or pages than fit.
-pub fn encode(layout: Abi, id: u64, body: &Body) -> Vec<u8> {
-    match layout {
-        Abi::X86_64 => encode_as::<Pad64>(id, body),
-        Abi::X86_32 => encode_as::<Pad32>(id, body),
+/// A request as it lies in a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RawRequest {
+    bytes: [u8; SLOT_MAX],
+    len: usize,
+}
+
+impl RawRequest {
+    /// A request whose segments are in it. Panics if there are more than fit.
+    pub fn direct(layout: Abi, id: u64, op: u8, sector: u64, segments: impl Iterator<Item = Segment>) -> RawRequest {
+        let mut raw =
+            abi::Request::<Pad64> { operation: op, id: id.into(), sector_number: sector.into(), ..Default::default() };
+        for segment in segments {
+            raw.seg[usize::from(raw.nr_segments)] = segment.encode();
+            raw.nr_segments += 1;
+        }
+        Self::lay_out(layout, raw.as_bytes())
+    }
+
+    /// A request whose `count` segments are listed in `pages`. Panics if there are more pages than fit.
+    pub fn indirect(
+        layout: Abi,
+        id: u64,
+        op: u8,
+        sector: u64,
+        count: u16,
+        pages: impl Iterator<Item = GrantRef>,
+    ) -> RawRequest {
+        let mut raw = abi::Indirect::<Pad64> {
+            operation: abi::OP_INDIRECT,
+            indirect_op: op,
+            nr_segments: count.into(),
+            id: id.into(),
+            sector_number: sector.into(),
+            ..Default::default()
+        };
+        for (number, page) in pages.enumerate() {
+            raw.indirect_grefs[number] = page.0.into();
+        }
+        Self::lay_out(layout, raw.as_bytes())
+    }
+
+    /// A request to discard.
+    pub fn discard(layout: Abi, id: u64, sector: u64, count: u64, secure: bool) -> RawRequest {
+        let raw = abi::Discard::<Pad64> {
+            operation: abi::OP_DISCARD,
+            flag: if secure { abi::DISCARD_SECURE } else { 0 },
+            id: id.into(),
+            sector_number: sector.into(),
+            nr_sectors: count.into(),
+            ..Default::default()
+        };
+        Self::lay_out(layout, raw.as_bytes())
+    }
+
+    /// The bytes of the slot that it uses.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// All kinds of requests differ between the layouts only by the padding before the id.
+    fn lay_out(layout: Abi, wide: &[u8]) -> RawRequest {
+        let mut bytes = [0; SLOT_MAX];
+        let mut len = wide.len();
+        match layout {
+            Abi::X86_64 => bytes[..len].copy_from_slice(wide),
+            Abi::X86_32 => {
+                len -= PAD.len();
+                bytes[..PAD.start].copy_from_slice(&wide[..PAD.start]);
+                bytes[PAD.start..len].copy_from_slice(&wide[PAD.end..]);
+            }
+        }
+        RawRequest { bytes, len }
     }
 }
 
-/// The padding of a layout.
-trait Pad: FromBytes + IntoBytes + Immutable + Unaligned + Default {}
-impl Pad for Pad64 {}
-impl Pad for Pad32 {}
+/// Where the 64-bit layout has four bytes more than the 32-bit one, in every kind of request.
+const PAD: core::ops::Range<usize> = 4..8;
 
-fn encode_as<P: Pad>(id: u64, body: &Body) -> Vec<u8> {
-    let id = id.into();
-    match body {
+/// Writes a request as it lies in a slot. Panics if it has more segments or pages than fit.
+pub fn encode(layout: Abi, id: u64, body: &Body) -> Vec<u8> {
+    let raw = match body {
         Body::Direct { op, sector, segments } => {
-            let mut request = abi::Request::<P> {
-                operation: op.code(),
-                nr_segments: segments.len() as u8,
-                id,
-                sector_number: (*sector).into(),
-                ..Default::default()
-            };
-            for (slot, segment) in request.seg[..segments.len()].iter_mut().zip(segments) {
-                *slot = segment.encode();
-            }
-            request.as_bytes().to_vec()
+            RawRequest::direct(layout, id, op.code(), *sector, segments.iter().copied())
         }
         Body::Indirect { op, sector, count, pages } => {
-            let mut request = abi::Indirect::<P> {
-                operation: abi::OP_INDIRECT,
-                indirect_op: op.code(),
-                nr_segments: (*count as u16).into(),
-                id,
-                sector_number: (*sector).into(),
-                ..Default::default()
-            };
-            for (slot, page) in request.indirect_grefs[..pages.len()].iter_mut().zip(pages) {
-                *slot = page.0.into();
-            }
-            request.as_bytes().to_vec()
+            RawRequest::indirect(layout, id, op.code(), *sector, *count as u16, pages.iter().copied())
         }
-        Body::Discard { sector, count, secure } => {
-            let request = abi::Discard::<P> {
-                operation: abi::OP_DISCARD,
-                flag: if *secure { abi::DISCARD_SECURE } else { 0 },
-                id,
-                sector_number: (*sector).into(),
-                nr_sectors: (*count).into(),
-                ..Default::default()
-            };
-            request.as_bytes().to_vec()
-        }
-    }
+        Body::Discard { sector, count, secure } => RawRequest::discard(layout, id, *sector, *count, *secure),
+    };
+    raw.bytes().to_vec()
 }
 
 /// Reads a request from the copy of a slot, which has [`Abi::slot`] bytes.
 pub fn decode(layout: Abi, slot: &[u8]) -> Request {
+    let mut wide = [0; SLOT_MAX];
     match layout {
-        Abi::X86_64 => decode_as::<Pad64>(slot),
-        Abi::X86_32 => decode_as::<Pad32>(slot),
+        Abi::X86_64 => wide.copy_from_slice(slot),
+        Abi::X86_32 => {
+            wide[..PAD.start].copy_from_slice(&slot[..PAD.start]);
+            wide[PAD.end..].copy_from_slice(&slot[PAD.start..]);
+        }
     }
+    decode_wide(&wide)
 }
 
 fn prefix<T: FromBytes>(slot: &[u8]) -> T {
     T::read_from_prefix(slot).expect("a slot holds every kind of request").0
 }
 
-fn decode_as<P: Pad>(slot: &[u8]) -> Request {
-    let request: abi::Request<P> = prefix(slot);
-    let body = match request.operation {
-        abi::OP_DISCARD => Ok(decode_discard(&prefix::<abi::Discard<P>>(slot))),
-        abi::OP_INDIRECT => decode_indirect(&prefix::<abi::Indirect<P>>(slot)),
-        code => Op::from_code(code).ok_or(Malformed::Operation(code)).and_then(|op| decode_direct(op, &request)),
+fn decode_wide(slot: &[u8; SLOT_MAX]) -> Request {
+    let request: abi::Request<Pad64> = prefix(slot);
+    let (id, code) = (request.id.get(), request.operation);
+    let (operation, body) = match code {
+        abi::OP_DISCARD => (code, Ok(decode_discard(&prefix(slot)))),
+        abi::OP_INDIRECT => {
+            let indirect = prefix(slot);
+            let abi::Indirect { indirect_op, .. } = indirect;
+            (indirect_op, decode_indirect(&indirect))
+        }
+        _ => (code, Op::from_code(code).ok_or(Malformed::Operation(code)).and_then(|op| decode_direct(op, &request))),
     };
-    Request { id: request.id.get(), operation: request.operation, body }
+    Request { id, operation, body }
 }
 
-fn decode_direct<P>(op: Op, request: &abi::Request<P>) -> Result<Body, Malformed> {
+fn decode_direct(op: Op, request: &abi::Request<Pad64>) -> Result<Body, Malformed> {
     let count = usize::from(request.nr_segments);
     let may_be_empty = matches!(op, Op::Flush | Op::Barrier);
     if count > abi::MAX_SEGMENTS_PER_REQUEST || count == 0 && !may_be_empty {
@@ -297,7 +349,7 @@ fn decode_direct<P>(op: Op, request: &abi::Request<P>) -> Result<Body, Malformed
     Ok(Body::Direct { op, sector: request.sector_number.get(), segments: segments.collect::<Result<_, _>>()? })
 }
 
-fn decode_indirect<P>(request: &abi::Indirect<P>) -> Result<Body, Malformed> {
+fn decode_indirect(request: &abi::Indirect<Pad64>) -> Result<Body, Malformed> {
     let op = match Op::from_code(request.indirect_op) {
         Some(op @ (Op::Read | Op::Write)) => op,
         _ => return Err(Malformed::IndirectOperation(request.indirect_op)),
@@ -312,7 +364,7 @@ fn decode_indirect<P>(request: &abi::Indirect<P>) -> Result<Body, Malformed> {
     Ok(Body::Indirect { op, sector: request.sector_number.get(), count, pages })
 }
 
-fn decode_discard<P>(request: &abi::Discard<P>) -> Body {
+fn decode_discard(request: &abi::Discard<Pad64>) -> Body {
     Body::Discard {
         sector: request.sector_number.get(),
         count: request.nr_sectors.get(),
@@ -328,7 +380,7 @@ pub fn segments(list: &[u8]) -> Result<Vec<Segment>, Malformed> {
 
 /// Writes segments as they are listed in a page.
 pub fn encode_segments(segments: &[Segment]) -> Vec<u8> {
-    segments.iter().flat_map(|segment| <[u8; 8]>::try_from(segment.encode().as_bytes()).expect("8 bytes")).collect()
+    segments.iter().flat_map(|segment| segment.bytes()).collect()
 }
 
 /// A response.

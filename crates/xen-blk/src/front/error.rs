@@ -5,7 +5,6 @@ use core::fmt;
 use core::time::Duration;
 use xen_abi::blkif;
 use xen_abi::xenbus::State;
-use xen_platform::DomId;
 use xen_ring::slots::Corrupt;
 
 /// What was asked of a disk.
@@ -231,13 +230,5 @@ pub enum PeerError {
     NoKey {
         /// The key.
         key: &'static str,
-    },
-    /// The backend came back in another domain than it was.
-    #[error("it moved from domain {from} to domain {to}")]
-    Moved {
-        /// Where it was.
-        from: DomId,
-        /// Where it is.
-        to: DomId,
     },
 }

@@ -1,6 +1,8 @@
 //! What is known of a disk.
 
-use super::{Op, Units};
+use super::bus::Bus;
+use super::offer::{Offer, RingPlan};
+use super::{Op, Units, Wishes};
 use crate::wire::Abi;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -50,6 +52,60 @@ pub struct Info {
     pub max_transfer: usize,
     /// What was found wrong with the backend and worked around, in the order in which it was found.
     pub notes: Vec<Note>,
+}
+
+impl Info {
+    /// A disk that is not connected yet.
+    pub(crate) fn new(vdev: u32, bus: &Bus, wishes: &Wishes) -> Info {
+        Info {
+            vdev,
+            backend: bus.backend,
+            backend_path: bus.back.clone(),
+            sectors: 0,
+            sector_size: 512,
+            physical_sector_size: 512,
+            read_only: false,
+            removable: false,
+            cdrom: false,
+            flush: false,
+            barrier: false,
+            discard: None,
+            indirect_segments: 0,
+            ring_pages: 0,
+            queues: 0,
+            persistent: false,
+            abi: wishes.abi,
+            units: wishes.units,
+            max_transfer: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// What a connection brings.
+    pub(crate) fn connected(&mut self, plan: RingPlan, offer: &Offer, max_transfer: usize) {
+        self.refresh(offer);
+        self.sector_size = offer.sector_size;
+        (self.flush, self.barrier, self.discard) = (offer.flush, offer.barrier, offer.discard);
+        (self.indirect_segments, self.persistent) = (offer.indirect_segments, offer.persistent);
+        (self.ring_pages, self.queues, self.max_transfer) = (plan.pages, plan.queues, max_transfer);
+    }
+
+    /// What can change while a disk is connected.
+    pub(crate) fn refresh(&mut self, offer: &Offer) {
+        (self.sectors, self.read_only) = (offer.sectors, offer.read_only);
+        (self.removable, self.cdrom) = (offer.removable, offer.cdrom);
+        self.physical_sector_size = offer.physical_sector_size;
+    }
+
+    /// Notes what was not noted before.
+    pub(crate) fn add_notes(&mut self, notes: impl IntoIterator<Item = Note>) {
+        for note in notes {
+            if !self.notes.contains(&note) {
+                log::warn!("{}: the backend {}: {note}", super::name(self.vdev), self.backend_path);
+                self.notes.push(note);
+            }
+        }
+    }
 }
 
 /// How a backend takes discards.

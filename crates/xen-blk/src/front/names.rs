@@ -43,7 +43,7 @@ pub fn vdev(name: &str) -> Option<u32> {
         "xvd" if disk < 16 && partition < 16 => Some(XVD | disk << 4 | partition),
         "xvd" if disk < 1 << 20 && partition < 256 => Some(EXTENDED | disk << 8 | partition),
         "sd" if disk < 16 && partition < 16 => Some(SD | disk << 4 | partition),
-        "hd" if disk < 4 && partition < 64 => Some(HD[disk as usize / 2] | disk % 2 << 6 | partition),
+        "hd" if disk < 4 && partition < 64 => Some(HD[disk as usize / 2] | ((disk % 2) << 6) | partition),
         _ => None,
     }
 }

@@ -1,0 +1,244 @@
+//! A disk's folders in xenstore: the states of both ends, and the keys that publish the rings.
+
+use super::offer::{DISK_KEYS, Found, Offer, RING_KEYS, RingPlan};
+use super::rings::{self, Queue};
+use super::{Error, Note, PeerError, Why, Wishes};
+use crate::handshake::{FrontStep, front};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use xen_abi::xenbus::State;
+use xen_platform::{Channel, DomId, Granted, Platform, deadline};
+use xen_store::{ErrorKind, Store, Watch};
+
+/// The folder of the own domain's disks.
+pub(crate) const DISKS: &str = "device/vbd";
+
+/// Keys that publish rings, by their beginnings: those of an earlier connection must not be left.
+const OLD_KEYS: [&str; 5] = ["ring-ref", "ring-page-order", "event-channel", "queue-", "multi-queue-num-queues"];
+
+/// Both ends' folders.
+pub(crate) struct Bus {
+    store: Store,
+    /// The own folder.
+    pub front: String,
+    /// The backend's.
+    pub back: String,
+    pub backend: DomId,
+    /// Tells of changes of the backend's state.
+    watch: Watch,
+    /// What this end has written as its state.
+    pub mine: State,
+    /// The backend's, when last read.
+    pub theirs: State,
+}
+
+/// A connection that is made.
+pub(crate) struct Connected<P: Platform> {
+    pub queues: Vec<Queue<P>>,
+    pub plan: RingPlan,
+    pub offer: Offer,
+    /// What is wrong with the backend's keys.
+    pub notes: Vec<Note>,
+}
+
+/// Rings that are published.
+struct Published<P: Platform> {
+    queues: Vec<Queue<P>>,
+    plan: RingPlan,
+    notes: Vec<Note>,
+}
+
+impl Bus {
+    /// Finds the backend of a disk.
+    pub async fn find(store: &Store, vdev: u32) -> Result<Bus, xen_store::Error> {
+        let front = format!("{DISKS}/{vdev}");
+        let back = store.read_string(&format!("{front}/backend")).await?;
+        let backend = DomId(store.read_number(&format!("{front}/backend-id")).await?);
+        let watch = store.watch(&format!("{back}/state")).await?;
+        let (mine, theirs) = (State::INITIALISING, State::UNKNOWN);
+        Ok(Bus { store: store.clone(), front, back, backend, watch, mine, theirs })
+    }
+
+    /// Reads the backend's state; a missing key is [`State::UNKNOWN`].
+    pub async fn look<E>(&mut self) -> Result<State, Error<E>> {
+        self.theirs = match self.store.read_number(&format!("{}/state", self.back)).await {
+            Ok(state) => State(state),
+            Err(error) if error.is_not_found() => State::UNKNOWN,
+            Err(error) => match error.kind {
+                ErrorKind::NotNumber(value) => {
+                    let value = value.chars().take(40).collect();
+                    return Err(PeerError::Key { key: "state", value, expected: "a state's number" }.into());
+                }
+                _ => return Err(error.into()),
+            },
+        };
+        Ok(self.theirs)
+    }
+
+    /// Writes the own state.
+    pub async fn write(&mut self, state: State) -> Result<(), xen_store::Error> {
+        self.mine = state;
+        self.store.write(&format!("{}/state", self.front), state.0.to_string().as_bytes()).await
+    }
+
+    /// Waits until the backend's state may have changed.
+    pub async fn changed(&mut self) -> Result<(), xen_store::Error> {
+        self.watch.next().await.map(drop)
+    }
+
+    /// As [`Bus::changed`].
+    pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), xen_store::Error>> {
+        self.watch.poll_next(cx).map_ok(drop)
+    }
+
+    /// What an earlier life of this domain left as its state keeps the backend from beginning anew.
+    pub async fn begin<E>(&mut self) -> Result<(), Error<E>> {
+        let found = self.store.read(&format!("{}/state", self.front)).await?;
+        let busy = [State::INITIALISED, State::CONNECTED, State::CLOSING].contains(&self.look().await?);
+        if !busy && found != State::INITIALISING.0.to_string().as_bytes() {
+            self.write(State::INITIALISING).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes through the handshake until both ends are connected, in `within` at most.
+    pub async fn connect<P: Platform>(
+        &mut self,
+        platform: &P,
+        wishes: &Wishes,
+        within: Duration,
+    ) -> Result<Connected<P>, Error<P::Error>> {
+        let until = platform.now() + within;
+        match deadline(platform, Some(until), self.shake_hands(platform, wishes)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::NoBackend { path: self.back.clone(), state: self.theirs }),
+        }
+    }
+
+    async fn shake_hands<P: Platform>(
+        &mut self,
+        platform: &P,
+        wishes: &Wishes,
+    ) -> Result<Connected<P>, Error<P::Error>> {
+        let mut published: Option<Published<P>> = None;
+        loop {
+            let theirs = self.look().await?;
+            match (front(self.mine, theirs), published.take()) {
+                (FrontStep::Connect, Some(Published { queues, plan, mut notes })) => {
+                    let (offer, more) = self.offer(wishes).await?;
+                    self.write(State::CONNECTED).await?;
+                    notes.extend(more);
+                    return Ok(Connected { queues, plan, offer, notes });
+                }
+                (FrontStep::Publish, _) => published = Some(self.publish(platform, wishes).await?),
+                (FrontStep::Close, _) => return Err(Error::Gone(Why::Unplugged)),
+                (FrontStep::Lost, _) => return Err(Error::Gone(Why::Lost)),
+                (FrontStep::Restart, _) => self.write(State::INITIALISING).await?,
+                (FrontStep::Reset, _) => {
+                    self.write(State::CLOSING).await?;
+                    self.write(State::CLOSED).await?;
+                }
+                (FrontStep::Wait | FrontStep::Refresh | FrontStep::Connect, kept) => {
+                    published = kept;
+                    self.changed().await?;
+                }
+            }
+        }
+    }
+
+    /// Makes rings and writes the keys that lead to them, all at once.
+    async fn publish<P: Platform>(&mut self, platform: &P, wishes: &Wishes) -> Result<Published<P>, Error<P::Error>> {
+        let mut found = Found::read(&self.store, &self.back, RING_KEYS).await?;
+        let plan = RingPlan::new(&mut found, wishes);
+        let queues = rings::make(platform, self.backend, plan, wishes.abi).map_err(Error::Platform)?;
+        let keys = keys(&queues, wishes);
+        publish(&self.store, &self.front, &keys).await?;
+        self.mine = State::INITIALISED;
+        Ok(Published { queues, plan, notes: found.notes })
+    }
+
+    /// Reads the disk's size and the features, and what is wrong with them.
+    pub async fn offer<E>(&mut self, wishes: &Wishes) -> Result<(Offer, Vec<Note>), Error<E>> {
+        let mut found = Found::read(&self.store, &self.back, DISK_KEYS).await?;
+        let offer = Offer::new(&mut found, wishes)?;
+        Ok((offer, found.notes))
+    }
+
+    /// Closes this end, and waits until the backend has let go, in `within` at most. A folder that is gone is as good.
+    pub async fn close<P: Platform>(&mut self, platform: &P, within: Duration) {
+        let until = platform.now() + within;
+        let closed = deadline(platform, Some(until), self.try_close::<P::Error>()).await;
+        match closed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::debug!("{}: while closing: {error}", self.front),
+            Err(_) => log::warn!("{}: the backend does not close, it stays in {}", self.front, self.theirs),
+        }
+    }
+
+    async fn try_close<E: core::error::Error>(&mut self) -> Result<(), Error<E>> {
+        let gone = State::UNKNOWN;
+        self.write_if_there(State::CLOSING).await?;
+        while ![State::CLOSING, State::CLOSED, gone].contains(&self.look().await?) {
+            self.changed().await?;
+        }
+        self.write_if_there(State::CLOSED).await?;
+        while ![State::CLOSED, State::INITIALISING, State::INIT_WAIT, gone].contains(&self.look().await?) {
+            self.changed().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the own state, unless the toolstack has removed the folder: writing would make it again.
+    async fn write_if_there(&mut self, state: State) -> Result<(), xen_store::Error> {
+        match self.store.read(&format!("{}/state", self.front)).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            _ => self.write(state).await,
+        }
+    }
+}
+
+/// The keys that lead to the rings. One ring's are in the folder itself, those of several in a folder each.
+fn keys<P: Platform>(queues: &[Queue<P>], wishes: &Wishes) -> Vec<(String, String)> {
+    let mut keys = Vec::new();
+    for (number, queue) in queues.iter().enumerate() {
+        let folder = if queues.len() > 1 { format!("queue-{number}/") } else { String::new() };
+        match queue.mem.refs() {
+            [single] => keys.push((format!("{folder}ring-ref"), single.to_string())),
+            refs => {
+                keys.extend(refs.iter().enumerate().map(|(n, gref)| (format!("{folder}ring-ref{n}"), gref.to_string())))
+            }
+        }
+        keys.push((format!("{folder}event-channel"), queue.channel.port().to_string()));
+    }
+    let pages = queues[0].mem.refs().len();
+    if pages > 1 {
+        keys.push(("ring-page-order".into(), pages.ilog2().to_string()));
+    }
+    if queues.len() > 1 {
+        keys.push(("multi-queue-num-queues".into(), queues.len().to_string()));
+    }
+    keys.push(("protocol".into(), wishes.abi.name().into()));
+    keys.push(("feature-persistent".into(), u32::from(wishes.persistent).to_string()));
+    keys
+}
+
+/// Writes keys into the folder `front` and the state `Initialised`, all at once, and removes what an earlier connection
+/// had published there.
+pub(crate) async fn publish(store: &Store, front: &str, keys: &[(String, String)]) -> Result<(), xen_store::Error> {
+    store
+        .transaction(async |store| {
+            for key in store.directory(front).await? {
+                if OLD_KEYS.iter().any(|old| key.starts_with(old)) {
+                    store.rm(&format!("{front}/{key}")).await?;
+                }
+            }
+            for (key, value) in keys {
+                store.write(&format!("{front}/{key}"), value.as_bytes()).await?;
+            }
+            store.write(&format!("{front}/state"), State::INITIALISED.0.to_string().as_bytes()).await
+        })
+        .await
+}

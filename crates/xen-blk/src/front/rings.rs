@@ -1,0 +1,74 @@
+//! The rings of one connection with their event channels.
+
+use super::PeerError;
+use super::offer::RingPlan;
+use crate::wire::{Abi, RESPONSE_MAX, Response};
+use alloc::vec::Vec;
+use xen_platform::{Channel, DomId, PAGE_SIZE, Platform};
+use xen_ring::slots::{Front, Shape};
+
+/// Of so many requests under way, an event is asked for when one of them is answered: fewer events when there are many,
+/// and no waiting for an answer that may not come when there are few.
+const EVENT_SHARE: u32 = 4;
+/// The most answers that are let pass without an event.
+const EVENT_MOST: u32 = 16;
+
+/// One ring.
+pub(crate) struct Queue<P: Platform> {
+    pub mem: P::Grant,
+    pub ring: Front,
+    pub channel: P::Channel,
+    /// Events of the channel seen so far.
+    pub seen: u32,
+    /// There are requests on it that the backend was not shown.
+    pub unpushed: bool,
+}
+
+impl<P: Platform> Queue<P> {
+    pub fn new(platform: &P, backend: DomId, pages: u32, abi: Abi) -> Result<Self, P::Error> {
+        let channel = platform.listen(backend)?;
+        let mem = platform.share(backend, pages as usize)?;
+        let ring = Front::new(Shape::new(pages as usize * PAGE_SIZE, abi.slot()), &mem);
+        let seen = channel.seen();
+        Ok(Queue { mem, ring, channel, seen, unpushed: false })
+    }
+
+    /// Takes the next answer off the ring, if there is one.
+    pub fn take(&mut self, number: u32, abi: Abi) -> Result<Option<Response>, PeerError> {
+        let mut slot = [0; RESPONSE_MAX];
+        match self.ring.take(&self.mem, &mut slot[..abi.response()]) {
+            Ok(true) => Ok(Some(Response::decode(&slot))),
+            Ok(false) => Ok(None),
+            Err(corrupt) => Err(PeerError::Ring { queue: number, corrupt }),
+        }
+    }
+
+    /// Shows the backend what is on the ring; says whether an event was sent.
+    pub fn push(&mut self) -> bool {
+        let notify = core::mem::take(&mut self.unpushed) && self.ring.push(&self.mem);
+        if notify {
+            self.channel.notify();
+        }
+        notify
+    }
+
+    /// Asks for an event when answers come, if any are to come; true if some are there already.
+    pub fn arm(&mut self, number: u32) -> Result<bool, PeerError> {
+        let in_flight = self.ring.in_flight();
+        if in_flight == 0 {
+            return Ok(false);
+        }
+        let after = (in_flight / EVENT_SHARE).min(EVENT_MOST);
+        self.ring.arm(&self.mem, after).map_err(|corrupt| PeerError::Ring { queue: number, corrupt })
+    }
+}
+
+/// Makes all rings of a plan.
+pub(crate) fn make<P: Platform>(
+    platform: &P,
+    backend: DomId,
+    plan: RingPlan,
+    abi: Abi,
+) -> Result<Vec<Queue<P>>, P::Error> {
+    (0..plan.queues).map(|_| Queue::new(platform, backend, plan.pages, abi)).collect()
+}
