@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod channel;
+mod doorbell;
 mod error;
 mod local;
 mod memory;
@@ -19,6 +20,7 @@ mod store;
 mod sys;
 
 pub use channel::LinuxChannel;
+pub use doorbell::{Bell, Doorbell};
 pub use error::Error;
 pub use local::{LocalListener, Pty, Streams, connect_tcp, connect_unix};
 pub use memory::{LinuxGrant, LinuxMap, Pages};
