@@ -4,6 +4,8 @@
 
 extern crate alloc;
 
+pub mod back;
 pub mod front;
 pub mod handshake;
+pub mod toolstack;
 pub mod wire;

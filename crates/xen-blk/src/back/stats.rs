@@ -1,0 +1,147 @@
+//! What a backend counts.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// How often each number came up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Histogram(Vec<u64>);
+
+impl Histogram {
+    pub(super) fn add(&mut self, number: usize) {
+        if number >= self.0.len() {
+            self.0.resize(number + 1, 0);
+        }
+        self.0[number] += 1;
+    }
+
+    /// Each number that came up, with how often.
+    pub fn entries(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.0.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+    }
+
+    /// How many numbers were counted.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// How long requests took, to an eighth.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Latencies(Histogram);
+
+/// Each power of two of nanoseconds has this many steps.
+const STEPS: u32 = 8;
+
+impl Latencies {
+    pub(super) fn add(&mut self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(u64::from(STEPS));
+        let power = nanos.ilog2() - STEPS.ilog2();
+        self.0.add((power * STEPS) as usize + (nanos >> power) as usize - STEPS as usize);
+    }
+
+    /// The time that `percent` of the requests did not exceed; zero if there were none.
+    pub fn percentile(&self, percent: f64) -> Duration {
+        let wanted = (self.0.total() as f64 * percent / 100.0) as u64;
+        let mut sum = 0;
+        for (step, count) in self.0.entries() {
+            sum += count;
+            if sum >= wanted.max(1) {
+                let (power, within) = (step as u32 / STEPS, step as u64 % u64::from(STEPS));
+                return Duration::from_nanos((u64::from(STEPS) + within + 1) << power);
+            }
+        }
+        Duration::ZERO
+    }
+
+    /// How many requests were timed.
+    pub fn total(&self) -> u64 {
+        self.0.total()
+    }
+}
+
+/// Requests of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Count {
+    /// Answered with success.
+    pub ok: u64,
+    /// Answered with an error.
+    pub failed: u64,
+    /// Bytes of those that succeeded.
+    pub bytes: u64,
+}
+
+impl Count {
+    pub(super) fn add(&mut self, ok: bool, bytes: u64) {
+        match ok {
+            true => (self.ok, self.bytes) = (self.ok + 1, self.bytes + bytes),
+            false => self.failed += 1,
+        }
+    }
+}
+
+/// What a disk's backend has done since it was started, over all connections.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Reads.
+    pub reads: Count,
+    /// Writes.
+    pub writes: Count,
+    /// Flushes.
+    pub flushes: Count,
+    /// Barriers.
+    pub barriers: Count,
+    /// Discards.
+    pub discards: Count,
+    /// Requests that made no sense or are not offered, which were answered with an error and not carried out.
+    pub refused: u64,
+    /// Requests that were put together with the one before.
+    pub merged: u64,
+    /// How many requests were in the ring, each time some were taken.
+    pub occupancy: Histogram,
+    /// How many segments requests had.
+    pub segments: Histogram,
+    /// How long it took from taking a request to answering it.
+    pub latencies: Latencies,
+    /// Requests taken and not answered yet.
+    pub in_flight: u32,
+    /// Events that came.
+    pub events_received: u64,
+    /// Events sent.
+    pub events_sent: u64,
+    /// Pages copied by Xen, or mapped and unmapped again.
+    pub pages_moved: u64,
+    /// Pages reached through persistent mappings.
+    pub pages_persistent: u64,
+    /// How often a frontend connected.
+    pub connections: u64,
+    /// How often one was cut off because it broke the protocol.
+    pub broken: u64,
+}
+
+impl Stats {
+    /// How many requests were answered.
+    pub fn answered(&self) -> u64 {
+        let kinds = [&self.reads, &self.writes, &self.flushes, &self.barriers, &self.discards];
+        self.refused + kinds.iter().map(|count| count.ok + count.failed).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_right_to_an_eighth() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.percentile(50.0), Duration::ZERO);
+        (1..=1000).for_each(|micros| latencies.add(Duration::from_micros(micros)));
+        for percent in [1.0, 50.0, 99.0, 100.0] {
+            let (found, exact) = (latencies.percentile(percent).as_secs_f64(), percent * 10e-6);
+            assert!(exact <= found && found <= exact * 1.125 + 1e-9, "{percent} %: {found} for {exact}");
+        }
+        latencies.add(Duration::ZERO);
+        latencies.add(Duration::MAX);
+        assert_eq!(latencies.total(), 1002);
+    }
+}
