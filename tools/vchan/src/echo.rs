@@ -3,7 +3,7 @@
 use crate::{Code, Failure};
 use embedded_io_async::{Read, Write};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 use xen_exec::yield_now;
@@ -13,6 +13,12 @@ use xen_vchan::{Connection, Reader, Writer};
 /// How many bytes the pattern has before it begins anew: a prime, so that no piece that is lost, doubled or swapped
 /// with another looks right.
 const PERIOD: usize = 65_521;
+
+/// The most bytes of the pattern in one piece.
+const PIECE: usize = 1 << 20;
+
+/// How often in a row may be read before other tasks get their turn.
+const READS_IN_A_ROW: u32 = 16;
 
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
@@ -31,23 +37,14 @@ impl Pattern {
             (state >> 24) as u8
         };
         let period: Vec<u8> = (0..PERIOD).map(|_| next().to_ascii_uppercase()).collect();
-        // Twice, so that a piece from anywhere in the first is in one piece.
-        Pattern([period.as_slice(), &period].concat())
+        // Again and again, so that the longest piece from anywhere in the first is in one piece.
+        Pattern(period.iter().copied().cycle().take(PERIOD + PIECE).collect())
     }
 
-    /// The bytes from `at` on: some, at most `most`.
+    /// The bytes from `at` on: some, at most `most`. All of them, if that is no more than [`PIECE`].
     pub fn piece(&self, at: u64, most: usize) -> &[u8] {
         let start = (at % PERIOD as u64) as usize;
-        &self.0[start..start + most.min(PERIOD)]
-    }
-
-    /// All `count` bytes from `at` on.
-    pub fn bytes(&self, at: u64, count: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(count);
-        while bytes.len() < count {
-            bytes.extend_from_slice(self.piece(at + bytes.len() as u64, count - bytes.len()));
-        }
-        bytes
+        &self.0[start..start + most.min(PIECE)]
     }
 }
 
@@ -61,6 +58,8 @@ pub(crate) struct Echo<'a, P: Platform> {
     /// Bytes sent and come back so far.
     at: u64,
     patience: Patience,
+    /// How often something has come back; wraps.
+    reads: u32,
 }
 
 /// How long nothing may come back. One timer at a time is running, and only while nothing can be read: not one for each
@@ -100,21 +99,26 @@ impl<'a, P: Platform> Echo<'a, P> {
     pub fn new(platform: &'a P, connection: &Connection<P>, limit: Duration) -> Self {
         let (reader, writer) = connection.split();
         let patience = Patience { limit, next_look: None, moved: false };
-        Echo { platform, reader, writer, pattern: Pattern::new(), chunk: vec![0; CHUNK], at: 0, patience }
+        Echo { platform, reader, writer, pattern: Pattern::new(), chunk: vec![0; CHUNK], at: 0, patience, reads: 0 }
     }
 
     /// Sends `count` messages of `size` bytes, one write each, and takes and checks the echo meanwhile. Calls `progress`
     /// with the number of bytes that have come back.
     pub async fn stream(&mut self, size: usize, count: u64, mut progress: impl FnMut(u64)) -> Result<(), Failure> {
         let (start, all) = (self.at, size as u64 * count);
-        let Echo { platform, reader, writer, pattern, chunk, patience, .. } = self;
-        let send = async {
+        let Echo { platform, reader, writer, pattern, chunk, patience, reads, .. } = self;
+        let send = pin!(async {
             for n in 0..count {
-                writer.write_all(&pattern.bytes(start + n * size as u64, size)).await?;
+                let message = start + n * size as u64;
+                let mut sent = 0;
+                while sent < size {
+                    let rest = pattern.piece(message + sent as u64, size - sent);
+                    sent += writer.write(rest).await?;
+                }
             }
             Ok::<(), Failure>(())
-        };
-        let receive = async {
+        });
+        let receive = pin!(async {
             let mut received = 0;
             while received < all {
                 let most = (all - received).min(chunk.len() as u64) as usize;
@@ -123,11 +127,14 @@ impl<'a, P: Platform> Echo<'a, P> {
                 check(pattern, start + received, &chunk[..came])?;
                 received += came as u64;
                 progress(received);
-                // Where neither side ever waits, a signal must get its turn all the same.
-                yield_now().await;
+                // Where neither side ever waits, a signal must get its turn all the same: soon, and not each time.
+                *reads = reads.wrapping_add(1);
+                if *reads % READS_IN_A_ROW == 0 {
+                    yield_now().await;
+                }
             }
             Ok(())
-        };
+        });
         both(send, receive).await?;
         self.at += all;
         Ok(())
@@ -165,10 +172,9 @@ fn silent(limit: Duration, missing: u64) -> Failure {
 
 /// Waits for both; the first failure is that of both.
 async fn both(
-    first: impl Future<Output = Result<(), Failure>>,
-    second: impl Future<Output = Result<(), Failure>>,
+    mut first: Pin<&mut impl Future<Output = Result<(), Failure>>>,
+    mut second: Pin<&mut impl Future<Output = Result<(), Failure>>>,
 ) -> Result<(), Failure> {
-    let (mut first, mut second) = (pin!(first), pin!(second));
     let mut done = (false, false);
     poll_fn(|cx| {
         // The second decides how it ended if both have: it knows what came.
@@ -196,20 +202,22 @@ mod tests {
     #[test]
     fn the_pattern_goes_on_and_survives_capitals() {
         let pattern = Pattern::new();
-        let all = pattern.bytes(0, 3 * PERIOD);
+        let all = pattern.piece(0, 3 * PERIOD);
         assert_eq!(all.to_ascii_uppercase(), all);
-        assert_eq!(pattern.bytes(PERIOD as u64 - 5, 100), all[PERIOD - 5..PERIOD + 95]);
+        assert_eq!(all[PERIOD..2 * PERIOD], all[..PERIOD]);
+        assert_eq!(pattern.piece(PERIOD as u64 - 5, 100), &all[PERIOD - 5..PERIOD + 95]);
+        assert_eq!(pattern.piece(PERIOD as u64 + 7, PIECE + 1), pattern.piece(7, PIECE));
         assert_eq!(check(&pattern, 7, &all[7..2 * PERIOD + 100]), Ok(()));
     }
 
     #[test]
     fn a_wrong_byte_is_found_and_named() {
         let pattern = Pattern::new();
-        let mut bytes = pattern.bytes(0, 100_000);
+        let mut bytes = pattern.piece(0, 100_000).to_vec();
         bytes[70_000] ^= 1;
         let failure = check(&pattern, 0, &bytes).unwrap_err();
         assert!(failure.code == Code::Protocol && failure.text.starts_with("byte 70000 came back"), "{failure}");
-        assert!(check(&pattern, 1, &pattern.bytes(0, 10)).is_err());
+        assert!(check(&pattern, 1, pattern.piece(0, 10)).is_err());
         assert!(check(&pattern, 0, &[]).unwrap_err().text.contains("closed"));
     }
 }
