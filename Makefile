@@ -1,8 +1,8 @@
 # make          the unikernel and the tools, into out/
 # make run      boots an emulated Xen host, starts the guest in it and lets you type at it
 # make test     tests on this machine, then scenarios on real Xen; make test-full also those that take long
-# make bench    vchan's speed beside that of a Linux guest with libxenvchan, on an emulated host whose time is a
-#               count of instructions
+# make bench    the speed of vchan and of disks beside that of a Linux guest, on an emulated host whose time is a count
+#               of instructions
 # make check    formatting, lints, documentation
 # make clean    removes what was built
 
@@ -49,7 +49,8 @@ scenarios: all
 	@out/testbed test $(ONLY)
 
 bench: all
-	@out/testbed bench
+	@out/testbed bench vchan
+	@out/testbed bench block
 
 shell: all
 	@out/testbed shell

@@ -1,16 +1,19 @@
 /*
  * Reads what a guest prints while it measures a disk, and adds to each
  * measurement the CPU time that the guest and dom0 used for it, as Xen counts
- * it. It sleeps in between, so that it costs dom0 nothing worth counting.
+ * it. It sleeps in between, so that it costs dom0 next to nothing.
  *
  *   blk-watch DOMID LOG
  *
- * LOG is the guest's console log. "blk-bench: begin" begins a measurement, a
- * line with {"test": is its result and ends it; what stands before the brace is
- * dropped. "blk-bench: end" ends this program; so does "FAILED", with exit code 1.
+ * LOG is the guest's console log. A line with {"test": is the result of a
+ * measurement, which began with the last "blk-bench: begin" or with the result
+ * before; what stands before the brace is dropped. "blk-bench: end" ends this
+ * program. So does, with exit code 1, a line with "FAILED" or "PANIC", and that
+ * the domain is gone.
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,22 +36,42 @@ static uint64_t used(uint32_t domid)
     return info.cpu_time;
 }
 
+static void mark(void)
+{
+    guest_before = used(guest);
+    dom0_before = used(0);
+}
+
 static void line(char *text)
 {
     char *result = strstr(text, "{\"test\":"), *brace = strrchr(text, '}');
 
     if (strstr(text, "blk-bench: begin")) {
-        guest_before = used(guest);
-        dom0_before = used(0);
+        mark();
     } else if (result && brace) {
         double of_guest = (used(guest) - guest_before) * 1e-6, of_dom0 = (used(0) - dom0_before) * 1e-6;
 
         *brace = 0;
         printf("%s,\"guest_cpu_ms\":%.2f,\"dom0_cpu_ms\":%.2f}\n", result, of_guest, of_dom0);
+        mark();
     } else if (strstr(text, "blk-bench: end")) {
         exit(0);
-    } else if (strstr(text, "FAILED")) {
+    } else if (strstr(text, "FAILED") || strstr(text, "PANIC")) {
         fprintf(stderr, "%s\n", text);
+        exit(1);
+    }
+}
+
+/* Waits for more in the log; now and then looks whether there is somebody left to write it. */
+static void wait_for_more(int changes)
+{
+    struct pollfd fd = { .fd = changes, .events = POLLIN };
+    char events[4096];
+
+    while (poll(&fd, 1, 2000) == 0)
+        used(guest);
+    if (read(changes, events, sizeof events) < 0) {
+        perror("blk-watch");
         exit(1);
     }
 }
@@ -56,7 +79,6 @@ static void line(char *text)
 int main(int argc, char **argv)
 {
     static char text[65536];
-    char events[4096];
     size_t length = 0;
     int log, changes;
 
@@ -92,9 +114,7 @@ int main(int argc, char **argv)
         memmove(text, from, length);
         if (length == sizeof text - 1)
             length = 0;
-        if (!got && read(changes, events, sizeof events) < 0) {
-            perror("blk-watch");
-            return 1;
-        }
+        if (!got)
+            wait_for_more(changes);
     }
 }

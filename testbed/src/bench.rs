@@ -2,6 +2,7 @@
 //! against the C client and ours, all in one run of an emulated host whose time
 //! is a count of instructions.
 
+pub mod block;
 mod figures;
 mod table;
 mod trace;

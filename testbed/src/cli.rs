@@ -38,6 +38,15 @@ pub enum HostKind {
     Local,
 }
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchKind {
+    /// vchan.
+    Vchan,
+    /// Disks.
+    Block,
+}
+
 /// The testbed's jobs.
 #[derive(Debug, Subcommand)]
 pub enum Job {
@@ -60,12 +69,15 @@ pub enum Job {
         /// More words for xl create, such as 'memory=64'.
         settings: Vec<String>,
     },
-    /// Measure our guest and a Linux guest as vchan echo servers, in counted time.
+    /// Measure our guest beside a Linux guest, in counted time.
     Bench {
+        /// As what: as vchan echo servers, or with disks of several backends.
+        #[arg(value_enum, default_value_t = BenchKind::Vchan)]
+        what: BenchKind,
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
-        /// MiB to send for each size of messages.
+        /// vchan: MiB to send for each size of messages.
         #[arg(long, value_name = "MIB", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
         amount: u32,
     },

@@ -41,15 +41,15 @@ impl<'a> Guest<'a> {
         Guest::create_from(host, "/dev/null", name, &[&own, settings].concat())
     }
 
-    /// Runs `xl create` with the file `xl` and `settings` on top.
+    /// Runs `xl create` with the file `xl` and `settings` on top. Among them can be flags, such as `-p`.
     pub fn create_from(host: &'a Host, xl: &str, name: &str, settings: &[&str]) -> Result<Guest<'a>> {
         let log = log_path(name);
         host.shell(&format!("mkdir -p {CONSOLES}; : >{log}"))?;
         let console = host.spawn(&["tail", "-n", "+1", "-F", &log])?;
         let label = format!("name=\"{name}\"");
-        let mut arguments = vec!["create", xl, &label];
-        arguments.extend(host.settings());
-        arguments.extend(settings);
+        // xl takes no flag behind the first setting.
+        let (flags, settings): (Vec<&str>, Vec<&str>) = settings.iter().partition(|word| word.starts_with('-'));
+        let arguments = [&["create"], &flags[..], &[xl, &label], host.settings(), &settings].concat();
         host.xl(&arguments).with_context(|| format!("cannot create guest {name}"))?;
         Ok(Guest { host, name: name.to_string(), console })
     }

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use cli::{Cli, Job};
+use cli::{BenchKind, Cli, Job};
 use host::{Host, Wish};
 use progress::Progress;
 
@@ -69,9 +69,12 @@ fn start(cli: &Cli) -> Result<ExitCode> {
             }
             Ok(code)
         }
-        Job::Bench { json, amount } => {
+        Job::Bench { what, json, amount } => {
             artefacts::require()?;
-            bench::run(cli.host, cli.memory, *amount, *json)
+            match what {
+                BenchKind::Vchan => bench::run(cli.host, cli.memory, *amount, *json),
+                BenchKind::Block => bench::block::run(cli.host, cli.memory, *json),
+            }
         }
         Job::Run { settings } => {
             artefacts::require()?;
