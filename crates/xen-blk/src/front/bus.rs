@@ -137,10 +137,7 @@ impl Bus {
                 (FrontStep::Close, _) => return Err(Error::Gone(Why::Unplugged)),
                 (FrontStep::Lost, _) => return Err(Error::Gone(Why::Lost)),
                 (FrontStep::Restart, _) => self.write(State::INITIALISING).await?,
-                (FrontStep::Reset, _) => {
-                    self.write(State::CLOSING).await?;
-                    self.write(State::CLOSED).await?;
-                }
+                (FrontStep::Reset, _) => self.reset().await?,
                 (FrontStep::Wait | FrontStep::Refresh | FrontStep::Connect, kept) => {
                     published = kept;
                     self.changed().await?;
@@ -149,15 +146,40 @@ impl Bus {
         }
     }
 
+    /// Makes a backend let go of the rings of an earlier frontend.
+    pub async fn reset(&mut self) -> Result<(), xen_store::Error> {
+        self.write(State::CLOSING).await?;
+        self.write(State::CLOSED).await
+    }
+
     /// Makes rings and writes the keys that lead to them, all at once.
     async fn publish<P: Platform>(&mut self, platform: &P, wishes: &Wishes) -> Result<Published<P>, Error<P::Error>> {
         let mut found = Found::read(&self.store, &self.back, RING_KEYS).await?;
         let plan = RingPlan::new(&mut found, wishes);
         let queues = rings::make(platform, self.backend, plan, wishes.abi).map_err(Error::Platform)?;
-        let keys = keys(&queues, wishes);
-        publish(&self.store, &self.front, &keys).await?;
-        self.mine = State::INITIALISED;
+        self.publish_keys(&keys(&queues, wishes)).await?;
         Ok(Published { queues, plan, notes: found.notes })
+    }
+
+    /// Writes keys into the own folder, the state among them, all at once, and removes what an earlier connection had
+    /// published there.
+    pub async fn publish_keys(&mut self, keys: &[(String, String)]) -> Result<(), xen_store::Error> {
+        let front = &self.front;
+        self.store
+            .transaction(async |store| {
+                for key in store.directory(front).await? {
+                    if OLD_KEYS.iter().any(|old| key.starts_with(old)) {
+                        store.rm(&format!("{front}/{key}")).await?;
+                    }
+                }
+                for (key, value) in keys {
+                    store.write(&format!("{front}/{key}"), value.as_bytes()).await?;
+                }
+                Ok(())
+            })
+            .await?;
+        self.mine = State::INITIALISED;
+        Ok(())
     }
 
     /// Reads the disk's size and the features, and what is wrong with them.
@@ -167,15 +189,17 @@ impl Bus {
         Ok((offer, found.notes))
     }
 
-    /// Closes this end, and waits until the backend has let go, in `within` at most. A folder that is gone is as good.
-    pub async fn close<P: Platform>(&mut self, platform: &P, within: Duration) {
+    /// Closes this end, and waits until the backend has let go, in `within` at most; says whether it has. A folder that is
+    /// gone is as good.
+    pub async fn close<P: Platform>(&mut self, platform: &P, within: Duration) -> bool {
         let until = platform.now() + within;
         let closed = deadline(platform, Some(until), self.try_close::<P::Error>()).await;
         match closed {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => log::debug!("{}: while closing: {error}", self.front),
             Err(_) => log::warn!("{}: the backend does not close, it stays in {}", self.front, self.theirs),
         }
+        false
     }
 
     async fn try_close<E: core::error::Error>(&mut self) -> Result<(), Error<E>> {
@@ -200,8 +224,8 @@ impl Bus {
     }
 }
 
-/// The keys that lead to the rings. One ring's are in the folder itself, those of several in a folder each.
-fn keys<P: Platform>(queues: &[Queue<P>], wishes: &Wishes) -> Vec<(String, String)> {
+/// The keys that lead to the rings, and the state to be in then. One ring's are in the folder itself, those of several in a folder each.
+pub(crate) fn keys<P: Platform>(queues: &[Queue<P>], wishes: &Wishes) -> Vec<(String, String)> {
     let mut keys = Vec::new();
     for (number, queue) in queues.iter().enumerate() {
         let folder = if queues.len() > 1 { format!("queue-{number}/") } else { String::new() };
@@ -222,23 +246,6 @@ fn keys<P: Platform>(queues: &[Queue<P>], wishes: &Wishes) -> Vec<(String, Strin
     }
     keys.push(("protocol".into(), wishes.abi.name().into()));
     keys.push(("feature-persistent".into(), u32::from(wishes.persistent).to_string()));
+    keys.push(("state".into(), State::INITIALISED.0.to_string()));
     keys
-}
-
-/// Writes keys into the folder `front` and the state `Initialised`, all at once, and removes what an earlier connection
-/// had published there.
-pub(crate) async fn publish(store: &Store, front: &str, keys: &[(String, String)]) -> Result<(), xen_store::Error> {
-    store
-        .transaction(async |store| {
-            for key in store.directory(front).await? {
-                if OLD_KEYS.iter().any(|old| key.starts_with(old)) {
-                    store.rm(&format!("{front}/{key}")).await?;
-                }
-            }
-            for (key, value) in keys {
-                store.write(&format!("{front}/{key}"), value.as_bytes()).await?;
-            }
-            store.write(&format!("{front}/state"), State::INITIALISED.0.to_string().as_bytes()).await
-        })
-        .await
 }

@@ -15,6 +15,7 @@ mod info;
 mod names;
 mod offer;
 mod pool;
+pub mod raw;
 mod rings;
 mod slab;
 mod split;
