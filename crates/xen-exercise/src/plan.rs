@@ -232,12 +232,11 @@ mod tests {
     fn what_overwrites_wants_the_disk_named() {
         let plan = plan("blk.run=all blk.destroy=xvda").unwrap();
         let case = |name: &str| CASES.iter().find(|case| case.name == name).unwrap();
-        let rude = Case { name: "rude", about: "", needs: Needs::Hostile, in_all: false };
         assert_eq!(plan.forbids(case("report"), "xvdb"), None);
         assert_eq!(plan.forbids(case("rand"), "xvda"), None);
         assert!(plan.forbids(case("flush"), "xvdb").unwrap().contains("blk.destroy=xvdb"));
-        assert!(plan.forbids(&rude, "xvdb").unwrap().contains("blk.destroy=xvdb"));
-        assert!(plan.forbids(&rude, "xvda").unwrap().contains("blk.hostile=yes"));
+        assert!(plan.forbids(case("hostile"), "xvdb").unwrap().contains("blk.destroy=xvdb"));
+        assert!(plan.forbids(case("hostile"), "xvda").unwrap().contains("blk.hostile=yes"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the tests stand on, without type parameters: compiled once, and played by a plain array in their own tests.
 
 use crate::crowd::Boxed;
+use crate::raw::Raw;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -114,6 +115,8 @@ pub trait Site {
     fn attach<'a>(&'a self, vdev: u32, wishes: &'a Wishes) -> Boxed<'a, Result<Rc<dyn Device>, Failure>>;
     /// The keys of the disk's backend, below its path, with their values.
     fn keys(&self, vdev: u32) -> Boxed<'_, Result<Vec<(String, String)>, Failure>>;
+    /// Connects to the disk's backend by hand: see [`crate::Raw`].
+    fn raw<'a>(&'a self, vdev: u32, keys: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Rc<dyn Raw>, Failure>>;
     /// Writes a result to xenstore, below `data/report`.
     fn publish<'a>(&'a self, key: &'a str, value: &'a str) -> Boxed<'a, ()>;
 }

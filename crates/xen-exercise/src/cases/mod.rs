@@ -5,9 +5,11 @@ mod boundary;
 mod data;
 mod discard;
 mod features;
+mod hostile;
 mod lifecycle;
 mod order;
 mod report;
+mod requests;
 mod resize;
 
 use crate::area::{Area, Ledger, Span};
@@ -54,13 +56,14 @@ const fn case(name: &'static str, about: &'static str, needs: Needs, in_all: boo
 }
 
 /// All tests, in the order in which `all` runs them.
-pub static CASES: [Case; 15] = [
+pub static CASES: [Case; 17] = [
     case("report", "what the backend offers", Needs::Nothing, true),
     case("seq", "in order, in pieces of 1 MiB", Needs::Nothing, true),
     case("rand", "at random places, in random sizes, many at a time", Needs::Nothing, true),
     case("write", "writes stamps for verify", Needs::Destroy, false),
     case("verify", "the stamps are there", Needs::Nothing, false),
     case("boundary", "first and last sectors, segments of every shape", Needs::Nothing, true),
+    case("segments", "segments of every shape, as they lie on the ring", Needs::Nothing, true),
     case("flush", "what was flushed is there after the connection", Needs::Destroy, true),
     case("barrier", "nothing passes a barrier", Needs::Destroy, true),
     case("discard", "only what was discarded changes", Needs::Destroy, true),
@@ -70,6 +73,7 @@ pub static CASES: [Case; 15] = [
     case("resize", "waits until the size changes, and works with it", Needs::Nothing, false),
     case("bench", "how quick it is", Needs::Nothing, true),
     case("bench-all", "with many sizes and depths", Needs::Nothing, false),
+    case("hostile", "what the protocol forbids is refused", Needs::Hostile, false),
 ];
 
 /// What a test works with.
@@ -109,6 +113,7 @@ impl<'a> Cx<'a> {
             "write" => Box::pin(data::write(self)),
             "verify" => Box::pin(data::verify(self)),
             "boundary" => Box::pin(boundary::boundary(self)),
+            "segments" => Box::pin(requests::shapes(self)),
             "flush" => Box::pin(order::flush(self)),
             "barrier" => Box::pin(order::barrier(self)),
             "discard" => Box::pin(discard::discard(self)),
@@ -117,6 +122,7 @@ impl<'a> Cx<'a> {
             "lifecycle" => Box::pin(lifecycle::lifecycle(self)),
             "resize" => Box::pin(resize::resize(self)),
             "bench-all" => Box::pin(bench::all(self)),
+            "hostile" => Box::pin(hostile::hostile(self)),
             "bench" => Box::pin(bench::bench(self)),
             other => unreachable!("no test {other}"),
         }

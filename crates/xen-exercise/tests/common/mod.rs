@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use xen_blk::front::{DiscardInfo, Info, Stats, Units, Wishes};
 use xen_blk::wire::Abi;
-use xen_exercise::{Boxed, Device, Failure, Io, Kind, Plan, SECTOR, Site, Usage, Verdict, run};
+use xen_exercise::{Boxed, Device, Failure, Io, Kind, Plan, Raw, SECTOR, Site, Usage, Verdict, run};
 use xen_platform::{Clock, DomId, EventCounter, Time, sleep};
 use xen_sim::{Domain, Sim};
 
@@ -38,7 +38,7 @@ pub enum Defect {
     DiscardsBeyond,
     /// Discarded sectors read differently each time.
     DiscardsUnstable,
-    /// Every ninth read fails.
+    /// Every fifth read fails.
     FailsReads,
     /// Every connection leaves a grant behind.
     Leaks,
@@ -104,7 +104,7 @@ impl Contents {
     }
 
     pub fn read(&self, sector: u64, to: &mut [u8]) -> bool {
-        if self.nth(Defect::FailsReads, 9) {
+        if self.nth(Defect::FailsReads, 5) {
             return false;
         }
         let stale = self.nth(Defect::Stale, 7);
@@ -343,6 +343,9 @@ impl Site for Arrays {
     }
     fn keys(&self, _: u32) -> Boxed<'_, Result<Vec<(String, String)>, Failure>> {
         Box::pin(async { Ok(vec![("sectors".to_string(), "1".to_string())]) })
+    }
+    fn raw<'a>(&'a self, _: u32, _: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Rc<dyn Raw>, Failure>> {
+        Box::pin(async { Err(Failure::other("an array has no ring")) })
     }
     fn publish<'a>(&'a self, key: &'a str, value: &'a str) -> Boxed<'a, ()> {
         self.published.borrow_mut().push((key.into(), value.into()));
