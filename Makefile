@@ -28,11 +28,12 @@ kernel:
 	@printf 'out/ringside.elf  %s bytes\n' "$$(stat -c %s out/ringside.elf)"
 
 tools:
-	@$(CARGO) build --quiet --release --package vchan --package testbed --target $(HOST)
+	@$(CARGO) build --quiet --release --package vchan --package xen-disk --package testbed --target $(HOST)
 	@mkdir -p out
-	@install $(BUILD)/$(HOST)/release/vchan $(BUILD)/$(HOST)/release/testbed out/
-	@mkdir -p out/share && out/vchan generate out/share
+	@install $(BUILD)/$(HOST)/release/vchan $(BUILD)/$(HOST)/release/xen-disk $(BUILD)/$(HOST)/release/testbed out/
+	@mkdir -p out/share && out/vchan generate out/share && out/xen-disk generate out/share
 	@printf 'out/vchan         %s bytes\n' "$$(stat -c %s out/vchan)"
+	@printf 'out/xen-disk      %s bytes\n' "$$(stat -c %s out/xen-disk)"
 
 run: all
 	@out/testbed run $(XL)

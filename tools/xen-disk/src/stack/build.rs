@@ -8,7 +8,7 @@ use crate::storage::{Cow, FileOptions, FileStorage, Mmap, Moved, Overlay, Ram, Z
 use signal_hook::consts::SIGUSR1;
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -78,6 +78,13 @@ fn overlay_and_below(text: &str, read_only: bool) -> Result<(Args, Built), Stack
         return Err(args.wrong("there is no such file"));
     }
     Ok((args, build_parts(&parts, &Files { read_only, size: None })?))
+}
+
+/// The file of a stack that is nothing but one.
+pub fn path_of_file(text: &str) -> Result<Option<PathBuf>, StackError> {
+    let parts = parse(text)?.0;
+    let file = parts.first().filter(|(entry, _)| matches!(entry.name, "file" | "mmap"));
+    Ok(file.map(|(_, args)| args.path()))
 }
 
 /// Opens the file of an overlay, or makes it, and locks it against other programs.

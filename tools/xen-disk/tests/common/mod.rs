@@ -1,5 +1,5 @@
 //! A model of a disk, folders that vanish, and streams of operations for both.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
 mod crash;
 

@@ -1,0 +1,164 @@
+//! The command line.
+
+mod connect;
+mod names;
+
+pub use connect::{Backend, ConnectArguments, DiskSource, ServeArguments};
+pub use names::{DomainArgument, Vdev};
+
+use crate::stack::{self, parse_size};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all went well; for connect: the disk was disconnected in good order, by Ctrl-C or otherwise
+  1  something else failed: the message says what
+  2  wrong usage
+  3  there is no such domain or disk
+  4  the domain died, or somebody else removed the disk
+  5  the disk was taken from a guest that did not let go of it
+  6  the storage could not keep what was written";
+
+/// The examples of a command, and the exit codes of all.
+fn after_help(examples: &str) -> String {
+    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
+}
+
+/// Serves virtual disks to running domains, from storages you choose or write.
+#[derive(Parser, Debug)]
+#[command(name = "xen-disk", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Plugs a disk into a running domain and serves it until Ctrl-C.
+    Connect(ConnectArguments),
+    /// Serves the disks of a configuration file, whenever their domains run.
+    Serve(ServeArguments),
+    /// Lists the disks that are served on this host.
+    List(ListArguments),
+    /// Shows what a disk's guest does with it: rates, latencies, how full its ring is.
+    Stats(StatsArguments),
+    /// Unplugs a disk.
+    Disconnect(DisconnectArguments),
+    /// Makes a disk longer while it is in use.
+    Resize(ResizeArguments),
+    /// Copies one storage into another.
+    Convert(ConvertArguments),
+    /// Moves the changes of an overlay into what lies below it.
+    Commit(OverlayArguments),
+    /// Gives the changes of an overlay up.
+    Revert(OverlayArguments),
+    /// Does the requests of a log again.
+    Replay(ReplayArguments),
+    /// Writes manual pages and shell completions into a folder.
+    #[command(hide = true)]
+    Generate {
+        /// The folder; it must exist.
+        dir: PathBuf,
+    },
+}
+
+/// The arguments of `xen-disk list`.
+#[derive(Args, Debug)]
+#[command(after_help = after_help("  xen-disk list\n  xen-disk list --json"))]
+pub struct ListArguments {
+    /// For scripts.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which disk of which domain.
+#[derive(Args, Clone, Debug)]
+pub struct DiskArguments {
+    /// The domain: its number, name or UUID.
+    #[arg(value_name = "VM")]
+    pub domain: DomainArgument,
+    /// The disk, for instance xvdb.
+    #[arg(value_name = "DISK")]
+    pub vdev: Vdev,
+}
+
+/// The arguments of `xen-disk stats`.
+#[derive(Args, Debug)]
+#[command(after_help = after_help("  xen-disk stats vm1 xvdb\n  xen-disk stats vm1 xvdb --interval 1\n  xen-disk stats vm1 xvdb --json"))]
+pub struct StatsArguments {
+    /// The disk.
+    #[command(flatten)]
+    pub disk: DiskArguments,
+    /// Shows them again every so many seconds, with the rates in between.
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub interval: Option<u32>,
+    /// For scripts: counts since the disk was connected.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `xen-disk disconnect`.
+#[derive(Args, Debug)]
+#[command(after_help = after_help("  xen-disk disconnect vm1 xvdb"))]
+pub struct DisconnectArguments {
+    /// The disk.
+    #[command(flatten)]
+    pub disk: DiskArguments,
+    /// Does not wait for the guest to let go of it.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// The arguments of `xen-disk resize`.
+#[derive(Args, Debug)]
+#[command(after_help = after_help("  xen-disk resize vm1 xvdb 20G"))]
+pub struct ResizeArguments {
+    /// The disk.
+    #[command(flatten)]
+    pub disk: DiskArguments,
+    /// Its new length, for instance 20G.
+    #[arg(value_name = "SIZE", value_parser = parse_size)]
+    pub size: u64,
+    /// Makes it shorter as well: what lies behind the new end is lost.
+    #[arg(long)]
+    pub shrink: bool,
+}
+
+/// The arguments of `xen-disk convert`.
+#[derive(Args, Debug)]
+#[command(after_help = after_help(&format!("  xen-disk convert cow:golden.raw file:copy.raw\n\n{}", stack::help())))]
+pub struct ConvertArguments {
+    /// The storage to read.
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// The storage to write, at least as long. A file that is missing is made.
+    #[arg(value_name = "DESTINATION")]
+    pub destination: String,
+}
+
+/// The arguments of `xen-disk commit` and `revert`.
+#[derive(Args, Debug)]
+#[command(after_help = after_help("  xen-disk commit 'overlay:changes/file:disk.raw'\n  xen-disk revert 'overlay:changes/file:disk.raw'"))]
+pub struct OverlayArguments {
+    /// The overlay and what lies below it, as they were served.
+    #[arg(value_name = "STACK")]
+    pub stack: String,
+}
+
+/// The arguments of `xen-disk replay`.
+#[derive(Args, Debug)]
+#[command(after_help = after_help("  xen-disk replay trace.log file:scratch.raw"))]
+pub struct ReplayArguments {
+    /// What the `log` layer wrote.
+    #[arg(value_name = "LOG")]
+    pub log: PathBuf,
+    /// The storage to do it to.
+    #[arg(value_name = "STACK")]
+    pub stack: String,
+}
+
+#[cfg(test)]
+mod tests;

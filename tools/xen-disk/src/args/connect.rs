@@ -1,0 +1,135 @@
+//! The arguments of `xen-disk connect` and `serve`.
+
+use super::{DomainArgument, Vdev, after_help};
+use crate::stack::{self, Files, StackError, parse_size};
+use crate::storage::Storage;
+use crate::{Code, Failure};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The arguments of `xen-disk connect`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = after_help(&format!("\
+  xen-disk connect vm1 --path disk.raw
+  xen-disk connect vm1 --path golden.raw --backend cow
+  xen-disk connect 7 --vdev xvdc --size 10G --backend ram
+  xen-disk connect vm1 --stack 'throttle:iops=500/file:disk.raw'
+
+{}", stack::help())))]
+pub struct ConnectArguments {
+    /// The domain: its number, name or UUID.
+    #[arg(value_name = "VM")]
+    pub domain: DomainArgument,
+    /// What the guest calls the disk, for instance xvdb [default: the first that is free].
+    #[arg(long, value_name = "DISK")]
+    pub vdev: Option<Vdev>,
+    /// What the disk is kept in.
+    #[command(flatten)]
+    pub source: DiskSource,
+    /// Also tells what the guest negotiates, and at the end what it did.
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// What a disk is kept in, as the command line and configuration files say it.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskSource {
+    /// The image or block device.
+    #[arg(long, value_name = "PATH", conflicts_with = "stack")]
+    pub path: Option<PathBuf>,
+    /// How it is kept [default: file with --path, discard without].
+    #[arg(long, value_enum, conflicts_with = "stack")]
+    pub backend: Option<Backend>,
+    /// The length of a disk without a file, for instance 20G [default: 1G].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[serde(default, deserialize_with = "size")]
+    pub size: Option<u64>,
+    /// The guest may not write it.
+    #[arg(long)]
+    #[serde(default)]
+    pub readonly: bool,
+    /// Layers over a storage; see below.
+    #[arg(long, value_name = "STACK")]
+    pub stack: Option<String>,
+}
+
+/// How a disk is kept.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Takes everything, keeps nothing.
+    Discard,
+    /// In memory.
+    Ram,
+    /// In a file or on a block device.
+    File,
+    /// In a file that is mapped into memory.
+    Mmap,
+    /// In a file that never changes; what is written is in memory.
+    Cow,
+}
+
+/// A size as users write it.
+fn size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(from)?;
+    parse_size(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+impl DiskSource {
+    /// The stack that they amount to.
+    pub fn stack(&self) -> Result<String, Failure> {
+        let usage = |text: String| Err(Failure::new(Code::Usage, text));
+        if let Some(stack) = &self.stack {
+            return match (&self.path, self.backend) {
+                (None, None) => Ok(stack.clone()),
+                _ => usage("a stack says where the disk is: leave the path and the backend out".into()),
+            };
+        }
+        let backend = self.backend.unwrap_or(if self.path.is_some() { Backend::File } else { Backend::Discard });
+        let name = backend.to_possible_value().expect("none is skipped").get_name().to_string();
+        let needs_path = !matches!(backend, Backend::Discard | Backend::Ram);
+        match &self.path {
+            Some(path) if needs_path => match path.to_str() {
+                Some(path) if !path.contains('"') => Ok(format!("{name}:\"{path}\"")),
+                _ => usage(format!("the path {path:?} cannot be used: it has a quote, or is no UTF-8")),
+            },
+            Some(_) => usage(format!("the backend {name} keeps nothing in a file: leave the path out")),
+            None if needs_path => usage(format!("the backend {name} needs a path")),
+            None => Ok(name),
+        }
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> Result<Arc<dyn Storage>, Failure> {
+        // An overlay or a copy on write is written even if what it stands on is not; the guest is told by other means.
+        let files = Files { read_only: self.readonly, size: self.size };
+        stack::build(&self.stack()?, &files).map_err(|error: StackError| error.into())
+    }
+}
+
+/// The arguments of `xen-disk serve`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = after_help("\
+  xen-disk serve /etc/xen-disk.toml
+
+with for instance in that file:
+  [[disk]]
+  vm = \"vm1\"
+  vdev = \"xvdb\"
+  path = \"/srv/disk.raw\"
+
+  [[disk]]
+  vm = \"vm2\"
+  vdev = \"xvdb\"
+  stack = \"overlay:\\\"/srv/vm2.changes\\\"/file:/srv/golden.raw\""))]
+pub struct ServeArguments {
+    /// The configuration.
+    #[arg(value_name = "CONFIG")]
+    pub config: PathBuf,
+    /// Also tells what the guests negotiate, and at the end what they did.
+    #[arg(long, short)]
+    pub verbose: bool,
+}

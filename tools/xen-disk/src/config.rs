@@ -1,0 +1,86 @@
+//! The configuration of `xen-disk serve`.
+
+use crate::{Code, DiskSource, DomainArgument, Failure, Vdev};
+use serde::Deserialize;
+use std::path::Path;
+
+/// A disk and the domain that it is for.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The domain.
+    pub domain: DomainArgument,
+    /// What the guest calls it.
+    pub vdev: Option<Vdev>,
+    /// What it is kept in.
+    pub source: DiskSource,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    disk: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    vm: String,
+    vdev: String,
+    #[serde(flatten)]
+    source: DiskSource,
+}
+
+/// Reads the file at `path`.
+pub fn read(path: &Path) -> Result<Vec<Spec>, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::other(format!("cannot read {}: {error}", path.display())))?;
+    parse(&text).map_err(|wrong| Failure::new(Code::Usage, format!("{}: {wrong}", path.display())))
+}
+
+fn parse(text: &str) -> Result<Vec<Spec>, String> {
+    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    let mut specs: Vec<Spec> = Vec::new();
+    for Entry { vm, vdev, source } in file.disk {
+        let Ok(domain) = vm.parse();
+        let vdev: Vdev = vdev.parse()?;
+        source.stack().map_err(|failure| format!("disk {vdev} of {vm}: {failure}"))?;
+        if specs.iter().any(|spec| spec.domain == domain && spec.vdev == Some(vdev)) {
+            return Err(format!("disk {vdev} of {vm} is there twice"));
+        }
+        specs.push(Spec { domain, vdev: Some(vdev), source });
+    }
+    if specs.is_empty() { Err("there is no [[disk]] in it".into()) } else { Ok(specs) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read() {
+        let text = "[[disk]]\nvm = \"a\"\nvdev = \"xvdb\"\npath = \"/srv/x\"\nbackend = \"cow\"\nreadonly = true\n\
+                    [[disk]]\nvm = \"7\"\nvdev = \"xvdc\"\nstack = \"verify/ram\"\nsize = \"20G\"\n";
+        let specs = parse(text).unwrap();
+        let stacks: Vec<String> = specs.iter().map(|spec| spec.source.stack().unwrap()).collect();
+        assert_eq!(stacks, ["cow:\"/srv/x\"", "verify/ram"]);
+        assert_eq!((specs[0].source.readonly, specs[1].source.size), (true, Some(20 << 30)));
+        assert_eq!(specs[1].domain, DomainArgument::Number(xen_platform::DomId(7)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let disk = "[[disk]]\nvm = \"a\"\nvdev = \"xvdb\"\n";
+        for (text, part) in [
+            ("", "missing field `disk`"),
+            ("disk = []", "no [[disk]]"),
+            ("[[disk]]\nvdev = \"xvdb\"", "missing field `vm`"),
+            ("[[disk]]\nvm = \"a\"\nvdev = \"b\"", "no virtual disk"),
+            (&format!("{disk}size = \"big\""), "is no size"),
+            (&format!("{disk}colour = \"red\""), "unknown field"),
+            (&format!("{disk}backend = \"mmap\""), "needs a path"),
+            (&format!("{disk}{disk}"), "is there twice"),
+        ] {
+            let wrong = parse(text).unwrap_err();
+            assert!(wrong.contains(part), "{text}: {wrong}");
+        }
+    }
+}

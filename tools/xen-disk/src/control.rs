@@ -1,0 +1,129 @@
+//! How other processes speak to the one that serves a disk: a line of JSON each way, over a unix socket.
+
+use crate::disk::Disk;
+use crate::report::Report;
+use crate::{Code, Failure, Vdev};
+use embedded_io_async::{Read, Write};
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use xen_blk::toolstack::Device;
+
+/// What can be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Question {
+    /// What the disk does.
+    Stats,
+    /// To unplug it.
+    Stop,
+    /// To unplug it without waiting for the guest.
+    Force,
+    /// To make it so many bytes long.
+    Resize {
+        /// Its new length.
+        bytes: u64,
+        /// Whether it may become shorter.
+        shrink: bool,
+    },
+}
+
+/// What is answered.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// It is done, or begun.
+    Done,
+    /// What the disk does.
+    Stats(Box<Report>),
+    /// It cannot be done.
+    Failed(String),
+}
+
+/// The longest question, in bytes.
+const LONGEST: usize = 256;
+
+/// The socket of a disk, in the folder `dir`.
+pub fn socket(dir: &Path, device: &Device) -> PathBuf {
+    dir.join(format!("{}-{}.sock", device.front, Vdev(device.vdev)))
+}
+
+/// Answers one question about `disk`, which has been served for so many seconds.
+pub async fn attend(disk: &Disk, seconds: f64, mut from: impl Read, mut to: impl Write) {
+    let mut line = Vec::new();
+    let mut piece = [0; LONGEST];
+    while !line.contains(&b'\n') && line.len() < LONGEST {
+        match from.read(&mut piece).await {
+            Ok(count @ 1..) => line.extend_from_slice(&piece[..count]),
+            Ok(0) | Err(_) => return,
+        }
+    }
+    let answer = match serde_json::from_slice(&line) {
+        Ok(question) => answer(disk, seconds, question).await,
+        Err(error) => Answer::Failed(format!("that is no question: {error}")),
+    };
+    let text = serde_json::to_string(&answer).expect("an answer can be written") + "\n";
+    // Who asked may have left.
+    let _ = to.write_all(text.as_bytes()).await;
+}
+
+async fn answer(disk: &Disk, seconds: f64, question: Question) -> Answer {
+    match question {
+        Question::Stats => Answer::Stats(Box::new(Report::of(disk, seconds))),
+        Question::Stop => {
+            disk.handle.stop();
+            Answer::Done
+        }
+        Question::Force => {
+            disk.handle.force();
+            Answer::Done
+        }
+        Question::Resize { bytes, shrink } => {
+            let info = disk.served.storage_info();
+            if bytes < info.bytes && !shrink {
+                let text =
+                    format!("the disk has {} bytes: --shrink makes it shorter, and loses what is behind", info.bytes);
+                return Answer::Failed(text);
+            }
+            if bytes == 0 || !bytes.is_multiple_of(info.sector_size.into()) {
+                return Answer::Failed(format!("{bytes} bytes are not one or more sectors of {}", info.sector_size));
+            }
+            match disk.served.resize(bytes).await {
+                Ok(()) => Answer::Done,
+                Err(error) => Answer::Failed(error.to_string()),
+            }
+        }
+    }
+}
+
+/// Whether a process serves the disk whose socket that is.
+pub fn is_served(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
+}
+
+/// Asks the process that serves a disk; waits up to `patience` for the answer.
+pub fn ask(socket: &Path, question: Question, patience: Duration) -> Result<Answer, Failure> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Failure::new(Code::Missing, "no xen-disk serves such a disk here: see xen-disk list")
+        }
+        _ => Failure::other(format!("cannot ask at {}: {error}", socket.display())),
+    };
+    let ask = || {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(patience))?;
+        let question = serde_json::to_string(&question).expect("a question can be written") + "\n";
+        io::Write::write_all(&mut stream, question.as_bytes())?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(line)
+    };
+    let line = ask().map_err(failed)?;
+    match serde_json::from_str(&line) {
+        Ok(Answer::Failed(why)) => Err(Failure::other(why)),
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(Failure::other(format!("an answer from another version of xen-disk: {error}"))),
+    }
+}

@@ -1,0 +1,113 @@
+//! One disk of one domain, from its creation to its end.
+
+use crate::served::Served;
+use crate::{Code, Failure, Vdev};
+use xen_blk::back::{self, Config, End, Handle};
+use xen_blk::toolstack::{self, Attributes, Device};
+use xen_platform::{DomId, Platform};
+use xen_store::{ErrorKind, Store};
+
+/// The kind of our backends in xenstore: one that no other program serves.
+pub const KIND: &str = "xen-disk";
+
+/// A disk that is plugged in, and what serves it.
+pub struct Disk {
+    /// Which one.
+    pub device: Device,
+    /// The storage, as users write it.
+    pub stack: String,
+    /// The storage.
+    pub served: Served,
+    /// Stops it and tells what it does.
+    pub handle: Handle,
+}
+
+/// How a disk came to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plugged {
+    /// It is new to the domain.
+    New,
+    /// It was there, and who served it is gone: its guest may be using it.
+    TakenOver,
+}
+
+/// Makes a disk's folders in xenstore, or takes over those of one that nobody serves any more: of `vdev`, if that is
+/// given, or else of the same stack. `is_served` tells whether somebody serves a disk.
+pub async fn plug(
+    store: &Store,
+    back: DomId,
+    front: DomId,
+    vdev: Option<Vdev>,
+    stack: &str,
+    read_only: bool,
+    is_served: impl Fn(&Device) -> bool,
+) -> Result<(Device, Plugged), Failure> {
+    let device = |vdev| Device { front, back, vdev, kind: KIND.into() };
+    for known in toolstack::list(store, back, KIND).await?.into_iter().filter(|known| known.front == front) {
+        let same = match vdev {
+            Some(vdev) => vdev.0 == known.vdev,
+            None => !is_served(&known) && params(store, &known).await?.as_deref() == Some(stack),
+        };
+        if same && !is_served(&known) {
+            return Ok((known, Plugged::TakenOver));
+        }
+    }
+    let attributes = Attributes { read_only, params: stack.into(), ..Attributes::default() };
+    loop {
+        let number = match vdev {
+            Some(vdev) => vdev.0,
+            None => toolstack::free_vdev(store, front).await?.ok_or_else(|| Failure::other("it has too many disks"))?,
+        };
+        match toolstack::create(store, &device(number), &attributes).await {
+            Ok(()) => return Ok((device(number), Plugged::New)),
+            // Somebody else was faster: the next is free.
+            Err(error) if error.kind == ErrorKind::Exists && vdev.is_none() => {}
+            Err(error) if error.kind == ErrorKind::Exists => {
+                let text =
+                    format!("domain {front} has a disk {} already: see xen-disk list and xl block-list", Vdev(number));
+                return Err(Failure::new(Code::Usage, text));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What a disk is kept in, by what is written in xenstore.
+pub async fn params(store: &Store, device: &Device) -> Result<Option<String>, xen_store::Error> {
+    match store.read_string(&format!("{}/params", device.back_path())).await {
+        Err(error) if error.is_not_found() => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+impl Disk {
+    /// Serves it until one side ends it, flushes its storage and removes its folders.
+    pub async fn serve<P: Platform>(&self, platform: &P, store: &Store, config: &Config) -> Result<End, Failure> {
+        let end = back::serve(platform, store, &self.device, &self.served, config, &self.handle).await;
+        // Whatever happened: first what was written, then what would hinder the next.
+        let flushed = self.served.finish().await;
+        let removed = toolstack::remove(store, &self.device).await;
+        let end = end?;
+        flushed.map_err(|error| {
+            let text = format!("{}: what was written last may not be kept: {error}", self.name());
+            Failure::new(Code::Storage, text)
+        })?;
+        removed?;
+        Ok(end)
+    }
+
+    /// What users call it.
+    pub fn name(&self) -> String {
+        format!("disk {} of domain {}", Vdev(self.device.vdev), self.device.front)
+    }
+}
+
+/// What the end of a disk means to who asked for it.
+pub fn verdict(disk: &str, end: End) -> Result<(), Failure> {
+    match end {
+        End::Stopped | End::Closed => Ok(()),
+        End::Forced => Err(Failure::new(Code::Forced, format!("{disk} was taken away while its guest held it"))),
+        End::Removed => Err(Failure::new(Code::Gone, format!("{disk} was removed by somebody else"))),
+        End::Gone => Err(Failure::new(Code::Gone, format!("{disk} is gone: its domain has ended, or let it go"))),
+    }
+}

@@ -1,0 +1,79 @@
+//! The commands on this host: its devices, signals, sockets and files.
+
+mod ask;
+mod privileges;
+mod progress;
+mod serve;
+
+use crate::{print, say};
+use std::env;
+use std::future::Future;
+use std::path::PathBuf;
+use xen_disk::config::{self, Spec};
+use xen_disk::layer::replay;
+use xen_disk::stack::{self, Files};
+use xen_disk::{Code, Command, Failure};
+use xen_linux::Linux;
+use xen_store::Store;
+
+/// Where the sockets are, unless XEN_DISK_RUNDIR says otherwise.
+const RUN_DIR: &str = "/run/xen-disk";
+
+/// Carries out `command`.
+pub(crate) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Connect(args) => {
+            let spec = Spec { domain: args.domain, vdev: args.vdev, source: args.source };
+            serve::run(vec![spec], serve::Mode { wait: false, verbose: args.verbose })
+        }
+        Command::Serve(args) => {
+            let specs = config::read(&args.config)?;
+            serve::run(specs, serve::Mode { wait: true, verbose: args.verbose })
+        }
+        Command::List(args) => on_linux(|_, store| async move { ask::list(&store, &args).await }),
+        Command::Stats(args) => ask::stats(&args),
+        Command::Disconnect(args) => {
+            on_linux(|linux, store| async move { ask::disconnect(&linux, &store, &args).await })
+        }
+        Command::Resize(args) => ask::resize(&args),
+        Command::Convert(args) => {
+            let copied = xen_disk::convert(&args, &mut progress::Bar::new())?;
+            say(&format!("{} bytes, of which {} were written", copied.bytes, copied.written));
+            Ok(())
+        }
+        Command::Commit(args) => {
+            let moved = stack::commit(&args.stack)?;
+            print(&format!("{} clusters moved\n", moved.clusters))
+        }
+        Command::Revert(args) => {
+            let moved = stack::revert(&args.stack)?;
+            print(&format!("{} clusters given up\n", moved.clusters))
+        }
+        Command::Replay(args) => {
+            let disk = stack::build(&args.stack, &Files::default())?;
+            let failed = |error| Failure::new(Code::Other, format!("cannot replay {}: {error}", args.log.display()));
+            let log = std::fs::File::open(&args.log).map_err(failed)?;
+            let count = replay(std::io::BufReader::new(log), &*disk).map_err(failed)?;
+            print(&format!("{count} requests\n"))
+        }
+        Command::Generate { dir } => xen_disk::generate(&dir),
+    }
+}
+
+fn run_dir() -> PathBuf {
+    env::var_os("XEN_DISK_RUNDIR").map_or_else(|| RUN_DIR.into(), PathBuf::from)
+}
+
+/// Runs something that needs xenstore.
+fn on_linux<T: 'static, F: Future<Output = Result<T, Failure>> + 'static>(
+    work: impl FnOnce(Linux, Store) -> F + 'static,
+) -> Result<T, Failure> {
+    let linux = Linux::new();
+    linux.run({
+        let linux = linux.clone();
+        move |spawner| async move {
+            let store = xen_linux::open_store(&linux, &spawner).await.map_err(Failure::other)?;
+            work(linux, store).await
+        }
+    })
+}
