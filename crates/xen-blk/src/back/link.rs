@@ -1,6 +1,7 @@
 //! All rings of a connection.
 
 use super::grants::Grants;
+use super::journal;
 use super::keys::Wish;
 use super::queue::{Queue, Wiring};
 use super::request::Limits;
@@ -9,7 +10,7 @@ use super::{Config, Handle, PeerError};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
-use xen_platform::{Access, Channel, DomId, Platform, SharedMem};
+use xen_platform::{Access, Channel, DomId, IndexMemory, Platform, SharedMem};
 use xen_ring::slots::{Back, Shape};
 
 /// A connection with a frontend. Dropping it unmaps and closes all that is the frontend's.
@@ -34,12 +35,17 @@ impl<'a, P: Platform, S: Storage> Link<'a, P, S> {
             let page = platform.map(peer, &keys.refs, Access::ReadWrite);
             let page = page.map_err(|why| PeerError::Map { queue: number, why: why.to_string() })?;
             let shape = Shape::new(page.len(), wish.abi.slot());
+            journal::recover(&page, shape.slots(), wish.abi);
+            // Should the frontend change it before the ring is attached, only its own journal is of no use.
+            let next = page.load(journal::RSP_PROD);
             let ring = Back::attach(shape, &page).map_err(|corrupt| PeerError::Ring { queue: number, corrupt })?;
             let channel = platform.connect(peer, keys.port);
             let channel = channel.map_err(|why| PeerError::Bind { queue: number, why: why.to_string() })?;
+            // What was answered before can be news to the frontend, if the backend before was killed then.
+            channel.notify();
             let persistent = if wish.persistent { config.persistent } else { 0 };
             let grants = Grants::new(platform, peer, config.reach, persistent);
-            let wiring = Wiring { number, abi: wish.abi, ring, page, channel, grants };
+            let wiring = Wiring { number, abi: wish.abi, ring, next, page, channel, grants };
             queues.push(Queue::new(wiring, platform, storage, config, handle, limits));
         }
         Ok(Link { queues })

@@ -20,6 +20,7 @@ mod error;
 mod flight;
 mod grants;
 mod handle;
+mod journal;
 mod keys;
 mod link;
 mod queue;

@@ -13,6 +13,7 @@ use super::answers::Answers;
 use super::buffer::Pool;
 use super::flight::Flight;
 use super::grants::Grants;
+use super::journal;
 use super::request::{self, Good, Kind, Limits, Work};
 use super::storage::Storage;
 use super::work::carry_out;
@@ -33,6 +34,8 @@ pub(super) struct Wiring<P: Platform> {
     pub number: u32,
     pub abi: Abi,
     pub ring: Back,
+    /// Where in the ring the next response goes.
+    pub next: u32,
     pub page: P::Map,
     pub channel: P::Channel,
     pub grants: Grants<P>,
@@ -156,14 +159,20 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
     fn take(&mut self) -> Result<bool, Corrupt> {
         let now = self.platform.now();
         let mut batch: Vec<(u64, Body)> = Vec::new();
-        let before = self.answers.len();
+        let (before, mut corrupt) = (self.answers.len(), Ok(()));
         let mut room = self.config.memory.saturating_sub(self.bytes);
         while !self.closing && room > 0 {
             let mut slot = [0; SLOT_MAX];
             let Wiring { ring, page, abi, .. } = &mut self.wiring;
             let slot = &mut slot[..abi.slot()];
-            if !ring.take(page, slot)? {
-                break;
+            match ring.take(page, slot) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(why) => {
+                    // What was taken before that is still done.
+                    corrupt = Err(why);
+                    break;
+                }
             }
             let wire::Request { id, operation, body } = wire::decode(*abi, slot);
             let answer = self.answers.expect(id, operation, now);
@@ -179,7 +188,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
             }
         }
         if self.answers.len() == before {
-            return Ok(false);
+            return corrupt.map(|()| false);
         }
         let mut stats = self.handle.count();
         stats.occupancy.add(self.wiring.ring.unanswered() as usize);
@@ -188,7 +197,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
         let good = self.look_closer(batch);
         let works = request::merge(good, self.config.merge);
         self.prepare(works);
-        Ok(true)
+        corrupt.map(|()| true)
     }
 
     /// Indirect requests can have only as many segments as were offered.
@@ -297,12 +306,15 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
 
     /// Answers what can be answered, with one event at most.
     fn answer(&mut self) {
-        let Wiring { ring, page, channel, abi, .. } = &mut self.wiring;
+        let Wiring { ring, page, channel, abi, next, .. } = &mut self.wiring;
         let mut any = false;
         let now = self.platform.now();
         let mut stats = self.handle.count();
         while let Some(response) = self.answers.next(now, &mut stats) {
-            ring.put(page, &response.encode()[..abi.response()]);
+            let response = response.encode();
+            journal::note(page, *next, &response);
+            ring.put(page, &response[..abi.response()]);
+            *next = next.wrapping_add(1);
             stats.in_flight -= 1;
             any = true;
         }
