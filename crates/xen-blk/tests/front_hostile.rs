@@ -1,0 +1,472 @@
+//! Backends that break the protocol: the disk ends with what was wrong, and nothing else happens.
+
+mod common;
+
+use common::backend::{Backend, Keys, Store, all_keys, least_keys, offer, set_state, with};
+use common::{Bench, DOM0, Error, GUEST, Host, SECTORS};
+use proptest::prelude::*;
+use std::time::Duration;
+use xen_abi::blkif;
+use xen_blk::front::{Note, Op, PeerError, Why, Wishes};
+use xen_blk::wire::{Request, Response};
+use xen_platform::IndexMemory;
+use xen_ring::slots::Corrupt;
+use xen_sim::Operation;
+
+/// What a backend does with the first request; afterwards it only closes.
+type Trick = fn(&mut Backend, usize, &Request);
+
+/// The result of a read, of the driver, and of a read after that.
+fn read_from(trick: Trick) -> [Error; 3] {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    let playing = bench.sim.spawn(&dom0.domain.clone(), async move {
+        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
+        let (queue, request) = backend.next().await.unwrap();
+        trick(&mut backend, queue, &request);
+        backend.close().await;
+    });
+    bench.run(async move {
+        let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let read = disk.read(0, &mut [0; 512]).await.unwrap_err();
+        let end = driver.join().await.unwrap_err();
+        playing.join().await;
+        [read, end, disk.read(0, &mut [0; 512]).await.unwrap_err()]
+    })
+}
+
+fn ends_with(trick: Trick, expected: PeerError) {
+    assert_eq!(read_from(trick), [const { None }; 3].map(|_: Option<()>| Error::Peer(expected.clone())));
+}
+
+#[test]
+fn an_answer_to_nothing_is_refused() {
+    ends_with(
+        |backend, queue, request| {
+            backend.respond(queue, Response { id: 0xdead_beef_0000_0000, operation: 0, ..answer(request) })
+        },
+        PeerError::UnknownId { queue: 0, id: 0xdead_beef_0000_0000 },
+    );
+    // The right slot, and another serial number.
+    ends_with(
+        |backend, queue, request| backend.respond(queue, Response { id: request.id + (1 << 16), ..answer(request) }),
+        PeerError::UnknownId { queue: 0, id: 2 << 16 },
+    );
+    ends_with(
+        |backend, queue, request| backend.respond(queue, Response { id: 0xffff, ..answer(request) }),
+        PeerError::UnknownId { queue: 0, id: 0xffff },
+    );
+}
+
+fn answer(request: &Request) -> Response {
+    Response { id: request.id, operation: request.operation, status: 0 }
+}
+
+#[test]
+fn an_answer_for_another_operation_is_refused() {
+    ends_with(
+        |backend, queue, request| backend.respond(queue, Response { operation: 1, ..answer(request) }),
+        PeerError::Operation { queue: 0, id: 1 << 16, op: Op::Read, found: 1 },
+    );
+    // Only an indirect request may be called one.
+    ends_with(
+        |backend, queue, request| backend.respond(queue, Response { operation: 6, ..answer(request) }),
+        PeerError::Operation { queue: 0, id: 1 << 16, op: Op::Read, found: 6 },
+    );
+}
+
+#[test]
+fn a_status_that_there_is_not_is_refused() {
+    for status in [1, -3, i16::MIN, i16::MAX] {
+        let mut bench = Bench::new();
+        let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+        bench.sim.spawn(&dom0.domain.clone(), async move {
+            let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
+            let (queue, request) = backend.next().await.unwrap();
+            backend.refuse(queue, &request, status);
+            backend.close().await;
+        });
+        bench.run(async move {
+            let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+            let expected = PeerError::Status { queue: 0, id: 1 << 16, op: Op::Read, status };
+            assert_eq!(disk.read(0, &mut [0; 512]).await, Err(Error::Peer(expected)));
+            driver.join().await.unwrap_err();
+        });
+    }
+}
+
+#[test]
+fn an_index_that_jumps_is_refused() {
+    for jump in [2, 512, 0x8000_0000, u32::MAX] {
+        let mut bench = Bench::new();
+        let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+        bench.sim.spawn(&dom0.domain.clone(), async move {
+            let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
+            backend.next().await.unwrap();
+            // rsp_prod
+            backend.queues[0].mem.store(8, jump);
+            xen_platform::Channel::notify(&backend.queues[0].channel);
+            backend.close().await;
+        });
+        bench.run(async move {
+            let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+            let corrupt = Corrupt { field: "rsp_prod", found: jump, least: 0, most: 1 };
+            let expected = Error::Peer(PeerError::Ring { queue: 0, corrupt });
+            assert_eq!(disk.read(0, &mut [0; 512]).await, Err(expected.clone()));
+            assert_eq!(driver.join().await, Err(expected));
+        });
+    }
+}
+
+#[test]
+fn an_answer_that_comes_twice_is_refused_and_hurts_no_other_request() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    bench.sim.spawn(&dom0.domain.clone(), async move {
+        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
+        let (queue, first) = backend.next().await.unwrap();
+        backend.next().await.unwrap();
+        backend.answer(queue, &first);
+        backend.answer(queue, &first);
+        backend.close().await;
+    });
+    bench.run(async move {
+        let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let other = disk.clone();
+        let second = guest.spawn(async move { other.read(8, &mut [0; 512]).await });
+        let first = disk.read(0, &mut [0; 512]).await;
+        let expected = Error::Peer(PeerError::UnknownId { queue: 0, id: 1 << 16 });
+        assert_eq!((first, second.join().await), (Err(expected.clone()), Err(expected.clone())));
+        assert_eq!(driver.join().await, Err(expected));
+    });
+}
+
+#[test]
+fn what_is_refused_as_unknown_is_switched_off_and_noted() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    let serving = bench.sim.spawn(&dom0.domain.clone(), async move {
+        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
+        let mut direct = 0;
+        while let Some((queue, request)) = backend.next().await {
+            let indirect = matches!(request.body, Ok(xen_blk::wire::Body::Indirect { .. }));
+            match request.operation {
+                blkif::OP_READ | blkif::OP_WRITE if !indirect => {
+                    direct += 1;
+                    backend.answer(queue, &request);
+                }
+                blkif::OP_WRITE_BARRIER if backend.log.len() < 8 => backend.answer(queue, &request),
+                _ => backend.refuse(queue, &request, blkif::RSP_EOPNOTSUPP),
+            }
+        }
+        backend.close().await;
+        direct
+    });
+    bench.run(async move {
+        let (disk, _driver) = guest.attach(&Wishes::default()).await.unwrap();
+        // A flush becomes a barrier; secure discard goes before discard does.
+        disk.flush().await.unwrap();
+        assert_eq!(disk.discard(0, 8, true).await, Err(Error::Unsupported(Op::SecureDiscard)));
+        assert!(!disk.info().discard.unwrap().secure);
+        assert_eq!(disk.discard(0, 8, false).await, Err(Error::Unsupported(Op::Discard)));
+        assert_eq!(disk.info().discard, None);
+        // An indirect request becomes several direct ones.
+        let data = common::pattern(3, 100 * 4096);
+        disk.write(0, &data).await.unwrap();
+        let mut back = vec![0; data.len()];
+        disk.read(0, &mut back).await.unwrap();
+        assert!(back == data);
+        assert_eq!(disk.barrier(0, &[]).await, Err(Error::Unsupported(Op::Barrier)));
+        assert_eq!(disk.flush().await, Err(Error::Unsupported(Op::Flush)));
+        let info = disk.info();
+        assert_eq!((info.flush, info.barrier, info.indirect_segments, info.max_transfer), (false, false, 0, 11 * 4096));
+        let refused = [Op::Flush, Op::SecureDiscard, Op::Discard].map(Note::Refused);
+        assert_eq!(info.notes[..3], refused);
+        assert_eq!(info.notes[3..], [Note::RefusedIndirect, Note::Refused(Op::Barrier)]);
+        disk.close().await;
+        assert_eq!(serving.join().await, 20);
+    });
+}
+
+#[test]
+fn an_error_fails_one_request_and_no_other() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    bench.sim.spawn(&dom0.domain.clone(), async move {
+        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &least_keys()).await;
+        while let Some((queue, request)) = backend.next().await {
+            match &request.body {
+                Ok(xen_blk::wire::Body::Direct { sector: 88, .. }) => backend.refuse(queue, &request, blkif::RSP_ERROR),
+                _ => backend.answer(queue, &request),
+            }
+        }
+        backend.close().await;
+    });
+    bench.run(async move {
+        let (disk, _driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let failed = disk.write(0, &[1; 40 * 4096]).await;
+        assert_eq!(failed, Err(Error::Failed { op: Op::Write, sector: 88, count: 88 }));
+        disk.write(0, &[1; 11 * 4096]).await.unwrap();
+        disk.close().await;
+        let stats = disk.stats();
+        assert_eq!((stats.failed, stats.in_flight), (1, 0));
+    });
+}
+
+#[test]
+fn a_backend_that_never_answers_is_reported_with_what_is_stuck() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    bench.sim.spawn(&dom0.domain.clone(), async move {
+        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &least_keys()).await;
+        let (queue, request) = backend.next().await.unwrap();
+        backend.answer(queue, &request);
+        while backend.next().await.is_some() {}
+        backend.close().await;
+    });
+    let wishes = Wishes { request_timeout: Duration::from_secs(8), ..Wishes::default() };
+    bench.run(async move {
+        let (disk, driver) = guest.attach(&wishes).await.unwrap();
+        disk.read(0, &mut [0; 512]).await.unwrap();
+        // More than the ring holds: the rest never gets onto it, and fails as well.
+        let start = xen_platform::Clock::now(&guest.domain);
+        let tasks: Vec<_> = (0..40)
+            .map(|n| {
+                let disk = disk.clone();
+                guest.spawn(async move { disk.write(n, &[0; 512]).await })
+            })
+            .collect();
+        for (n, task) in tasks.into_iter().enumerate() {
+            let Err(Error::TimedOut(stuck)) = task.join().await else { panic!("request {n} did not time out") };
+            assert_eq!((stuck.op, stuck.sector, stuck.count), (Op::Write, n as u64, 1));
+            assert_eq!((stuck.queue, stuck.in_flight, stuck.answered), ((n < 32).then_some(0), 32, 1));
+            assert_eq!(stuck.waited, Duration::from_secs(10));
+        }
+        let waited = xen_platform::Clock::now(&guest.domain).since(start);
+        assert!((8..=10).contains(&waited.as_secs()), "{waited:?}");
+        assert_eq!(disk.stats().timed_out, 40);
+        disk.close().await;
+        driver.join().await.unwrap();
+    });
+}
+
+/// Tries to connect to a backend with these keys.
+fn attach_to(keys: Keys, wishes: Wishes) -> Result<Vec<Note>, Error> {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    let task = bench.sim.spawn(&dom0.domain.clone(), async move {
+        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &keys).await;
+        while let Some((queue, request)) = backend.next().await {
+            backend.refuse(queue, &request, 0);
+        }
+        backend.close().await;
+    });
+    bench.run(async move {
+        let (disk, driver) = guest.attach(&wishes).await?;
+        disk.read(0, &mut [0; 4096]).await?;
+        let notes = disk.info().notes;
+        disk.close().await;
+        driver.join().await.unwrap();
+        task.join().await;
+        Ok(notes)
+    })
+}
+
+#[test]
+fn keys_that_cannot_be_are_told_or_passed_over() {
+    let absurd =
+        ["", "-1", "x", " 1", "+1", "1e3", "99999999999999999999", "4294967296", "0", "1000000000", "255", "\u{fffd}"];
+    for key in [
+        "max-ring-page-order",
+        "max-ring-pages",
+        "multi-queue-max-queues",
+        "feature-persistent",
+        "feature-max-indirect-segments",
+        "feature-flush-cache",
+        "feature-barrier",
+        "feature-discard",
+        "discard-granularity",
+        "discard-alignment",
+        "discard-secure",
+        "physical-sector-size",
+        "info",
+    ] {
+        for value in absurd {
+            let wishes = Wishes { queues: 2, ring_pages: 4, ..Wishes::default() };
+            let notes =
+                attach_to(with(all_keys(), key, value), wishes).unwrap_or_else(|e| panic!("{key} {value:?}: {e}"));
+            let wrong = !value.is_empty() && value.parse::<u32>().is_err();
+            let noted = notes.iter().any(|note| matches!(note, Note::Key { key: of, .. } if *of == key));
+            assert!(!wrong || value == "+1" || noted || key == "max-ring-pages", "{key} {value:?}: {notes:?}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_without_a_size_is_not_used() {
+    for sectors in ["", "x", "-1", "18446744073709551615", "18446744073709551616", "18014398509481984", "+5"] {
+        let wrong = attach_to(with(all_keys(), "sectors", sectors), Wishes::default()).unwrap_err();
+        assert!(
+            matches!(wrong, Error::Peer(PeerError::Key { key: "sectors", .. } | PeerError::NoKey { key: "sectors" })),
+            "{wrong}"
+        );
+    }
+    for size in ["0", "3", "511", "1000", "8192", "2147483648", "x", "4294967808"] {
+        let wrong = attach_to(with(all_keys(), "sector-size", size), Wishes::default()).unwrap_err();
+        assert!(matches!(wrong, Error::Peer(PeerError::Key { key: "sector-size", .. })), "{size}: {wrong}");
+    }
+}
+
+#[test]
+fn states_out_of_order_do_no_harm() {
+    // Straight to connected, without having waited for the rings; then garbage; then nothing at all.
+    for (state, expected) in [("4", None), ("77", None), ("8", None), ("x", Some("state"))] {
+        let mut bench = Bench::new();
+        let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+        dom0.xs.set(&format!("{}/state", common::BACK), state);
+        let wishes = Wishes { connect_timeout: Duration::from_secs(5), ..Wishes::default() };
+        bench.run(async move {
+            let wrong = guest.attach(&wishes).await.map(|_| ()).unwrap_err();
+            match expected {
+                Some(name) => {
+                    assert!(matches!(wrong, Error::Peer(PeerError::Key { key, .. }) if key == name), "{wrong}")
+                }
+                None => assert!(matches!(wrong, Error::NoBackend { .. }), "{wrong}"),
+            }
+        });
+    }
+}
+
+#[test]
+fn a_storm_of_events_is_no_news() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    bench.sim.spawn(&dom0.domain.clone(), async move {
+        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
+        while let Some((queue, request)) = backend.next().await {
+            for _ in 0..1000 {
+                xen_platform::Channel::notify(&backend.queues[queue].channel);
+                set_state(&dom0, 4);
+            }
+            backend.answer(queue, &request);
+        }
+        backend.close().await;
+    });
+    bench.run(async move {
+        let (disk, _driver) = guest.attach(&Wishes::default()).await.unwrap();
+        for _ in 0..10 {
+            disk.read(0, &mut [0; 512]).await.unwrap();
+        }
+        disk.close().await;
+    });
+}
+
+#[test]
+fn what_was_written_before_is_not_shown_with_a_shorter_request() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    let looking = bench.sim.spawn(&dom0.domain.clone(), async move {
+        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
+        let mut last = Vec::new();
+        while let Some((queue, request)) = backend.next().await {
+            if let Ok(xen_blk::wire::Body::Direct { segments, .. }) = &request.body {
+                last = vec![0xee; 4096];
+                xen_platform::SharedMem::read(&dom0.domain.world().page_of(GUEST, segments[0].gref), 0, &mut last);
+            }
+            backend.answer(queue, &request);
+        }
+        backend.close().await;
+        last
+    });
+    let last = bench.run(async move {
+        let (disk, _driver) = guest.attach(&Wishes::default()).await.unwrap();
+        disk.write(0, &[0xaa; 4096]).await.unwrap();
+        disk.write(0, &[0xbb; 512]).await.unwrap();
+        disk.close().await;
+        looking.join().await
+    });
+    assert!(last[..512].iter().all(|&b| b == 0xbb) && last[512..].iter().all(|&b| b == 0));
+}
+
+#[test]
+fn a_platform_that_has_no_pages_left_fails_a_request_or_makes_it_smaller() {
+    let connected = async |guest: &Host| guest.attach(&Wishes::default()).await.unwrap();
+    for nth in 1..=4 {
+        let mut bench = Bench::new();
+        let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+        bench.sim.spawn(&dom0.domain.clone(), async move {
+            Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await.serve().await;
+        });
+        bench.run(async move {
+            let (disk, _driver) = connected(&guest).await;
+            let _failure = guest.domain.world().fail_nth(GUEST, Operation::Share, nth);
+            let data = common::pattern(5, 100 * 4096);
+            let written = disk.write(0, &data).await;
+            match nth {
+                1 => assert!(matches!(written, Err(Error::Platform(_)))),
+                _ => {
+                    written.unwrap();
+                    let mut back = vec![0; data.len()];
+                    disk.read(0, &mut back).await.unwrap();
+                    assert!(back == data);
+                }
+            }
+            disk.close().await;
+        });
+    }
+}
+
+#[test]
+fn a_disk_that_is_not_there_is_told() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    offer(&dom0, &all_keys());
+    bench.xs.remove(common::FRONT);
+    let wrong = bench.run(async move { guest.attach(&Wishes::default()).await.map(|_| ()).unwrap_err() });
+    assert!(matches!(wrong, Error::Store(error) if error.is_not_found()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever a backend answers: each request ends well or with the reason, and all ends.
+    #[test]
+    fn no_answers_do_harm(answers in prop::collection::vec((0u64..200_000, 0u8..8, -3i16..2, any::<bool>()), 1..20)) {
+        let mut bench = Bench::new();
+        let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+        bench.sim.spawn(&dom0.domain.clone(), async move {
+            let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
+            for (id, operation, status, honest) in answers {
+                let Some((queue, request)) = backend.next().await else { break };
+                match honest {
+                    true => backend.answer(queue, &request),
+                    false => backend.respond(queue, Response { id, operation, status }),
+                }
+            }
+            backend.close().await;
+        });
+        let wishes = Wishes { request_timeout: Duration::from_secs(2), ..Wishes::default() };
+        bench.run(async move {
+            let (disk, driver) = guest.attach(&wishes).await.unwrap();
+            let tasks: Vec<_> = (0..8).map(|n| {
+                let disk = disk.clone();
+                guest.spawn(async move {
+                    let mut results = Vec::new();
+                    for _ in 0..4 {
+                        results.push(disk.read(n, &mut [0; 1024]).await);
+                    }
+                    results
+                })
+            }).collect();
+            for task in tasks {
+                for result in task.join().await {
+                    let known = matches!(result, Ok(()) | Err(Error::Peer(_) | Error::Failed { .. } | Error::TimedOut(_)));
+                    assert!(known, "{result:?}");
+                }
+            }
+            disk.close().await;
+            let _ = driver.join().await;
+            assert!(matches!(disk.read(0, &mut [0; 512]).await, Err(Error::Gone(Why::Closed) | Error::Peer(_))));
+        });
+    }
+}
