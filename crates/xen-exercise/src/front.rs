@@ -87,7 +87,7 @@ impl<P: Platform, H: Host> Site for Front<P, H> {
         })
     }
 
-    fn raw<'a>(&'a self, vdev: u32, keys: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Rc<dyn Raw>, Failure>> {
+    fn raw<'a>(&'a self, vdev: u32, keys: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Box<dyn Raw>, Failure>> {
         Box::pin(raw::connect(&self.platform, &self.store, vdev, keys))
     }
 

@@ -26,7 +26,7 @@ pub use cases::{CASES, Case, Needs};
 pub use crowd::Boxed;
 pub use front::{Front, Host};
 pub use plan::{OPTIONS, Plan};
-pub use raw::{Answer, Page, Raw};
+pub use raw::{Page, Raw};
 pub use run::{Verdict, run};
 pub use site::{Device, Failure, Io, Kind, Site, Usage};
 pub use stamp::{Flaw, SECTOR, Stamps};

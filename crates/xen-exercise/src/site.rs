@@ -2,6 +2,7 @@
 
 use crate::crowd::Boxed;
 use crate::raw::Raw;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -116,7 +117,7 @@ pub trait Site {
     /// The keys of the disk's backend, below its path, with their values.
     fn keys(&self, vdev: u32) -> Boxed<'_, Result<Vec<(String, String)>, Failure>>;
     /// Connects to the disk's backend by hand: see [`crate::Raw`].
-    fn raw<'a>(&'a self, vdev: u32, keys: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Rc<dyn Raw>, Failure>>;
+    fn raw<'a>(&'a self, vdev: u32, keys: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Box<dyn Raw>, Failure>>;
     /// Writes a result to xenstore, below `data/report`.
     fn publish<'a>(&'a self, key: &'a str, value: &'a str) -> Boxed<'a, ()>;
 }

@@ -1,7 +1,7 @@
 //! Single requests as they lie in a slot, good and bad, with the answer that each must get.
 
 use super::{Cx, Outcome};
-use crate::raw::{Answer, Page, Raw};
+use crate::raw::{Page, Raw};
 use crate::site::Io;
 use crate::stamp::SECTOR;
 use alloc::format;
@@ -91,7 +91,7 @@ impl fmt::Display for Told {
 }
 
 /// Sends the request and waits for its answer: the status.
-pub async fn send(raw: &dyn Raw, row: &Row, info: &Info, patience: Duration) -> Option<i16> {
+pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, patience: Duration) -> Option<i16> {
     let sector = match row.place {
         Given::First | Given::NoList => 0,
         Given::Last => info.sectors - 8,
@@ -108,12 +108,9 @@ pub async fn send(raw: &dyn Raw, row: &Row, info: &Info, patience: Duration) -> 
     answer(raw, &request, patience).await
 }
 
-async fn answer(raw: &dyn Raw, request: &[u8], patience: Duration) -> Option<i16> {
+async fn answer(raw: &mut dyn Raw, request: &[u8], patience: Duration) -> Option<i16> {
     raw.send(request);
-    match raw.answer(patience).await {
-        Answer::Response(response) => Some(response.status),
-        Answer::Silence | Answer::Corrupt => None,
-    }
+    raw.answer(patience).await.map(|response| response.status)
 }
 
 fn segment(raw: &dyn Raw, (page, first_sect, last_sect): Part) -> abi::Segment {
@@ -181,15 +178,15 @@ pub async fn shapes(cx: &mut Cx<'_>) -> Outcome {
     disk.io(Io::Read(0, &mut wanted)).await?;
     drop(disk);
     cx.close().await?;
-    let raw = cx.site.raw(cx.vdev, &[]).await?;
-    let shapes = one_segment(cx, &*raw, &info, &wanted).await + many_segments(cx, &*raw, &info).await;
+    let mut raw = cx.site.raw(cx.vdev, &[]).await?;
+    let shapes = one_segment(cx, &mut *raw, &info, &wanted).await + many_segments(cx, &mut *raw, &info).await;
     let closed = raw.close().await;
     cx.works(closed, format_args!("closing"));
     Ok(format!("{shapes} shapes of segments"))
 }
 
 /// One segment with each first and last sector that there can be, in the request and in a list.
-async fn one_segment(cx: &Cx<'_>, raw: &dyn Raw, info: &Info, wanted: &[u8]) -> u32 {
+async fn one_segment(cx: &Cx<'_>, raw: &mut dyn Raw, info: &Info, wanted: &[u8]) -> u32 {
     const OTHER: u8 = 0xee;
     let unit = (info.sector_size / SECTOR as u32) as usize;
     let mut tried = 0;
@@ -220,7 +217,7 @@ async fn one_segment(cx: &Cx<'_>, raw: &dyn Raw, info: &Info, wanted: &[u8]) -> 
 }
 
 /// As many segments as a request and a list can have, and one more.
-async fn many_segments(cx: &Cx<'_>, raw: &dyn Raw, info: &Info) -> u32 {
+async fn many_segments(cx: &Cx<'_>, raw: &mut dyn Raw, info: &Info) -> u32 {
     let parts: Vec<Part> = (0..512).map(|number| (Page::Data(number % 16), 0, 7)).collect();
     let fits = |count: u64| if count * 8 <= info.sectors { abi::RSP_OKAY } else { abi::RSP_ERROR };
     let request = direct(raw, abi::OP_READ, 11, 0, &parts[..11]);

@@ -344,7 +344,7 @@ impl Site for Arrays {
     fn keys(&self, _: u32) -> Boxed<'_, Result<Vec<(String, String)>, Failure>> {
         Box::pin(async { Ok(vec![("sectors".to_string(), "1".to_string())]) })
     }
-    fn raw<'a>(&'a self, _: u32, _: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Rc<dyn Raw>, Failure>> {
+    fn raw<'a>(&'a self, _: u32, _: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Box<dyn Raw>, Failure>> {
         Box::pin(async { Err(Failure::other("an array has no ring")) })
     }
     fn publish<'a>(&'a self, key: &'a str, value: &'a str) -> Boxed<'a, ()> {
