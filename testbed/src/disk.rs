@@ -149,6 +149,14 @@ pub fn disks(list: &[(&Disk, &str)]) -> String {
     format!("disk=[{}]", specs.join(","))
 }
 
+/// Takes away whatever disks there are of an emulated host, after a failure
+/// and once no guest has them any more.
+pub fn sweep(host: &Host) {
+    if host.emulated() {
+        let _ = host.exec(&["bash", "-c", kind::SWEEP], PATIENCE);
+    }
+}
+
 /// Runs a script with bash: busybox's shell would prefer its own lesser `dd`, `losetup` and `blockdev`.
 fn run(host: &Host, script: &str) -> Result<String> {
     host.exec(&["bash", "-c", script], PATIENCE)?.success()

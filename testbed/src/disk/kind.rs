@@ -6,6 +6,12 @@ const FOLDER: &str = "/tmp/ringside-disks";
 /// Where null_blk is configured.
 const NULL: &str = "/sys/kernel/config/nullb";
 
+/// A script that takes away all disks that a script of [`Kind::create`] may
+/// have made, the upper ones first.
+pub(super) const SWEEP: &str = "dmsetup remove_all --force --noudevsync --noudevrules; losetup -D; \
+    for disk in /sys/kernel/config/nullb/*/; do echo 0 >$disk/power && rmdir $disk; done; \
+    [ ! -b /dev/ram0 ] || rmmod brd; rm -rf /tmp/ringside-disks";
+
 /// What a disk is made of. Sizes are in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

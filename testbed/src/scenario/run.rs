@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::{ALL, Bench, Scenario, report};
 use crate::cli::HostKind;
+use crate::disk;
 use crate::host::{Host, Wish, until};
 use crate::progress::Progress;
 
@@ -107,6 +108,7 @@ fn one(host: &Host, scenario: &Scenario) -> bool {
             report::failure(error, &consoles, host.hypervisor_log().get(mark..).unwrap_or_default());
             // Whatever the failure left behind must not disturb the next one.
             let _ = clean_up(host);
+            disk::sweep(host);
         }
     }
     result.is_ok()
