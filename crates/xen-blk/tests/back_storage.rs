@@ -1,0 +1,261 @@
+//! How the backend asks its storage: side by side, put together, in the order that barriers and flushes demand, and what
+//! becomes of errors and of a storage that does not end.
+
+mod back_common;
+
+use back_common::*;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+use xen_abi::blkif::{RSP_EOPNOTSUPP, RSP_ERROR, RSP_OKAY};
+use xen_abi::xenbus::State;
+use xen_blk::back::storage::{Error, Info};
+use xen_blk::back::{Config, End, Ram, Storage};
+use xen_blk::toolstack;
+use xen_blk::wire::{Body, Op};
+use xen_platform::{EventCounter, PAGE_SIZE};
+
+/// Notes what begins and ends; holds everything until it is let go.
+struct Slow {
+    ram: Ram,
+    log: RefCell<Vec<String>>,
+    open: Cell<bool>,
+    opened: EventCounter,
+    /// What touches this sector fails.
+    bad: Cell<Option<u64>>,
+}
+
+impl Slow {
+    fn new(open: bool) -> Rc<Slow> {
+        let (ram, log, bad) = (Ram::with_sectors(1024), RefCell::default(), Cell::new(None));
+        Rc::new(Slow { ram, log, open: Cell::new(open), opened: EventCounter::new(), bad })
+    }
+
+    fn let_go(&self) {
+        self.open.set(true);
+        self.opened.signal();
+    }
+
+    fn take_log(&self) -> Vec<String> {
+        self.log.take()
+    }
+
+    async fn act(
+        &self,
+        what: String,
+        sector: u64,
+        count: u64,
+        work: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), Error> {
+        self.log.borrow_mut().push(format!("+{what}"));
+        while !self.open.get() {
+            let mut seen = self.opened.count();
+            std::future::poll_fn(|cx| self.opened.poll_after(&mut seen, cx)).await;
+        }
+        self.log.borrow_mut().push(format!("-{what}"));
+        match self.bad.get() {
+            Some(bad) if (sector..sector + count).contains(&bad) => Err(Error::Failed),
+            _ => work.await,
+        }
+    }
+}
+
+impl Storage for Slow {
+    fn info(&self) -> Info {
+        self.ram.info()
+    }
+    async fn read(&self, sector: u64, to: &mut [u8]) -> Result<(), Error> {
+        let count = to.len() as u64 / 512;
+        self.act(format!("r{sector}+{count}"), sector, count, self.ram.read(sector, to)).await
+    }
+    async fn write(&self, sector: u64, from: &[u8]) -> Result<(), Error> {
+        let count = from.len() as u64 / 512;
+        self.act(format!("w{sector}+{count}"), sector, count, self.ram.write(sector, from)).await
+    }
+    async fn flush(&self) -> Result<(), Error> {
+        self.act("f".into(), 0, 0, self.ram.flush()).await
+    }
+    async fn discard(&self, sector: u64, count: u64, secure: bool) -> Result<(), Error> {
+        if secure {
+            return Err(Error::Unsupported);
+        }
+        self.act(format!("d{sector}+{count}"), sector, count, self.ram.discard(sector, count, secure)).await
+    }
+}
+
+/// Runs a raw frontend against a slow storage, which is closed at first.
+fn with_slow(config: Config, play: impl AsyncFn(&mut RawFront, &Slow) + 'static) {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    bench.run(async move {
+        let slow = Slow::new(false);
+        let served = dom0.plug(XVDA, &slow, config).await;
+        let mut raw = RawFront::connect(&guest, XVDA, Layout::default()).await;
+        play(&mut raw, &slow).await;
+        slow.let_go();
+        raw.close().await;
+        served.unplug().await;
+    });
+}
+
+fn pages(raw: &RawFront, op: Op, sector: u64, count: usize) -> Body {
+    Body::Direct { op, sector, segments: (0..count).map(|page| raw.segment(page, 0, 7)).collect() }
+}
+
+#[test]
+fn requests_run_side_by_side_and_neighbours_are_put_together() {
+    with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
+        // Shown all at once: the backend hears of them only together.
+        for (op, sector, count) in [
+            (Op::Read, 0, 2),
+            (Op::Read, 16, 1),
+            (Op::Read, 24, 4),
+            (Op::Write, 56, 1),
+            (Op::Write, 64, 1),
+            (Op::Read, 72, 1),
+            (Op::Write, 100, 1),
+            (Op::Write, 92, 1),
+        ] {
+            let raw_request = xen_blk::wire::encode(raw.abi, sector, &pages(raw, op, sector, count));
+            raw.front.put(&raw.ring, &raw_request);
+        }
+        raw.show();
+        raw.host.moment().await;
+        assert_eq!(slow.take_log(), ["+r0+56", "+w56+16", "+r72+8", "+w100+8", "+w92+8"]);
+        slow.let_go();
+        for id in [0, 16, 24, 56, 64, 72, 100, 92] {
+            let response = raw.response().await;
+            assert_eq!((response.id, response.status), (id, RSP_OKAY));
+        }
+        assert_eq!(slow.take_log().len(), 5);
+    });
+}
+
+#[test]
+fn one_bad_sector_fails_only_the_request_that_touches_it() {
+    with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
+        slow.let_go();
+        for op in [Op::Read, Op::Write] {
+            slow.bad.set(Some(13));
+            for sector in [0, 8, 16] {
+                let raw_request = xen_blk::wire::encode(raw.abi, sector, &pages(raw, op, sector, 1));
+                raw.front.put(&raw.ring, &raw_request);
+            }
+            raw.show();
+            for (id, status) in [(0, RSP_OKAY), (8, RSP_ERROR), (16, RSP_OKAY)] {
+                let response = raw.response().await;
+                assert_eq!((response.id, response.status), (id, status), "{op:?}");
+            }
+        }
+        slow.bad.set(None);
+        let secure = Body::Discard { sector: 0, count: 8, secure: true };
+        assert_eq!(raw.status(&secure).await, RSP_EOPNOTSUPP, "the storage finds that out late");
+    });
+}
+
+#[test]
+fn nothing_passes_a_barrier_and_a_flush_follows_what_was_asked_before() {
+    with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
+        for body in [
+            pages(raw, Op::Write, 0, 1),
+            pages(raw, Op::Barrier, 100, 1),
+            pages(raw, Op::Write, 200, 1),
+            pages(raw, Op::Read, 0, 1),
+            pages(raw, Op::Flush, 0, 0),
+            pages(raw, Op::Write, 300, 1),
+        ] {
+            raw.ask(&body);
+        }
+        raw.host.moment().await;
+        assert_eq!(slow.take_log(), ["+w0+8"]);
+        slow.let_go();
+        for _ in 0..6 {
+            assert_eq!(raw.response().await.status, RSP_OKAY);
+        }
+        let log = slow.take_log();
+        let at = |what: &str| log.iter().position(|entry| entry == what).unwrap_or_else(|| panic!("{what} in {log:?}"));
+        // The write before ends, then: flush, data, flush; only then what comes after.
+        assert_eq!(log[..7], ["-w0+8", "+f", "-f", "+w100+8", "-w100+8", "+f", "-f"]);
+        assert!(at("+w200+8") > 6 && at("+r0+8") > 6);
+        let flush = log.iter().rposition(|entry| entry == "+f").unwrap();
+        assert!(flush > at("-w200+8") && flush > at("-r0+8"), "{log:?}");
+    });
+}
+
+#[test]
+fn no_more_is_taken_than_there_is_memory_for() {
+    let config = Config { memory: 3 * 11 * PAGE_SIZE, merge: 0, ..Config::default() };
+    with_slow(config, async |raw: &mut RawFront, slow: &Slow| {
+        for number in 0..20 {
+            let segments = vec![raw.segment(0, 0, 7); 11];
+            raw.ask(&Body::Direct { op: Op::Read, sector: number * 20, segments });
+        }
+        raw.host.moment().await;
+        assert_eq!(slow.take_log().len(), 3);
+        slow.let_go();
+        for _ in 0..20 {
+            assert_eq!(raw.response().await.status, RSP_OKAY);
+        }
+    });
+}
+
+#[test]
+fn what_is_in_flight_is_finished_before_the_disk_closes() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    bench.run(async move {
+        let slow = Slow::new(false);
+        let served = dom0.plug(XVDA, &slow, Config::default()).await;
+        let mut raw = RawFront::connect(&guest, XVDA, Layout::default()).await;
+        let write = pages(&raw, Op::Write, 0, 1);
+        raw.ask(&write);
+        raw.host.moment().await;
+        served.handle.force();
+        raw.host.moment().await;
+        assert_eq!(raw.state_of_backend(), State::CONNECTED, "not before the write is done");
+        slow.let_go();
+        assert_eq!(raw.response().await.status, RSP_OKAY);
+        assert_eq!(served.end().await, End::Forced);
+        assert_eq!(slow.take_log(), ["+w0+8", "-w0+8", "+f", "-f"]);
+        toolstack::remove(&dom0.store, &device(XVDA)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_storage_that_never_ends_is_given_up() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    bench.run(async move {
+        let slow = Slow::new(false);
+        let config = Config { drain_timeout: Duration::from_secs(3), ..Config::default() };
+        let served = dom0.plug(XVDA, &slow, config).await;
+        let mut raw = RawFront::connect(&guest, XVDA, Layout::default()).await;
+        let write = pages(&raw, Op::Write, 0, 1);
+        raw.ask(&write);
+        raw.host.moment().await;
+        served.handle.force();
+        assert_eq!(served.end().await, End::Forced);
+        toolstack::remove(&dom0.store, &device(XVDA)).await.unwrap();
+    });
+}
+
+#[test]
+fn few_events_are_sent_for_many_requests() {
+    with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
+        slow.let_go();
+        let world = raw.host.domain.world().clone();
+        let before = world.notifies(DOM0);
+        for _ in 0..10 {
+            for number in 0..32u64 {
+                let request = xen_blk::wire::encode(raw.abi, number, &pages(raw, Op::Read, number * 16, 1));
+                raw.front.put(&raw.ring, &request);
+            }
+            raw.show();
+            for _ in 0..32 {
+                raw.response().await;
+            }
+        }
+        let sent = world.notifies(DOM0) - before;
+        assert!(sent <= 20, "{sent} events for 10 rings full");
+    });
+}
