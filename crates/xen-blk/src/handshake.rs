@@ -39,14 +39,16 @@ pub fn front(mine: State, theirs: State) -> FrontStep {
 
         (State::INITIALISED, State::CONNECTED) => Connect,
         (State::INITIALISED, State::CLOSING) => Close,
-        (State::INITIALISED, State::CLOSED | State::UNKNOWN) => Lost,
+        // It had decided to let an earlier connection go before it saw this one.
+        (State::INITIALISED, State::CLOSED) => Restart,
+        (State::INITIALISED, State::UNKNOWN) => Lost,
         (State::INITIALISED, _) => Wait,
 
         (State::CONNECTED, State::CONNECTED) => Refresh,
         (State::CONNECTED, State::CLOSING) => Close,
-        (State::CONNECTED, State::CLOSED | State::UNKNOWN) => Lost,
-        // A backend that was started anew.
-        (State::CONNECTED, State::INITIALISING | State::INIT_WAIT | State::INITIALISED) => Restart,
+        (State::CONNECTED, State::UNKNOWN) => Lost,
+        // A backend that was started anew, or had decided to let an earlier connection go before it saw this one.
+        (State::CONNECTED, State::INITIALISING | State::INIT_WAIT | State::INITIALISED | State::CLOSED) => Restart,
         (State::CONNECTED, _) => Wait,
 
         // On the way down, only the backend's end is waited for; once there, a new beginning.

@@ -51,6 +51,13 @@ struct Published<P: Platform> {
     notes: Vec<Note>,
 }
 
+impl<P: Platform> Published<P> {
+    /// Whether the backend has bound to the event channels.
+    fn are_taken(&self) -> bool {
+        self.queues.iter().all(|queue| queue.channel.is_bound())
+    }
+}
+
 impl Bus {
     /// Finds the backend of a disk.
     pub async fn find(store: &Store, vdev: u32) -> Result<Bus, xen_store::Error> {
@@ -66,8 +73,9 @@ impl Bus {
     pub async fn look<E>(&mut self) -> Result<State, Error<E>> {
         self.theirs = match self.store.read_number(&format!("{}/state", self.back)).await {
             Ok(state) => State(state),
-            Err(error) if error.is_not_found() => State::UNKNOWN,
             Err(error) => match error.kind {
+                // Of a folder that is gone, the permissions of the one above it count.
+                ErrorKind::NoEntry | ErrorKind::Access => State::UNKNOWN,
                 ErrorKind::NotNumber(value) => {
                     let value = value.chars().take(40).collect();
                     return Err(PeerError::Key { key: "state", value, expected: "a state's number" }.into());
@@ -84,6 +92,11 @@ impl Bus {
         self.store.write(&format!("{}/state", self.front), state.0.to_string().as_bytes()).await
     }
 
+    /// Whether the backend is to stay, or to come back: the toolstack sets `online` to 0 before it takes a disk away.
+    pub async fn is_online(&self) -> bool {
+        self.store.read_number::<u32>(&format!("{}/online", self.back)).await == Ok(1)
+    }
+
     /// Waits until the backend's state may have changed.
     pub async fn changed(&mut self) -> Result<(), xen_store::Error> {
         self.watch.next().await.map(drop)
@@ -94,12 +107,15 @@ impl Bus {
         self.watch.poll_next(cx).map_ok(drop)
     }
 
-    /// What an earlier life of this domain left as its state keeps the backend from beginning anew.
+    /// Takes back what an earlier life of this domain left as its state: it would keep the backend from beginning anew.
     pub async fn begin<E>(&mut self) -> Result<(), Error<E>> {
-        let found = self.store.read(&format!("{}/state", self.front)).await?;
+        let left = self.store.read(&format!("{}/state", self.front)).await?;
         let busy = [State::INITIALISED, State::CONNECTED, State::CLOSING].contains(&self.look().await?);
-        if !busy && found != State::INITIALISING.0.to_string().as_bytes() {
-            self.write(State::INITIALISING).await?;
+        if left != State::INITIALISING.0.to_string().as_bytes() {
+            match busy {
+                true => self.reset().await?,
+                false => self.write(State::INITIALISING).await?,
+            }
         }
         Ok(())
     }
@@ -127,6 +143,8 @@ impl Bus {
         loop {
             let theirs = self.look().await?;
             match (front(self.mine, theirs), published.take()) {
+                // It has taken older rings, which are gone.
+                (FrontStep::Connect, Some(rings)) if !rings.are_taken() => self.reset().await?,
                 (FrontStep::Connect, Some(Published { queues, plan, mut notes })) => {
                     let (offer, more) = self.offer(wishes).await?;
                     self.write(State::CONNECTED).await?;

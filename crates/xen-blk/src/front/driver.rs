@@ -118,8 +118,10 @@ async fn follow_states<P: Platform>(device: &Device<P>, bus: &mut Bus) -> Result
                 settle(device, Why::Unplugged).await;
                 return Ok(End::Unplugged);
             }
+            // It closed without asking: only if it is to go for good, nothing comes after that.
+            FrontStep::Restart if theirs == State::CLOSED && !bus.is_online().await => return Ok(End::Unplugged),
             FrontStep::Restart => restart(device, bus).await?,
-            FrontStep::Lost => return Ok(if theirs == State::UNKNOWN { End::Lost } else { End::Unplugged }),
+            FrontStep::Lost => return Ok(End::Lost),
             FrontStep::Wait | FrontStep::Publish | FrontStep::Connect | FrontStep::Reset => {}
         }
     }

@@ -65,8 +65,12 @@ impl<'a, P: Platform> Transfer<'a, P> {
     }
 
     fn advance(&mut self, state: &mut State<P>, cx: &mut Context<'_>) -> Poll<Result<(), Error<P::Error>>> {
-        if let Some(over) = &state.over {
-            return Poll::Ready(Err(over.clone().into()));
+        if let Some(over) = state.over.clone() {
+            // What was answered before the end is well.
+            if !state.ended {
+                self.reap(state, cx)?;
+            }
+            return Poll::Ready(if self.is_done() { Ok(()) } else { Err(over.into()) });
         }
         if self.generation != state.generation {
             self.generation = state.generation;
@@ -74,10 +78,11 @@ impl<'a, P: Platform> Transfer<'a, P> {
         }
         self.reap(state, cx)?;
         while self.count < WINDOW && self.send_next(state, cx)? {}
-        match self.count == 0 && self.rest.is_none() && self.again.is_empty() {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
-        }
+        if self.is_done() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn is_done(&self) -> bool {
+        self.count == 0 && self.rest.is_none() && self.again.is_empty()
     }
 
     /// Takes back what was on the rings of a backend that is gone.
@@ -197,7 +202,7 @@ impl<P: Platform> Future for Transfer<'_, P> {
 
 impl<P: Platform> Drop for Transfer<'_, P> {
     fn drop(&mut self) {
-        if self.first == NONE && self.again.is_empty() && self.rest.is_none() {
+        if self.is_done() {
             return;
         }
         self.device.with(|state| {

@@ -119,6 +119,18 @@ impl Backend {
         Self::connect(host, store)
     }
 
+    /// As a backend that was killed and started anew: it waits until the frontend has begun anew, too.
+    pub async fn start_anew(host: &Host, store: &Store, keys: &Keys) -> Backend {
+        for (key, _) in all_keys() {
+            if host.xs.get(&format!("{BACK}/{key}")).is_some() {
+                host.xs.remove(&format!("{BACK}/{key}"));
+            }
+        }
+        set_state(host, 1);
+        front_is(host, &["1"]).await;
+        Self::start(host, store, keys).await
+    }
+
     /// Maps what the frontend has published.
     pub fn connect(host: &Host, store: &Store) -> Backend {
         let abi = Abi::from_name(&key(host, "protocol").unwrap()).unwrap();
