@@ -16,6 +16,7 @@
 mod answers;
 mod buffer;
 mod config;
+mod data;
 mod error;
 mod flight;
 mod grants;

@@ -11,6 +11,7 @@
 use super::PeerError;
 use super::answers::Answers;
 use super::buffer::Pool;
+use super::data;
 use super::flight::Flight;
 use super::grants::Grants;
 use super::journal;
@@ -18,12 +19,12 @@ use super::request::{self, Good, Kind, Limits, Work};
 use super::storage::Storage;
 use super::work::carry_out;
 use super::{Config, Handle};
-use crate::wire::{self, Abi, Body, Malformed, SLOT_MAX, Segment};
+use crate::wire::{self, Abi, Body, Malformed, SLOT_MAX};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
-use xen_abi::blkif::{self, RSP_ERROR, RSP_OKAY, SEGMENTS_PER_INDIRECT_PAGE};
-use xen_platform::{Channel, Piece, Platform};
+use xen_abi::blkif;
+use xen_platform::{Channel, Platform};
 use xen_ring::slots::{Back, Corrupt};
 
 /// How often the ring is looked at before others get their turn.
@@ -178,7 +179,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
             let answer = self.answers.expect(id, operation, now);
             match body.and_then(|body| self.within_limits(body)) {
                 Ok(body) => {
-                    room = room.saturating_sub(most_bytes(&body));
+                    room = room.saturating_sub(data::most_bytes(&body));
                     batch.push((answer, body));
                 }
                 Err(why) => {
@@ -215,7 +216,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
 
     /// Gets the lists of segments, and checks requests as a whole.
     fn look_closer(&mut self, batch: Vec<(u64, Body)>) -> Vec<Good> {
-        let mut lists = self.lists(&batch).into_iter();
+        let mut lists = data::lists(&mut self.wiring.grants, &batch, self.handle).into_iter();
         let mut good = Vec::with_capacity(batch.len());
         for (answer, body) in batch {
             let list = match body {
@@ -234,33 +235,6 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
         good
     }
 
-    /// The segments of the indirect requests, copied in one go: read once, and checked afterwards.
-    fn lists(&mut self, batch: &[(u64, Body)]) -> Vec<Result<Vec<Segment>, i16>> {
-        let indirect = batch.iter().filter_map(|(_, body)| match body {
-            Body::Indirect { count, pages, .. } => Some((*count, pages)),
-            _ => None,
-        });
-        let mut bytes: Vec<Vec<u8>> =
-            indirect.clone().map(|(count, _)| alloc::vec![0; count * size_of::<blkif::Segment>()]).collect();
-        if bytes.is_empty() {
-            return Vec::new();
-        }
-        let mut pieces = Vec::new();
-        for ((_, pages), bytes) in indirect.clone().zip(&mut bytes) {
-            let parts = bytes.chunks_mut(SEGMENTS_PER_INDIRECT_PAGE * size_of::<blkif::Segment>());
-            pieces.extend(pages.iter().zip(parts).map(|(gref, part)| Piece::from_peer(*gref, 0, part)));
-        }
-        let copied = self.wiring.grants.transfer(pieces, &mut self.handle.count());
-        let mut copied = copied.into_iter();
-        indirect
-            .zip(&bytes)
-            .map(|((_, pages), bytes)| match copied.by_ref().take(pages.len()).fold(true, |all, one| all & one) {
-                true => wire::segments(bytes).map_err(Malformed::status),
-                false => Err(RSP_ERROR),
-            })
-            .collect()
-    }
-
     /// Gives works their memory, fetches what is to be written, and puts them in line.
     fn prepare(&mut self, mut works: Vec<Work>) {
         for work in &mut works {
@@ -268,7 +242,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
             self.bytes += work.len();
             self.handle.count().merged += work.parts.len() as u64 - 1;
         }
-        transfer(&mut self.wiring.grants, &mut works, false, self.handle);
+        data::fetch(&mut self.wiring.grants, &mut works, self.handle);
         self.waiting.extend(works);
     }
 
@@ -294,7 +268,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
             return;
         }
         let mut done = core::mem::take(&mut self.done);
-        transfer(&mut self.wiring.grants, &mut done, true, self.handle);
+        data::hand_out(&mut self.wiring.grants, &mut done, self.handle);
         for work in done.drain(..) {
             self.barrier &= work.kind != Kind::Barrier;
             self.bytes -= work.len();
@@ -329,47 +303,5 @@ impl<P: Platform, S> Drop for Queue<'_, P, S> {
     /// What is not answered will not be.
     fn drop(&mut self) {
         self.handle.count().in_flight -= self.answers.len() as u32;
-    }
-}
-
-/// The most bytes that a request can move.
-fn most_bytes(body: &Body) -> usize {
-    const PAGE: usize = xen_platform::PAGE_SIZE;
-    match body {
-        Body::Direct { segments, .. } => segments.len() * PAGE,
-        Body::Indirect { count, .. } => count * PAGE,
-        Body::Discard { .. } => 0,
-    }
-}
-
-/// Copies the data of all works that move some in that direction; who cannot be reached fails alone.
-fn transfer<P: Platform>(grants: &mut Grants<P>, works: &mut [Work], to_peer: bool, handle: &Handle) {
-    let moves = |work: &Work| if to_peer { work.kind == Kind::Read } else { work.brings_data() };
-    let mut pieces = Vec::new();
-    for work in works.iter_mut().filter(|work| moves(work)) {
-        let Work { buffer, parts, .. } = work;
-        let mut rest = buffer.bytes_mut();
-        for part in parts.iter() {
-            let (mut bytes, more) = core::mem::take(&mut rest).split_at_mut(part.bytes.len());
-            rest = more;
-            for segment in part.segments.iter().filter(|_| part.status == RSP_OKAY) {
-                let (piece, more) = bytes.split_at_mut(segment.sectors() as usize * blkif::SECTOR);
-                bytes = more;
-                let at = usize::from(segment.first) * blkif::SECTOR;
-                pieces.push(match to_peer {
-                    true => Piece::to_peer(segment.gref, at, piece),
-                    false => Piece::from_peer(segment.gref, at, piece),
-                });
-            }
-        }
-    }
-    if pieces.is_empty() {
-        return;
-    }
-    let mut copied = grants.transfer(pieces, &mut handle.count()).into_iter();
-    for part in works.iter_mut().filter(|work| moves(work)).flat_map(|work| &mut work.parts) {
-        if part.status == RSP_OKAY && !copied.by_ref().take(part.segments.len()).fold(true, |all, one| all & one) {
-            part.status = RSP_ERROR;
-        }
     }
 }

@@ -1,5 +1,8 @@
 //! A disk's life: the handshake with its frontend, again and again, until it is to end.
 
+mod news;
+
+use self::news::{News, Watches};
 use super::handle::Wanted;
 use super::keys::{self, Wrong};
 use super::link::{Common, Link};
@@ -14,15 +17,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
-use core::task::{Context, Poll};
-use core::time::Duration;
 use xen_abi::xenbus::State;
-use xen_platform::{DomId, Platform, Time, deadline};
-use xen_store::{ErrorKind, Store, Watch};
-
-/// How often a connected backend looks whether the frontend's event channels are still there: a domain that is
-/// destroyed says nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+use xen_platform::{Platform, Time, deadline};
+use xen_store::{ErrorKind, Store};
 
 /// Serves a disk, whose folders in xenstore are there, until one side ends it. See the module's text.
 pub async fn serve<P: Platform, S: Storage>(
@@ -35,12 +32,7 @@ pub async fn serve<P: Platform, S: Storage>(
 ) -> Result<End, Error> {
     config.check();
     let (front_path, back_path) = (device.front_path(), device.back_path());
-    let watches = Watches {
-        front: store.watch(&format!("{front_path}/state")).await?,
-        back: store.watch(&format!("{back_path}/state")).await?,
-        // Only dom0 may have it, and no guest sees dom0 end.
-        deaths: if device.front == DomId(0) { None } else { store.watch("@releaseDomain").await.ok() },
-    };
+    let watches = Watches::set(store, device).await?;
     let limits = keys::limits(store, &back_path, storage.info(), config).await?;
     let common = Common { platform, storage, config, handle };
     let mut server = Server {
@@ -85,26 +77,6 @@ struct Server<'a, P: Platform, S> {
     /// When the frontend has to have let go.
     stop_by: Option<Time>,
     next_look: Time,
-}
-
-struct Watches {
-    front: Watch,
-    back: Watch,
-    deaths: Option<Watch>,
-}
-
-/// What ended a wait.
-enum News {
-    /// Some state can have changed.
-    Look,
-    /// Some domain has gone, or a frontend has closed its event channel.
-    Death,
-    /// The storage is not as it was.
-    Resized,
-    /// The frontend broke the protocol.
-    Broken(PeerError),
-    /// The frontend did not let go in time.
-    Late,
 }
 
 impl<P: Platform, S: Storage> Server<'_, P, S> {
@@ -302,51 +274,5 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
         } else if let Ok(Err(why)) = flushed {
             log::error!("{}: the storage could not be flushed: {why}", self.back_path);
         }
-    }
-
-    async fn news(&mut self) -> Result<News, Error> {
-        poll_fn(|cx| self.poll_news(cx)).await
-    }
-
-    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<Result<News, Error>> {
-        if let Some(link) = &mut self.link
-            && let Poll::Ready(why) = link.poll(cx)
-        {
-            return Poll::Ready(Ok(News::Broken(why)));
-        }
-        if self.watches.front.poll_next(cx)?.is_ready() || self.watches.back.poll_next(cx)?.is_ready() {
-            return Poll::Ready(Ok(News::Look));
-        }
-        let Common { platform, storage, handle, .. } = self.common;
-        if handle.poll_asked(&mut self.asked, cx).is_ready() {
-            return Poll::Ready(Ok(News::Look));
-        }
-        if let Some(deaths) = &mut self.watches.deaths
-            && deaths.poll_next(cx)?.is_ready()
-        {
-            return Poll::Ready(Ok(News::Death));
-        }
-        if self.changed.as_mut().poll(cx).is_ready() {
-            self.changed = Box::pin(storage.changed());
-            return Poll::Ready(Ok(News::Resized));
-        }
-        if let Some(at) = self.stop_by
-            && platform.poll_until(at, cx).is_ready()
-        {
-            return Poll::Ready(Ok(News::Late));
-        }
-        self.poll_look(cx).map(Ok)
-    }
-
-    /// Looks for the frontend from time to time, while it is connected.
-    fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<News> {
-        let Some(link) = &self.link else { return Poll::Pending };
-        while self.common.platform.poll_until(self.next_look, cx).is_ready() {
-            self.next_look = self.common.platform.now() + LOOK_EVERY;
-            if !link.is_bound() {
-                return Poll::Ready(News::Death);
-            }
-        }
-        Poll::Pending
     }
 }

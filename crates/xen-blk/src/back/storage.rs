@@ -75,7 +75,8 @@ pub trait Storage {
     /// Does away with `count` sectors. With `secure`, so that nothing can read them again by any means; asked only of who
     /// offers it.
     async fn discard(&self, sector: u64, count: u64, secure: bool) -> Result<(), Error>;
-    /// Waits until [`Storage::info`] says something new: another size. Never ends for who does not change.
+    /// Waits until [`Storage::info`] says something new: another size. A change that came when nobody waited ends the
+    /// next wait at once. Never ends for who does not change.
     async fn changed(&self) {
         core::future::pending().await
     }
