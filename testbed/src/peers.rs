@@ -15,6 +15,8 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("vchan-echo", &["-lxenvchan"]),
     ("vchan-bench", &["-lxenvchan"]),
     ("vchan-attack", &["-lxenevtchn", "-lxengnttab", "-lxenstore"]),
+    ("vchan-rogue", &["-lxenevtchn", "-lxengnttab", "-lxenstore"]),
+    ("local-client", &[]),
     ("capitals", &[]),
     ("cpu-time", &["-lxenctrl"]),
     ("blk-stamp", &[]),

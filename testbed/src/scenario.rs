@@ -9,6 +9,8 @@ mod echo;
 mod hostile;
 mod interop;
 mod life;
+mod linux;
+mod local;
 mod report;
 mod run;
 
@@ -90,9 +92,15 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("socket-proxy", "Xen's own vchan-socket-proxy is served", interop::socket_proxy),
     Scenario::new("linux-server", "our client is served by C programs in a Linux guest", interop::linux_server).linux(),
     Scenario::new("linux-client", "our server in dom0 serves a Linux guest", interop::linux_client).linux(),
+    Scenario::new("linux-vchan", "our tool serves and connects inside a Linux guest", linux::tool).linux(),
     Scenario::new("guest-client", "our guest is a client of our server in dom0", interop::guest_client),
     Scenario::new("guest-to-guest", "two of our guests talk without dom0", interop::guest_to_guest),
     Scenario::new("hostile-clients", "lying clients are dropped, honest ones undisturbed", hostile::clients),
+    Scenario::new("hostile-servers", "our tool ends with the reason when a server lies", hostile::servers).linux(),
+    Scenario::new("hostile-to-guest", "our guest as a client does so, too", hostile::servers_of_guests),
+    Scenario::new("echo-soak", "clients that end well or badly leave nothing behind", clients::soak),
+    Scenario::new("proxy", "a unix socket, TCP and a terminal reach the guest", local::proxy),
+    Scenario::new("proxy-server", "our guest reaches a local TCP server", local::proxy_server),
     Scenario::new("console-commands", "what is typed at xl console is obeyed", console::commands),
     Scenario::new("grants-grow", "the grant table grows with the rings", console::grants_grow),
     Scenario::new("xl-shutdown", "xl shutdown ends guest, keys and clients", life::shutdown),

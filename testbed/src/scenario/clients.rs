@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Bench, echo};
 use crate::client::Process;
 use crate::guest::Guest;
-use crate::host::PATIENCE;
+use crate::host::{PATIENCE, until};
 
 /// What is prompt under emulation.
 pub(super) const PROMPT: Duration = Duration::from_secs(10);
 
 /// The signal that nobody can refuse.
-const KILL: i32 = 9;
+pub(super) const KILL: i32 = 9;
 
 pub(super) fn series(bench: &Bench) -> Result<()> {
     let guest = bench.guest(&[])?;
@@ -34,7 +34,7 @@ pub(super) fn killed(bench: &Bench) -> Result<()> {
 }
 
 /// Starts an endless stream through `client` and waits until it flows.
-fn stream(bench: &Bench, client: &str) -> Result<Process> {
+pub(super) fn stream(bench: &Bench, client: &str) -> Result<Process> {
     let script =
         format!("cat /dev/urandom | {client} | {{ head -c 1000000 >/dev/null; echo flowing; cat >/dev/null; }}");
     let process = bench.shell(&script)?;
@@ -96,4 +96,67 @@ pub(super) fn c_client_killed(bench: &Bench) -> Result<()> {
 
 fn c_command(bench: &Bench, guest: &Guest) -> Result<String> {
     Ok(format!("{} {} data/vchan", bench.host.peer("vchan-client"), guest.domid()?))
+}
+
+/// Rounds of the soak, of five clients each; the first is not counted, since what grows for it may stay.
+const ROUNDS: u32 = 5;
+
+pub(super) fn soak(bench: &Bench) -> Result<()> {
+    let guest = bench.guest(&["extra=\"vchan.left=4096 vchan.right=65536\""])?;
+    let console = bench.host.spawn_on_terminal(&["xl", "console", &guest.name])?;
+    let mut before = None;
+    let ours = format!("out/vchan connect {} --timeout 20 --linger 20", guest.domid()?);
+    let theirs = c_command(bench, &guest)?;
+    for round in 1..=ROUNDS {
+        let transfer = |client: &str, size: u32, filter: &str| -> Result<()> {
+            let sent = echo::transfer_by(bench, client, &guest.name, size as usize, filter)?.wait(PATIENCE)?.success();
+            sent.with_context(|| format!("round {round}: {client}"))?;
+            Ok(())
+        };
+        // Odd sizes of everything: what is sent, and how it is written and read.
+        transfer(&ours, 70_001 * round, &format!("| dd bs={} 2>/dev/null", 77 + 1000 * round))?;
+        transfer(&theirs.replacen(' ', &format!(" -s {round} "), 1), 50_003 * round, "")?;
+        transfer(&theirs.replacen(' ', &format!(" -p -s {round} "), 1), 10_007 * round, "")?;
+        stream(bench, &ours)?.signal(KILL)?;
+        stream(bench, &theirs)?.signal(KILL)?;
+        if round == 1 {
+            guest.says_times("client left", 5)?;
+            before = Some(in_use(bench, &guest, &console)?);
+        }
+    }
+    guest.says_times("client left", 5 * ROUNDS as usize)?;
+    let before = before.context("there was no first round")?;
+    let as_before = |now: &InUse| now.heap <= before.heap && now.rest == before.rest;
+    let same = until(PROMPT, || Ok(as_before(&in_use(bench, &guest, &console)?)))?;
+    ensure!(same, "before: {before:?}\nafter: {:?}", in_use(bench, &guest, &console)?);
+    guest.echoes("and one more")
+}
+
+/// What a guest uses.
+#[derive(Debug)]
+struct InUse {
+    /// Bytes of heap.
+    heap: u64,
+    /// Grants, ports and keys, as text to be compared.
+    rest: String,
+}
+
+fn in_use(bench: &Bench, guest: &Guest, console: &Process) -> Result<InUse> {
+    let (seen, domid) = (console.written(), guest.domid()?);
+    console.write(b"status\r")?;
+    let said = || {
+        let output = console.output_after(seen, Duration::from_millis(100)).unwrap_or_default();
+        String::from_utf8_lossy(&output).into_owned()
+    };
+    let done = until(PATIENCE, || Ok(said().contains("by a peer that left")))?;
+    let said = said();
+    ensure!(done, "the console shows no status:\n{said}");
+    let line = |name: &str| {
+        let found = said.lines().find_map(|line| line.trim().strip_prefix(name));
+        found.map(str::trim).with_context(|| format!("the status has no {name}:\n{said}"))
+    };
+    let heap = line("heap ")?.split(' ').next().unwrap_or_default().parse()?;
+    let count = "ports $(lsevtchn $id | wc -l) keys $(xenstore-ls /local/domain/$id/data | wc -l)";
+    let rest = bench.host.shell(&format!("id={domid}; echo {count}"))?;
+    Ok(InUse { heap, rest: format!("grants {} {}", line("grants ")?, rest.trim()) })
 }

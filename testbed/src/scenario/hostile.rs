@@ -1,11 +1,13 @@
-//! Clients that lie in the shared page, beside honest ones.
+//! Peers that lie in the shared page and in xenstore, beside honest ones.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::Bench;
 use super::clients::attached;
-use super::echo::transfer;
-use crate::host::PATIENCE;
+use super::echo::{transfer, transfer_by};
+use super::linux::Linux;
+use crate::guest::Guest;
+use crate::host::{PATIENCE, until};
 
 /// What breaks the protocol, with the words that the guest's console must have for it.
 const VIOLATIONS: &[(&str, &str)] = &[
@@ -43,7 +45,7 @@ pub(super) fn clients(bench: &Bench) -> Result<()> {
         guest.says_times("broke the protocol", number + 1).with_context(|| format!("attack {name}"))?;
         let log = guest.console();
         let blamed = log.lines().rfind(|line| line.contains("broke the protocol")).unwrap_or_default();
-        anyhow::ensure!(blamed.contains(words), "of the attack {name} the console says {blamed:?}, without {words:?}");
+        ensure!(blamed.contains(words), "of the attack {name} the console says {blamed:?}, without {words:?}");
         undisturbed(name)?;
     }
     for name in NUISANCES {
@@ -56,4 +58,107 @@ pub(super) fn clients(bench: &Bench) -> Result<()> {
     honest.close_stdin()?;
     honest.wait(PATIENCE)?.success()?;
     guest.echoes("and the next one")
+}
+
+/// Lies of a server, the exit code with which `vchan connect` ends, and the words with which it blames them.
+const LIES: &[(&str, i32, &str)] = &[
+    ("left-9", 5, "left ring: order 9 "),
+    ("right-21", 5, "right ring: order 21 "),
+    ("both-10", 5, "the rings overlap"),
+    ("both-11", 5, "the rings overlap"),
+    ("20-10", 5, "the rings overlap"),
+    ("srv-live", 5, "srv_live is 7"),
+    ("cli-live", 5, "cli_live is 7"),
+    ("gone", 3, "the server is gone"),
+    ("busy", 3, "in use by another client"),
+    ("bad-grants", 3, "cannot map"),
+    ("bad-page", 3, "cannot map"),
+    ("bad-port", 3, "cannot bind"),
+    ("key-text", 5, "is not a decimal number"),
+    ("key-huge", 5, "is not a decimal number"),
+    ("key-negative", 5, "is not a decimal number"),
+    ("full", 5, "right ring"),
+    ("prod-beyond", 5, "right ring"),
+    ("prod-far", 5, "right ring"),
+    ("prod-back", 5, "right ring"),
+    ("cons-ahead", 5, "left ring"),
+    ("cons-back", 5, "left ring"),
+    ("live", 5, "srv_live is 7"),
+];
+
+/// What a server may do to its own harm alone.
+const QUIRKS: &[&str] = &["own", "orders", "notify", "storm"];
+
+/// Servers that say nothing more, which a measuring client notices.
+const SILENT: &[&str] = &["deaf", "vanish"];
+
+pub(super) fn servers(bench: &Bench) -> Result<()> {
+    let linux = Linux::boot(bench)?;
+    let domid = &linux.domid;
+    let all: Vec<_> =
+        LIES.iter().map(|lie| lie.0).chain(QUIRKS.iter().copied()).chain(SILENT.iter().copied()).collect();
+    let start =
+        |name: &&str| format!("vchan-rogue 0 /local/domain/{domid}/data/{name} {name} >>ready 2>/dev/console &\n");
+    linux.run(&all.iter().map(start).collect::<String>())?;
+    linux.run("vchan exec 0 -- capitals >/dev/console 2>&1 &")?;
+    let ready = || Ok(linux.run("cat ready")?.matches(": ready").count() == all.len());
+    ensure!(until(PATIENCE, ready)?, "not all servers are ready");
+
+    for (name, code, words) in LIES {
+        let client = format!("yes | out/vchan connect {domid} --path data/{name} --timeout 3 >/dev/null");
+        blamed(bench, &client, *code, words).with_context(|| format!("lie {name}"))?;
+    }
+    // Keys that dom0 has written, where the server's are expected.
+    let owned = format!("/local/domain/{domid}/data/owned");
+    for key in ["ring-ref", "event-channel"] {
+        bench.host.shell(&format!("xenstore-write {owned}/{key} 8 && xenstore-chmod {owned}/{key} n0"))?;
+    }
+    let client = format!("out/vchan connect {domid} --path data/owned --timeout 3 </dev/null");
+    blamed(bench, &client, 5, "belongs to domain 0")?;
+    for name in SILENT {
+        let client = format!("out/vchan ping {domid} --path data/{name} --timeout 3 --size 9000");
+        blamed(bench, &client, 3, "nothing came back for 3s").with_context(|| format!("server {name}"))?;
+    }
+    for name in QUIRKS {
+        let client = format!("out/vchan connect {domid} --path data/{name} --timeout 20");
+        let sent = transfer_by(bench, &client, &bench.name, 300_000, "")?.wait(PATIENCE)?.success();
+        sent.with_context(|| format!("quirk {name}"))?;
+    }
+    let after = format!("out/vchan connect {domid} --timeout 20");
+    transfer_by(bench, &after, &bench.name, 300_000, "")?.wait(PATIENCE)?.success()?;
+    Ok(())
+}
+
+/// Runs a client that must end with this exit code, and say these words.
+fn blamed(bench: &Bench, client: &str, code: i32, words: &str) -> Result<()> {
+    let finished = bench.host.exec(&["sh", "-c", client], PATIENCE)?.expect(code)?;
+    ensure!(finished.stderr.contains(words), "it said {:?}, without {words:?}", finished.stderr);
+    Ok(())
+}
+
+/// The same towards our guest, whose client ends the domain with what it blames.
+const LIES_TO_GUESTS: &[(&str, &str)] = &[
+    ("both-10", "the rings overlap"),
+    ("key-huge", "is not a decimal number"),
+    ("prod-beyond", "right ring"),
+    ("prod-back", "right ring"),
+    ("cons-back", "left ring"),
+    ("live", "srv_live is 7"),
+    ("vanish", "died"),
+];
+
+pub(super) fn servers_of_guests(bench: &Bench) -> Result<()> {
+    let rogue = bench.host.peer("vchan-rogue");
+    for (number, (name, words)) in LIES_TO_GUESTS.iter().enumerate() {
+        let extra = "extra=\"vchan.role=client vchan.domid=0 vchan.path=data/rogue\"";
+        let label = format!("{}-{}", bench.name, number + 1);
+        let guest = Guest::create_from(bench.host, "xl/client.xl", &label, &[extra, "on_crash=\"preserve\""])?;
+        let server = bench.host.spawn(&[&rogue, &guest.domid()?, "/local/domain/0/data/rogue", name])?;
+        let told = guest.says(words).and_then(|()| guest.crashed());
+        told.with_context(|| format!("lie {name}; the server said\n{}", server.said()))?;
+        bench.host.xl(&["destroy", &guest.name])?;
+        bench.host.shell("xenstore-rm /local/domain/0/data/rogue")?;
+    }
+    let guest = bench.other_guest(9, &[])?;
+    guest.echoes("and now an honest one")
 }

@@ -11,21 +11,21 @@ use crate::guest::Guest;
 use crate::host::PATIENCE;
 
 /// Bytes of the rings to the server and back: orders 10 and 11, 11 and 10, 12, 13 and 20.
-const RINGS: &[(u32, u32)] = &[(1024, 2048), (2048, 1024), (4096, 4096), (8192, 8192), (1 << 20, 1 << 20)];
+pub(super) const RINGS: &[(u32, u32)] = &[(1024, 2048), (2048, 1024), (4096, 4096), (8192, 8192), (1 << 20, 1 << 20)];
 
 /// How many bytes each client sends.
-const SENT: usize = 300_000;
+pub(super) const SENT: usize = 300_000;
 
 /// How long Linux may take to boot and be done.
-const LONG: Duration = Duration::from_secs(300);
+pub(super) const LONG: Duration = Duration::from_secs(300);
 
 /// The path of the channel with rings of these sizes.
-fn path((left, right): (u32, u32)) -> String {
+pub(super) fn path((left, right): (u32, u32)) -> String {
     format!("data/{left}-{right}")
 }
 
 /// Runs each client against the server at `path` of the domain `domid`.
-fn all_clients(bench: &Bench, domid: &str, path: &str) -> Result<()> {
+pub(super) fn all_clients(bench: &Bench, domid: &str, path: &str) -> Result<()> {
     let c = bench.host.peer("vchan-client");
     for client in [
         format!("{c} {domid} {path}"),
@@ -95,7 +95,7 @@ pub(super) fn linux_client(bench: &Bench) -> Result<()> {
 }
 
 /// Starts our echo server in dom0 for clients in the domain `domid`.
-fn serve(bench: &Bench, domid: &str, rings: (u32, u32)) -> Result<Process> {
+pub(super) fn serve(bench: &Bench, domid: &str, rings: (u32, u32)) -> Result<Process> {
     let (left, right) = (rings.0.to_string(), rings.1.to_string());
     let (path, capitals) = (path(rings), bench.host.peer("capitals"));
     let sizes = ["--path", &path, "--left", &left, "--right", &right, "-v"];
@@ -103,10 +103,10 @@ fn serve(bench: &Bench, domid: &str, rings: (u32, u32)) -> Result<Process> {
 }
 
 /// What our guest's console says when it was the client and all was well.
-const ANSWERED: &str = "the server answered as it should";
+pub(super) const ANSWERED: &str = "the server answered as it should";
 
 /// Our guest as the client of the channel at `path` of the domain `server`.
-fn client_guest<'a>(bench: &Bench<'a>, number: u32, server: &str, path: &str) -> Result<Guest<'a>> {
+pub(super) fn client_guest<'a>(bench: &Bench<'a>, number: u32, server: &str, path: &str) -> Result<Guest<'a>> {
     let extra = format!("extra=\"vchan.role=client vchan.domid={server} vchan.path={path} vchan.bytes={SENT}\"");
     Guest::create_from(bench.host, "xl/client.xl", &format!("{}-{number}", bench.name), &[&extra])
 }

@@ -1,0 +1,142 @@
+//! Our tool inside a Linux guest, in both roles; and such a guest as a place to run programs in.
+
+use anyhow::{Context, Result, ensure};
+
+use super::Bench;
+use super::clients::{KILL, PROMPT, stream};
+use super::interop::{LONG, RINGS, SENT, all_clients, path, serve};
+use crate::client::Process;
+use crate::guest::Guest;
+use crate::host::{PATIENCE, until};
+use crate::wire::Status;
+
+/// The rings that are tried: the smallest, and those of old.
+const TRIED: [(u32, u32); 2] = [RINGS[0], RINGS[3]];
+
+/// A Linux guest that runs what it is told to, through a vchan of our own tool.
+pub(super) struct Linux<'a> {
+    bench: &'a Bench<'a>,
+    pub domid: String,
+}
+
+impl<'a> Linux<'a> {
+    /// Boots it.
+    pub fn boot(bench: &'a Bench<'a>) -> Result<Linux<'a>> {
+        let guest = Guest::linux(bench.host, &bench.name, "role=shell")?;
+        guest.says_within("linux-guest: ready", LONG)?;
+        Ok(Linux { bench, domid: guest.domid()? })
+    }
+
+    /// Starts a shell script there.
+    pub fn start(&self, script: &str) -> Result<Process> {
+        let shell = ["out/vchan", "connect", &self.domid, "--port", "sh", "--timeout", "30", "--linger", "300000"];
+        let process = self.bench.host.spawn(&shell)?;
+        process.write(format!("cd /tmp\n( set -e\n{script}\n) && echo went-well\nexit\n").as_bytes())?;
+        process.close_stdin()?;
+        Ok(process)
+    }
+
+    /// Runs a shell script there, of which every command must succeed; returns what it printed. It lasts until nothing
+    /// holds the script's output any more: programs in the background need another.
+    pub fn run(&self, script: &str) -> Result<String> {
+        let said = self.start(script)?.wait(PATIENCE)?.success()?;
+        let output = said.strip_suffix("went-well\n");
+        Ok(output.with_context(|| format!("in the Linux guest:\n{script}\nfailed and said:\n{said}"))?.to_string())
+    }
+}
+
+pub(super) fn tool(bench: &Bench) -> Result<()> {
+    let linux = Linux::boot(bench)?;
+    servers(bench, &linux).context("servers in the Linux guest")?;
+    many_clients(bench, &linux).context("many clients of one server")?;
+    clients(bench, &linux).context("clients in the Linux guest")?;
+    refusals(&linux).context("what a guest may not do")
+}
+
+/// Our server there, our client and a C client here.
+fn servers(bench: &Bench, linux: &Linux) -> Result<()> {
+    let command = |&(left, right): &(u32, u32)| {
+        format!(
+            "vchan exec 0 --path {} --left {left} --right {right} -- capitals >/dev/console 2>&1 &\n",
+            path((left, right))
+        )
+    };
+    linux.run(&TRIED.iter().map(command).collect::<String>())?;
+    for (left, right) in TRIED {
+        let key = format!("/local/domain/{}/{}/ring-ref", linux.domid, path((left, right)));
+        let published = || Ok(bench.host.exec(&["xenstore-exists", &key], PATIENCE)?.status == Status::Code(0));
+        ensure!(until(PATIENCE, published)?, "there is no {key}");
+    }
+    for rings in TRIED {
+        all_clients(bench, &linux.domid, &path(rings)).with_context(|| format!("rings {rings:?}"))?;
+    }
+    let _listening = linux.start("vchan listen 0 --path data/listen --timeout 30 >heard </dev/null && cat heard")?;
+    bench.host.shell(&format!("echo one line | out/vchan connect {} --path data/listen", linux.domid))?;
+    _listening.wait_for("one line\n", PATIENCE)
+}
+
+/// Each client of `vchan exec` has a program of its own, and one that is killed disturbs no other.
+fn many_clients(bench: &Bench, linux: &Linux) -> Result<()> {
+    linux.run("ln -s /usr/bin/capitals letters; vchan exec 0 --path data/many -- ./letters >/dev/console 2>&1 &")?;
+    let client = ["out/vchan", "connect", &linux.domid, "--path", "data/many", "--timeout", "20"];
+    let stays = (0..3).map(|_| bench.host.spawn(&client)).collect::<Result<Vec<_>>>()?;
+    let answer = |process: &Process, text: &str| {
+        process.write(text.as_bytes())?;
+        process.wait_for(&text.to_uppercase(), PATIENCE)
+    };
+    let programs = |count: usize| -> Result<()> {
+        let counted = || Ok(linux.run("pidof letters || true")?.split_whitespace().count() == count);
+        ensure!(until(PROMPT, counted)?, "there are not {count} programs for as many clients");
+        Ok(())
+    };
+    for (number, process) in stays.iter().enumerate() {
+        answer(process, &format!("client {number}\n"))?;
+    }
+    let doomed = stream(bench, &client.join(" "))?;
+    programs(stays.len() + 1)?;
+    doomed.signal(KILL)?;
+    programs(stays.len())?;
+    for process in &stays {
+        answer(process, "still here\n")?;
+        process.close_stdin()?;
+    }
+    for process in stays {
+        process.wait(PATIENCE)?.success()?;
+    }
+    programs(0)
+}
+
+/// Our client there; our server and a C server here, and our guest.
+fn clients(bench: &Bench, linux: &Linux) -> Result<()> {
+    let domid = &linux.domid;
+    let _ours = TRIED.iter().map(|&rings| serve(bench, domid, rings)).collect::<Result<Vec<_>>>()?;
+    let theirs = |&(left, right): &(u32, u32)| {
+        let (left_text, right_text) = (left.to_string(), right.to_string());
+        let path = format!("/local/domain/0/{}-c", path((left, right)));
+        bench.host.spawn(&[&bench.host.peer("vchan-echo"), "-l", &left_text, "-r", &right_text, domid, &path])
+    };
+    let _theirs = TRIED.iter().map(theirs).collect::<Result<Vec<_>>>()?;
+    let guest = bench.other_guest(2, &[&format!("extra=\"vchan.domid={domid}\"")])?;
+
+    let both = TRIED.iter().flat_map(|&rings| [path(rings), format!("{}-c", path(rings))]);
+    let dom0 = both.map(|path| format!("0 --path {path}"));
+    let servers = dom0.chain([guest.domid()?]);
+    let attempt =
+        |server: String| format!("vchan connect {server} --timeout 30 --linger 50 <sent >got; cmp wanted got\n");
+    let prepare = format!("head -c {SENT} /dev/urandom >sent; tr a-z A-Z <sent >wanted\n");
+    linux.run(&(prepare + &servers.map(attempt).collect::<String>()))?;
+    Ok(())
+}
+
+/// What only dom0 may do says so there, and what is not there is missed in time.
+fn refusals(linux: &Linux) -> Result<()> {
+    for (command, code, words) in [
+        ("vchan connect Domain-0 </dev/null", 2, "give its number"),
+        ("vchan connect 0 --path data/nothing --timeout 1 </dev/null", 3, "/local/domain/0/data/nothing"),
+        ("vchan ls", 2, "run this there"),
+    ] {
+        let said = linux.run(&format!("{command} && code=0 || code=$?; echo ended with $code"))?;
+        ensure!(said.contains(words) && said.ends_with(&format!("ended with {code}\n")), "{command} said:\n{said}");
+    }
+    Ok(())
+}
