@@ -9,7 +9,7 @@ use std::time::Duration;
 use xen_abi::xenbus::State;
 use xen_blk::back::storage::Info;
 use xen_blk::back::{Config, End, Ram, Reach, Storage};
-use xen_blk::front::{self, Wishes};
+use xen_blk::front::{self, Units, Wishes};
 use xen_blk::toolstack;
 use xen_blk::wire::Abi;
 use xen_platform::sleep;
@@ -74,6 +74,16 @@ fn every_combination_of_features_moves_the_data() {
         }
     }
     assert_eq!(tried, 36);
+}
+
+#[test]
+fn frontends_that_count_otherwise_are_understood() {
+    for (_, units) in Units::NAMED {
+        for (sector_size, indirect_segments) in [(512, 256), (4096, 0), (4096, 256)] {
+            let config = Config { units, indirect_segments, ..Config::default() };
+            round_trip(config, Wishes { units, indirect_segments, ..Wishes::default() }, sector_size);
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a backend offers and how it works.
 
+use crate::front::Units;
 use crate::wire::Abi;
 use core::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Config {
     /// How the requests of a frontend are laid out that does not say so. Linux's backend takes 32 bits for granted; what
     /// never says is 64-bit guests of one kind only (Unikraft).
     pub assumed_abi: Abi,
+    /// In which units the frontend counts, if the disk's sectors are not of 512 bytes. There is no key for it.
+    pub units: Units,
     /// The most bytes in flight on a ring; one request is always taken.
     pub memory: usize,
     /// The most bytes of adjacent requests that are put together; 0 puts none together.
@@ -50,6 +53,7 @@ impl Default for Config {
             reach: Reach::Copy,
             discard: true,
             assumed_abi: Abi::X86_32,
+            units: Units::HEADER,
             memory: 32 << 20,
             merge: 1 << 20,
             drain_timeout: Duration::from_secs(30),

@@ -7,7 +7,7 @@ use crate::wire::Abi;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use xen_abi::blkif::{VDISK_CDROM, VDISK_READONLY, VDISK_REMOVABLE};
+use xen_abi::blkif::{SECTOR, VDISK_CDROM, VDISK_READONLY, VDISK_REMOVABLE};
 use xen_platform::{GrantRef, Port};
 use xen_store::{Error, ErrorKind, Store};
 
@@ -22,7 +22,7 @@ pub(super) async fn limits(store: &Store, back_path: &str, info: Info, config: &
     let discard = info.discard.filter(|_| config.discard && !read_only);
     let discard = if is("discard-enable", "0").await? { None } else { discard };
     let info = Info { read_only, discard, ..info };
-    Ok(Limits { info, indirect_segments: config.indirect_segments as usize })
+    Ok(Limits { info, indirect_segments: config.indirect_segments as usize, units: config.units })
 }
 
 /// The keys that tell a frontend what there is (io/blkif.h, "Backend XenBus Nodes").
@@ -32,7 +32,7 @@ pub(super) fn offer(limits: &Limits, config: &Config) -> Vec<(&'static str, Stri
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
     let info = flag(cdrom, VDISK_CDROM) | flag(removable, VDISK_REMOVABLE) | flag(read_only, VDISK_READONLY);
     let mut keys: Vec<(&'static str, u64)> = Vec::from([
-        ("sectors", sectors),
+        ("sectors", sectors * SECTOR as u64 / u64::from(config.units.sectors.bytes(sector_size))),
         ("sector-size", sector_size.into()),
         ("physical-sector-size", physical_sector_size.into()),
         ("info", info.into()),

@@ -2,10 +2,11 @@
 
 use super::buffer::Buffer;
 use super::storage::Info;
+use crate::front::{Unit, Units};
 use crate::wire::{Body, Op, Segment};
 use alloc::vec::Vec;
 use core::ops::Range;
-use xen_abi::blkif::{RSP_EOPNOTSUPP, RSP_ERROR, RSP_OKAY, SECTOR};
+use xen_abi::blkif::{RSP_EOPNOTSUPP, RSP_ERROR, RSP_OKAY, SECTOR, SECTORS_PER_PAGE};
 
 /// What the storage is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +50,7 @@ fn sectors(segments: &[Segment]) -> u64 {
 pub(super) struct Limits {
     pub info: Info,
     pub indirect_segments: usize,
+    pub units: Units,
 }
 
 impl Limits {
@@ -56,6 +58,7 @@ impl Limits {
     /// barriers are fine, too.
     pub fn check(&self, body: Body, list: Vec<Segment>) -> Result<(Kind, u64, Vec<Segment>), i16> {
         let Info { read_only, flush, barrier, discard, .. } = self.info;
+        let (body, list) = self.in_sectors(body, list).ok_or(RSP_ERROR)?;
         let (kind, sector, segments) = match body {
             Body::Discard { sector, count, secure } => {
                 let discard = discard.ok_or(RSP_EOPNOTSUPP)?;
@@ -82,12 +85,44 @@ impl Limits {
         Ok((kind, sector, segments))
     }
 
+    /// The request with everything counted in sectors of 512 bytes; `None` if some of it cannot be.
+    fn in_sectors(&self, mut body: Body, mut list: Vec<Segment>) -> Option<(Body, Vec<Segment>)> {
+        let per = |unit: Unit| unit.bytes(self.info.sector_size) / SECTOR as u32;
+        let (number, within) = (per(self.units.sector_number), per(self.units.segment));
+        match &mut body {
+            Body::Direct { sector, segments, .. } => {
+                *sector = sector.checked_mul(number.into())?;
+                scale(segments, within)?;
+            }
+            Body::Indirect { sector, .. } => *sector = sector.checked_mul(number.into())?,
+            Body::Discard { sector, count, .. } => {
+                *sector = sector.checked_mul(number.into())?;
+                *count = count.checked_mul(number.into())?;
+            }
+        }
+        scale(&mut list, within)?;
+        Some((body, list))
+    }
+
     /// Whether these are whole sectors of the disk.
     fn is_inside(&self, sector: u64, count: u64) -> bool {
         let unit = u64::from(self.info.sector_size) / SECTOR as u64;
         let inside = sector.checked_add(count).is_some_and(|end| end <= self.info.sectors);
         inside && sector.is_multiple_of(unit) && count.is_multiple_of(unit)
     }
+}
+
+/// Counts what is counted in units of so many sectors in sectors, as long as it stays within its page.
+fn scale(segments: &mut [Segment], per: u32) -> Option<()> {
+    for segment in segments {
+        let first = u32::from(segment.first) * per;
+        let last = u32::from(segment.last) * per + per - 1;
+        if last >= u32::from(SECTORS_PER_PAGE) {
+            return None;
+        }
+        (segment.first, segment.last) = (first as u8, last as u8);
+    }
+    Some(())
 }
 
 fn kind_of(op: Op, has_data: bool) -> Kind {
