@@ -6,7 +6,7 @@ use common::backend::{self, Backend, Store, all_keys, least_keys, with};
 use common::{Bench, DOM0, Error, GUEST, SECTORS, pattern};
 use proptest::prelude::*;
 use xen_abi::blkif;
-use xen_blk::front::{DiscardInfo, End, Op, Units, Wishes};
+use xen_blk::front::{Blocks, DiscardInfo, End, Op, Units, Wishes};
 use xen_blk::wire::Abi;
 
 /// Connects, lets `work` use the disk, and closes; gives what the backend was asked for.
@@ -288,4 +288,23 @@ proptest! {
             serving.join().await;
         });
     }
+}
+
+#[test]
+fn a_disk_is_a_block_device_for_others() {
+    use block_device_driver::{BlockDevice, slice_to_blocks, slice_to_blocks_mut};
+    let keys = with(all_keys(), "sector-size", 4096);
+    with_disk(keys, Wishes::default(), Store::new(SECTORS), |_, disk| async move {
+        assert!(Blocks::<_, 512>::new(&disk).is_err());
+        let mut blocks = Blocks::<_, 4096>::new(&disk).unwrap();
+        assert_eq!(blocks.size().await.unwrap(), SECTORS * 512);
+        let data = pattern(4, 3 * 4096);
+        blocks.write(2, slice_to_blocks(&data)).await.unwrap();
+        let mut back = vec![0; data.len()];
+        disk.read(16, &mut back).await.unwrap();
+        assert!(back == data);
+        back.fill(0);
+        blocks.read(2, slice_to_blocks_mut(&mut back)).await.unwrap();
+        assert!(back == data);
+    });
 }

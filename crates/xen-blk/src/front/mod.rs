@@ -4,6 +4,7 @@
 //! be used by any number of tasks at once, and the driver, a future that moves requests and answers and must be
 //! spawned beside them. The backend is not trusted: a wrong answer ends this disk with a [`PeerError`], and nothing else.
 
+mod blocks;
 mod buffer;
 mod bus;
 mod device;
@@ -24,6 +25,7 @@ mod transfer;
 mod waiting;
 mod wishes;
 
+pub use blocks::Blocks;
 pub use buffer::Buffer;
 pub use disk::{Disk, End, attach};
 pub use error::{Error, Op, PeerError, Stuck, Why};

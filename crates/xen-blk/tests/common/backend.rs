@@ -163,8 +163,11 @@ impl Backend {
         poll_fn(|cx| {
             loop {
                 for (number, queue) in self.queues.iter_mut().enumerate() {
-                    if queue.back.take(&queue.mem, &mut slot).unwrap() {
-                        return Poll::Ready(Some((number, wire::decode(self.abi, &slot))));
+                    // One that plays with the ring's memory may have broken it for itself.
+                    match queue.back.take(&queue.mem, &mut slot) {
+                        Ok(true) => return Poll::Ready(Some((number, wire::decode(self.abi, &slot)))),
+                        Ok(false) => {}
+                        Err(_) => return Poll::Ready(None),
                     }
                 }
                 if !["3", "4"].contains(&front_state(&host).as_str()) {
@@ -173,7 +176,7 @@ impl Backend {
                 let mut moved = watch.poll_next(cx).is_ready();
                 for queue in &mut self.queues {
                     moved |= queue.channel.poll_after(&mut queue.seen, cx).is_ready();
-                    moved |= queue.back.arm(&queue.mem).unwrap();
+                    moved |= queue.back.arm(&queue.mem).unwrap_or(false);
                 }
                 if !moved {
                     return Poll::Pending;
@@ -183,9 +186,12 @@ impl Backend {
         .await
     }
 
-    /// Writes a response as it is.
+    /// Writes a response as it is, if there is a request to answer.
     pub fn respond(&mut self, queue: usize, response: Response) {
         let queue = &mut self.queues[queue];
+        if queue.back.unanswered() == 0 {
+            return;
+        }
         let bytes: [u8; RESPONSE_MAX] = response.encode();
         queue.back.put(&queue.mem, &bytes[..self.abi.response()]);
         if queue.back.push(&queue.mem) {
@@ -210,16 +216,21 @@ impl Backend {
         match body {
             Body::Direct { op, sector, segments } => self.move_data(*op, *sector, segments),
             Body::Indirect { op, sector, count, pages } => {
-                let list = self.host.domain.map(GUEST, pages, Access::ReadOnly).unwrap();
+                let Ok(list) = self.host.domain.map(GUEST, pages, Access::ReadOnly) else { return blkif::RSP_ERROR };
                 let mut bytes = vec![0; count * 8];
                 list.read(0, &mut bytes);
-                let segments = wire::segments(&bytes).unwrap();
-                self.move_data(*op, *sector, &segments)
+                match wire::segments(&bytes) {
+                    Ok(segments) => self.move_data(*op, *sector, &segments),
+                    Err(_) => blkif::RSP_ERROR,
+                }
             }
             Body::Discard { sector, count, .. } => {
                 self.log.push((blkif::OP_DISCARD, *sector));
-                let (from, to) = (*sector as usize * 512, (*sector + *count) as usize * 512);
-                self.store.0.borrow_mut()[from..to].fill(0xdd);
+                let end = sector.saturating_add(*count).saturating_mul(512) as usize;
+                match self.store.0.borrow_mut().get_mut(sector.saturating_mul(512) as usize..end) {
+                    Some(sectors) => sectors.fill(0xdd),
+                    None => return blkif::RSP_ERROR,
+                }
                 blkif::RSP_OKAY
             }
         }
@@ -227,13 +238,15 @@ impl Backend {
 
     fn move_data(&mut self, op: Op, sector: u64, segments: &[Segment]) -> i16 {
         self.log.push((op.code(), sector));
-        let mut at = sector as usize * 512;
+        let mut at = sector.min(1 << 40) as usize * 512;
         for segment in segments {
             let len = segment.sectors() as usize * 512;
             let start = usize::from(segment.first) * 512;
             let mut disk = self.store.0.borrow_mut();
             let Some(part) = disk.get_mut(at..at + len) else { return blkif::RSP_ERROR };
-            let page = self.host.domain.map(GUEST, &[segment.gref], Access::ReadWrite).unwrap();
+            let Ok(page) = self.host.domain.map(GUEST, &[segment.gref], Access::ReadWrite) else {
+                return blkif::RSP_ERROR;
+            };
             match op {
                 Op::Read => page.write(start, part),
                 _ => page.read(start, part),
