@@ -19,11 +19,10 @@ use super::request::{self, Good, Kind, Limits, Work};
 use super::storage::Storage;
 use super::work::carry_out;
 use super::{Config, Handle};
-use crate::wire::{self, Abi, Body, Malformed, SLOT_MAX};
+use crate::wire::{self, Abi, Body, SLOT_MAX};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
-use xen_abi::blkif;
 use xen_platform::{Channel, Platform};
 use xen_ring::slots::{Back, Corrupt};
 
@@ -177,7 +176,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
             }
             let wire::Request { id, operation, body } = wire::decode(*abi, slot);
             let answer = self.answers.expect(id, operation, now);
-            match body.and_then(|body| self.within_limits(body)) {
+            match body.and_then(|body| self.limits.admit(body)) {
                 Ok(body) => {
                     room = room.saturating_sub(data::most_bytes(&body));
                     batch.push((answer, body));
@@ -199,19 +198,6 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
         let works = request::merge(good, self.config.merge);
         self.prepare(works);
         corrupt.map(|()| true)
-    }
-
-    /// Indirect requests can have only as many segments as were offered.
-    fn within_limits(&self, body: Body) -> Result<Body, Malformed> {
-        match body {
-            Body::Indirect { .. } if self.limits.indirect_segments == 0 => {
-                Err(Malformed::Operation(blkif::OP_INDIRECT))
-            }
-            Body::Indirect { count, .. } if count > self.limits.indirect_segments => {
-                Err(Malformed::Count { count, most: self.limits.indirect_segments })
-            }
-            _ => Ok(body),
-        }
     }
 
     /// Gets the lists of segments, and checks requests as a whole.

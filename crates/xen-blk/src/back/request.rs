@@ -3,10 +3,10 @@
 use super::buffer::Buffer;
 use super::storage::Info;
 use crate::front::{Unit, Units};
-use crate::wire::{Body, Op, Segment};
+use crate::wire::{Body, Malformed, Op, Segment};
 use alloc::vec::Vec;
 use core::ops::Range;
-use xen_abi::blkif::{RSP_EOPNOTSUPP, RSP_ERROR, RSP_OKAY, SECTOR, SECTORS_PER_PAGE};
+use xen_abi::blkif::{OP_INDIRECT, RSP_EOPNOTSUPP, RSP_ERROR, RSP_OKAY, SECTOR, SECTORS_PER_PAGE};
 
 /// What the storage is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +54,17 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// Indirect requests can have only as many segments as were offered.
+    pub fn admit(&self, body: Body) -> Result<Body, Malformed> {
+        match body {
+            Body::Indirect { .. } if self.indirect_segments == 0 => Err(Malformed::Operation(OP_INDIRECT)),
+            Body::Indirect { count, .. } if count > self.indirect_segments => {
+                Err(Malformed::Count { count, most: self.indirect_segments })
+            }
+            _ => Ok(body),
+        }
+    }
+
     /// Checks a request whose segments are all known; the error is the status to answer with. Empty discards and
     /// barriers are fine, too.
     pub fn check(&self, body: Body, list: Vec<Segment>) -> Result<(Kind, u64, Vec<Segment>), i16> {
