@@ -45,7 +45,7 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let target = record.target().rsplit("::").next().unwrap_or_default();
+            let target = record.target().rsplit(':').next().unwrap_or_default();
             line(format_args!("{:<5} {}: {}", record.level(), target, record.args()));
         }
     }

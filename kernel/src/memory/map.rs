@@ -51,9 +51,10 @@ impl Ranges {
         }
         let room = self.len + new.len <= MAX_RANGES;
         for range in new.iter().take(MAX_RANGES - self.len) {
+            let place = self.ranges[..self.len].partition_point(|known| known.start < range.start);
             self.push(range);
+            self.ranges[place..self.len].rotate_right(1);
         }
-        self.ranges[..self.len].sort_unstable_by_key(|r| r.start);
         room
     }
 
