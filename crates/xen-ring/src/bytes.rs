@@ -28,11 +28,13 @@ impl Layout {
     }
 
     /// Where in the data area the byte with this index lies, and how many bytes follow before the ring starts over.
+    #[inline(always)]
     fn place(&self, index: u32) -> (usize, usize) {
         let within = index & (self.size - 1);
         (self.data + within as usize, (self.size - within) as usize)
     }
 
+    #[cold]
     fn corrupt(&self, field: Field, fault: Fault, prod: u32, cons: u32) -> Corrupt {
         Corrupt { field, fault, prod, cons, size: self.size }
     }
@@ -143,6 +145,7 @@ impl Producer {
     }
 
     /// Bytes that are in the ring: written, and not yet taken out by the peer.
+    #[inline(always)]
     fn used(&mut self, ctl: &impl IndexMemory) -> Result<u32, Corrupt> {
         let cons = ctl.load(self.layout.cons);
         let used = self.prod.wrapping_sub(cons);
@@ -158,7 +161,7 @@ impl Producer {
     }
 
     /// How many bytes can be written now.
-    #[inline]
+    #[inline(always)]
     pub fn space(&mut self, ctl: &impl IndexMemory) -> Result<usize, Corrupt> {
         Ok((self.layout.size - self.used(ctl)?) as usize)
     }
@@ -170,7 +173,7 @@ impl Producer {
 
     /// Copies in as much of `from` as there is space for, tells the peer's index, and returns the count; 0 if the ring
     /// is full. Whether the peer wants an event now is for [`notify::wanted`](crate::notify::wanted) to say.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, from: &[u8]) -> Result<usize, Corrupt> {
         let n = self.space(ctl)?.min(from.len());
         self.put(ctl, data, &from[..n]);
@@ -178,7 +181,7 @@ impl Producer {
     }
 
     /// Copies in all of `from` if there is space for it, and nothing otherwise; says which.
-    #[inline]
+    #[inline(always)]
     pub fn write_all(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, from: &[u8]) -> Result<bool, Corrupt> {
         let fits = from.len() <= self.space(ctl)?;
         if fits {
@@ -188,7 +191,7 @@ impl Producer {
     }
 
     /// Copies in what there is space for, and tells the peer.
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, from: &[u8]) {
         if from.is_empty() {
             return;
@@ -231,7 +234,7 @@ impl Consumer {
     }
 
     /// How many bytes can be read now.
-    #[inline]
+    #[inline(always)]
     pub fn available(&mut self, ctl: &impl IndexMemory) -> Result<usize, Corrupt> {
         let prod = ctl.load(self.layout.prod);
         let available = prod.wrapping_sub(self.cons);
@@ -248,7 +251,7 @@ impl Consumer {
 
     /// Copies out as much as `to` holds and the ring has, tells the peer's index, and returns the count; 0 if the ring
     /// is empty. Whether the peer wants an event now is for [`notify::wanted`](crate::notify::wanted) to say.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, to: &mut [u8]) -> Result<usize, Corrupt> {
         let n = self.available(ctl)?.min(to.len());
         self.take(ctl, data, &mut to[..n]);
@@ -256,7 +259,7 @@ impl Consumer {
     }
 
     /// Fills all of `to` if the ring has so much, and copies nothing otherwise; says which.
-    #[inline]
+    #[inline(always)]
     pub fn read_all(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, to: &mut [u8]) -> Result<bool, Corrupt> {
         let is_there = to.len() <= self.available(ctl)?;
         if is_there {
@@ -266,7 +269,7 @@ impl Consumer {
     }
 
     /// Copies out what is there, and tells the peer.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, to: &mut [u8]) {
         if to.is_empty() {
             return;

@@ -15,7 +15,7 @@ use xen_platform::IndexMemory;
 
 /// Asks the peer for an event, by setting `bit` in the byte at `at`. The caller then looks at the ring once more, and
 /// sleeps only if there is still nothing.
-#[inline]
+#[inline(always)]
 pub fn arm(ctl: &impl IndexMemory, at: usize, bit: u8) {
     ctl.fetch_or(at, bit);
     ctl.fence();
@@ -23,7 +23,7 @@ pub fn arm(ctl: &impl IndexMemory, at: usize, bit: u8) {
 
 /// After the own index has moved: whether the peer asked for an event by `bit` in the byte at `at`. The request is taken
 /// back by this, so the event must be sent.
-#[inline]
+#[inline(always)]
 #[must_use = "the peer sleeps until the event is sent"]
 pub fn wanted(ctl: &impl IndexMemory, at: usize, bit: u8) -> bool {
     ctl.fence();

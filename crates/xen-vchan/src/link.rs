@@ -103,7 +103,7 @@ impl<P: Platform> Link<P> {
 
     /// Does something with the rings. If it says that the peer got something by it, the event is sent that the peer may
     /// have asked for.
-    #[inline]
+    #[inline(always)]
     fn attempt<T>(
         &self,
         action: impl FnOnce(&mut Rings<P>) -> Result<(T, Option<Wish>), PeerError>,
@@ -128,7 +128,7 @@ impl<P: Platform> Link<P> {
     }
 
     /// Sends the event if the peer asked for one by these bits, or by that of what was read before.
-    #[inline]
+    #[inline(always)]
     fn tell(&self, rings: &Rings<P>, wishes: u8) {
         let held = if self.owes_look.take() { Wish::Space.bit() } else { 0 };
         if rings.peer_wishes(wishes | held) {
@@ -137,7 +137,7 @@ impl<P: Platform> Link<P> {
     }
 
     /// Sends the event that was held back for a write which did not come.
-    #[inline]
+    #[inline(always)]
     fn send_held_event(&self) {
         if self.owes_look.get()
             && let Some(rings) = &*self.rings.borrow()
@@ -166,7 +166,7 @@ impl<P: Platform> Link<P> {
         Error::Peer(error)
     }
 
-    #[inline]
+    #[inline(always)]
     fn check_open(&self) -> Result<(), Failure<P>> {
         if self.is_up() { Ok(()) } else { self.check_closely() }
     }
@@ -181,14 +181,14 @@ impl<P: Platform> Link<P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn peer_live(&self) -> Option<vchan::Live> {
         self.rings.borrow().as_ref().map(Rings::peer_live)
     }
 
     /// Whether nothing has ended the connection and the peer says that it is there: what [`Link::look`] finds almost
     /// always, at less cost.
-    #[inline]
+    #[inline(always)]
     fn is_up(&self) -> bool {
         self.end.borrow().is_none() && self.peer_live() == Some(vchan::Live::CONNECTED)
     }

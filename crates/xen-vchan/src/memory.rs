@@ -19,31 +19,31 @@ macro_rules! either {
 }
 
 impl<P: Platform> IndexMemory for Memory<P> {
-    #[inline]
+    #[inline(always)]
     fn load(&self, at: usize) -> u32 {
         either!(self, load(at))
     }
-    #[inline]
+    #[inline(always)]
     fn store(&self, at: usize, value: u32) {
         either!(self, store(at, value))
     }
-    #[inline]
+    #[inline(always)]
     fn load_u8(&self, at: usize) -> u8 {
         either!(self, load_u8(at))
     }
-    #[inline]
+    #[inline(always)]
     fn store_u8(&self, at: usize, value: u8) {
         either!(self, store_u8(at, value))
     }
-    #[inline]
+    #[inline(always)]
     fn fetch_or(&self, at: usize, bits: u8) -> u8 {
         either!(self, fetch_or(at, bits))
     }
-    #[inline]
+    #[inline(always)]
     fn fetch_and(&self, at: usize, bits: u8) -> u8 {
         either!(self, fetch_and(at, bits))
     }
-    #[inline]
+    #[inline(always)]
     fn fence(&self) {
         either!(self, fence())
     }
@@ -70,7 +70,7 @@ pub(crate) struct Pages<P: Platform> {
 
 impl<P: Platform> Pages<P> {
     /// Where the bytes of a ring lie.
-    #[inline]
+    #[inline(always)]
     pub fn data(&self, side: Side) -> &Memory<P> {
         let own = match side {
             Side::Left => &self.left,

@@ -131,7 +131,7 @@ impl<P: Platform> Rings<P> {
     }
 
     /// Reads what is there; 0 if there is nothing. And what the peer got by it.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, to: &mut [u8]) -> Result<(usize, Option<Wish>), PeerError> {
         let Rings { pages, consumer, sides: (side, _), .. } = self;
         let n = consumer.read(&pages.control, pages.data(*side), to).map_err(|corrupt| self.blame_writer(corrupt))?;
@@ -139,7 +139,7 @@ impl<P: Platform> Rings<P> {
     }
 
     /// Fills `to` if so much is there; says whether it was. And what the peer got by it.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self, to: &mut [u8]) -> Result<(bool, Option<Wish>), PeerError> {
         let Rings { pages, consumer, sides: (side, _), .. } = self;
         let done =
@@ -148,7 +148,7 @@ impl<P: Platform> Rings<P> {
     }
 
     /// Writes what there is space for; 0 if there is none. And what the peer got by it.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, from: &[u8]) -> Result<(usize, Option<Wish>), PeerError> {
         let Rings { pages, producer, sides: (_, side), .. } = self;
         let n =
@@ -157,7 +157,7 @@ impl<P: Platform> Rings<P> {
     }
 
     /// Writes all of `from` if there is space for it; says whether there was. And what the peer got by it.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, from: &[u8]) -> Result<(bool, Option<Wish>), PeerError> {
         let Rings { pages, producer, sides: (_, side), .. } = self;
         let done = producer
@@ -167,7 +167,7 @@ impl<P: Platform> Rings<P> {
     }
 
     /// How many bytes can be read now.
-    #[inline]
+    #[inline(always)]
     pub fn available(&mut self) -> Result<usize, PeerError> {
         self.consumer.available(&self.pages.control).map_err(|corrupt| self.blame_writer(corrupt))
     }
@@ -183,7 +183,7 @@ impl<P: Platform> Rings<P> {
     }
 
     /// Asks the peer for an event. The caller then looks again before it sleeps.
-    #[inline]
+    #[inline(always)]
     pub fn arm(&self, wish: Wish) {
         notify::arm(&self.pages.control, self.bytes.own_wishes, wish.bit());
     }
@@ -201,7 +201,7 @@ impl<P: Platform> Rings<P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn peer_live(&self) -> Live {
         Live(self.pages.control.load_u8(self.bytes.peer_live))
     }
@@ -220,7 +220,7 @@ impl<P: Platform> Rings<P> {
 
     /// Whether the peer wants an event for what was done, by the bits of its wishes. Its request is taken back by this, so
     /// the event must be sent.
-    #[inline]
+    #[inline(always)]
     pub fn peer_wishes(&self, wishes: u8) -> bool {
         notify::wanted(&self.pages.control, self.bytes.peer_wishes, wishes)
     }
