@@ -71,7 +71,6 @@ fn capitals(word: u64) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::vec::Vec;
 
     #[test]
     fn every_byte_at_every_place() {
