@@ -1,12 +1,15 @@
 //! A disk's folders in xenstore: the states of both ends, and the keys that publish the rings.
 
-use super::offer::{DISK_KEYS, Found, Offer, RING_KEYS, RingPlan};
+use super::offer::{DISK_KEYS, Found, Offer, RING_KEYS, RingPlan, number, short};
 use super::rings::{self, Queue};
 use super::{Error, Note, PeerError, Why, Wishes};
 use crate::handshake::{FrontStep, front};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::future::{Future, poll_fn};
+use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
 use xen_abi::xenbus::State;
@@ -18,6 +21,33 @@ pub(crate) const DISKS: &str = "device/vbd";
 
 /// Keys that publish rings, by their beginnings: those of an earlier connection must not be left.
 const OLD_KEYS: [&str; 5] = ["ring-ref", "ring-page-order", "event-channel", "queue-", "multi-queue-num-queues"];
+
+/// A future on the heap. The handshake is long and rare: what is done many times in it should be in the program once.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Reads a key as text; `None` if it is missing. Of a folder that is gone, the permissions of the one above count.
+pub(crate) fn read<'a>(
+    store: &'a Store,
+    folder: &str,
+    key: &str,
+) -> Boxed<'a, Result<Option<String>, xen_store::Error>> {
+    let path = format!("{folder}/{key}");
+    Box::pin(async move {
+        match store.read(&path).await {
+            Ok(value) => Ok(Some(match String::from_utf8(value) {
+                Ok(text) => text,
+                Err(_) => "\u{fffd}".into(),
+            })),
+            Err(error) if matches!(error.kind, ErrorKind::NoEntry | ErrorKind::Access) => Ok(None),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+fn write<'a>(store: &'a Store, folder: &str, key: &str, value: String) -> Boxed<'a, Result<(), xen_store::Error>> {
+    let path = format!("{folder}/{key}");
+    Box::pin(async move { store.write(&path, value.as_bytes()).await })
+}
 
 /// Both ends' folders.
 pub(crate) struct Bus {
@@ -34,6 +64,9 @@ pub(crate) struct Bus {
     /// The backend's, when last read.
     pub theirs: State,
 }
+
+/// What a backend offers, and what is wrong with its keys.
+pub(crate) type Offered = (Offer, Vec<Note>);
 
 /// A connection that is made.
 pub(crate) struct Connected<P: Platform> {
@@ -70,36 +103,36 @@ impl Bus {
     }
 
     /// Reads the backend's state; a missing key is [`State::UNKNOWN`].
-    pub async fn look<E>(&mut self) -> Result<State, Error<E>> {
-        self.theirs = match self.store.read_number(&format!("{}/state", self.back)).await {
-            Ok(state) => State(state),
-            Err(error) => match error.kind {
-                // Of a folder that is gone, the permissions of the one above it count.
-                ErrorKind::NoEntry | ErrorKind::Access => State::UNKNOWN,
-                ErrorKind::NotNumber(value) => {
-                    let value = value.chars().take(40).collect();
-                    return Err(PeerError::Key { key: "state", value, expected: "a state's number" }.into());
-                }
-                _ => return Err(error.into()),
-            },
-        };
-        Ok(self.theirs)
+    pub fn look<E>(&mut self) -> Boxed<'_, Result<State, Error<E>>> {
+        Box::pin(async move {
+            self.theirs = match read(&self.store, &self.back, "state").await? {
+                None => State::UNKNOWN,
+                Some(value) => match number(&value).and_then(|number| u32::try_from(number).ok()) {
+                    Some(number) => State(number),
+                    None => {
+                        let (key, value) = ("state", short(&value));
+                        return Err(PeerError::Key { key, value, expected: "a state's number" }.into());
+                    }
+                },
+            };
+            Ok(self.theirs)
+        })
     }
 
     /// Writes the own state.
-    pub async fn write(&mut self, state: State) -> Result<(), xen_store::Error> {
+    pub fn write(&mut self, state: State) -> Boxed<'_, Result<(), xen_store::Error>> {
         self.mine = state;
-        self.store.write(&format!("{}/state", self.front), state.0.to_string().as_bytes()).await
+        write(&self.store, &self.front, "state", state.0.to_string())
     }
 
     /// Whether the backend is to stay, or to come back: the toolstack sets `online` to 0 before it takes a disk away.
     pub async fn is_online(&self) -> bool {
-        self.store.read_number::<u32>(&format!("{}/online", self.back)).await == Ok(1)
+        matches!(read(&self.store, &self.back, "online").await, Ok(Some(online)) if online == "1")
     }
 
     /// Waits until the backend's state may have changed.
     pub async fn changed(&mut self) -> Result<(), xen_store::Error> {
-        self.watch.next().await.map(drop)
+        poll_fn(|cx| self.poll_changed(cx)).await
     }
 
     /// As [`Bus::changed`].
@@ -109,9 +142,9 @@ impl Bus {
 
     /// Takes back what an earlier life of this domain left as its state: it would keep the backend from beginning anew.
     pub async fn begin<E>(&mut self) -> Result<(), Error<E>> {
-        let left = self.store.read(&format!("{}/state", self.front)).await?;
+        let left = read(&self.store, &self.front, "state").await?;
         let busy = [State::INITIALISED, State::CONNECTED, State::CLOSING].contains(&self.look().await?);
-        if left != State::INITIALISING.0.to_string().as_bytes() {
+        if left != Some(State::INITIALISING.0.to_string()) {
             match busy {
                 true => self.reset().await?,
                 false => self.write(State::INITIALISING).await?,
@@ -165,14 +198,16 @@ impl Bus {
     }
 
     /// Makes a backend let go of the rings of an earlier frontend.
-    pub async fn reset(&mut self) -> Result<(), xen_store::Error> {
-        self.write(State::CLOSING).await?;
-        self.write(State::CLOSED).await
+    pub fn reset(&mut self) -> Boxed<'_, Result<(), xen_store::Error>> {
+        Box::pin(async {
+            self.write(State::CLOSING).await?;
+            self.write(State::CLOSED).await
+        })
     }
 
     /// Makes rings and writes the keys that lead to them, all at once.
     async fn publish<P: Platform>(&mut self, platform: &P, wishes: &Wishes) -> Result<Published<P>, Error<P::Error>> {
-        let mut found = Found::read(&self.store, &self.back, RING_KEYS).await?;
+        let mut found = self.found(RING_KEYS).await?;
         let plan = RingPlan::new(&mut found, wishes);
         let queues = rings::make(platform, self.backend, plan, wishes.abi).map_err(Error::Platform)?;
         self.publish_keys(&keys(&queues, wishes)).await?;
@@ -191,7 +226,7 @@ impl Bus {
                     }
                 }
                 for (key, value) in keys {
-                    store.write(&format!("{front}/{key}"), value.as_bytes()).await?;
+                    write(store, front, key, value.clone()).await?;
                 }
                 Ok(())
             })
@@ -201,10 +236,23 @@ impl Bus {
     }
 
     /// Reads the disk's size and the features, and what is wrong with them.
-    pub async fn offer<E>(&mut self, wishes: &Wishes) -> Result<(Offer, Vec<Note>), Error<E>> {
-        let mut found = Found::read(&self.store, &self.back, DISK_KEYS).await?;
-        let offer = Offer::new(&mut found, wishes)?;
-        Ok((offer, found.notes))
+    pub fn offer<'a, E: 'a>(&'a mut self, wishes: &'a Wishes) -> Boxed<'a, Result<Offered, Error<E>>> {
+        Box::pin(async {
+            let mut found = self.found(DISK_KEYS).await?;
+            let offer = Offer::new(&mut found, wishes)?;
+            Ok((offer, found.notes))
+        })
+    }
+
+    /// Reads those of `keys` that the backend has written.
+    fn found<'a>(&'a self, keys: &'a [&'static str]) -> Boxed<'a, Result<Found, xen_store::Error>> {
+        Box::pin(async move {
+            let mut values = Vec::new();
+            for &key in keys {
+                values.extend(read(&self.store, &self.back, key).await?.map(|value| (key, value)));
+            }
+            Ok(Found::new(values))
+        })
     }
 
     /// Closes this end, and waits until the backend has let go, in `within` at most; says whether it has. A folder that is
@@ -222,22 +270,24 @@ impl Bus {
 
     async fn try_close<E: core::error::Error>(&mut self) -> Result<(), Error<E>> {
         let gone = State::UNKNOWN;
-        self.write_if_there(State::CLOSING).await?;
-        while ![State::CLOSING, State::CLOSED, gone].contains(&self.look().await?) {
-            self.changed().await?;
-        }
-        self.write_if_there(State::CLOSED).await?;
-        while ![State::CLOSED, State::INITIALISING, State::INIT_WAIT, gone].contains(&self.look().await?) {
-            self.changed().await?;
+        let steps: [(State, &[State]); 2] = [
+            (State::CLOSING, &[State::CLOSING, State::CLOSED, gone]),
+            (State::CLOSED, &[State::CLOSED, State::INITIALISING, State::INIT_WAIT, gone]),
+        ];
+        for (state, until) in steps {
+            self.write_if_there(state).await?;
+            while !until.contains(&self.look().await?) {
+                self.changed().await?;
+            }
         }
         Ok(())
     }
 
     /// Writes the own state, unless the toolstack has removed the folder: writing would make it again.
     async fn write_if_there(&mut self, state: State) -> Result<(), xen_store::Error> {
-        match self.store.read(&format!("{}/state", self.front)).await {
-            Err(error) if error.is_not_found() => Ok(()),
-            _ => self.write(state).await,
+        match read(&self.store, &self.front, "state").await? {
+            None => Ok(()),
+            Some(_) => self.write(state).await,
         }
     }
 }

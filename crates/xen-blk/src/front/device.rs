@@ -109,24 +109,30 @@ impl<P: Platform> Device<P> {
     }
 
     /// Works on the state, and then wakes whom it concerns: wakers may drop futures that come back here.
+    #[inline]
     pub fn with<T>(&self, work: impl FnOnce(&mut State<P>) -> T) -> T {
         let mut state = self.state.borrow_mut();
         let result = work(&mut state);
+        let quiet = state.wakes.is_empty() && !state.wake_driver;
+        drop(state);
+        if !quiet {
+            self.wake();
+        }
+        result
+    }
+
+    #[inline(never)]
+    fn wake(&self) {
+        let mut state = self.state.borrow_mut();
         let driver = match core::mem::take(&mut state.wake_driver) {
             true => state.driver.clone(),
             false => None,
         };
         let mut wakes = core::mem::take(&mut state.wakes);
         drop(state);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
-        if !wakes.is_empty() {
-            wakes.drain(..).for_each(Waker::wake);
-            // The memory is used again.
-            self.state.borrow_mut().wakes.append(&mut wakes);
-        }
-        result
+        wakes.drain(..).chain(driver).for_each(Waker::wake);
+        // The memory is used again.
+        self.state.borrow_mut().wakes.append(&mut wakes);
     }
 
     /// The disk cannot be used any more. It keeps what the backend may still use.

@@ -68,7 +68,7 @@ impl<P: Platform> Disk<P> {
     /// Writes `from` from `sector` on, after everything that was written before and before everything after it; an empty
     /// one only keeps the two apart.
     pub fn barrier<'a>(&'a self, sector: u64, from: &'a [u8]) -> Transfer<'a, P> {
-        match (self.info().barrier, from) {
+        match (self.0.0.with(|state| state.info.barrier), from) {
             (false, _) => self.wrong(Error::Unsupported(Op::Barrier)),
             (true, []) => self.bare(Op::Barrier, 0, 0),
             (true, _) => self.transfer(Op::Barrier, sector, from.len(), Data::Out(from)),
@@ -78,7 +78,7 @@ impl<P: Platform> Disk<P> {
     /// Sees to it that everything written before is on the disk for good, by a flush or, if the backend has none, a
     /// barrier.
     pub async fn flush(&self) -> Result<(), Error<P::Error>> {
-        if self.info().flush {
+        if self.0.0.with(|state| state.info.flush) {
             match self.bare(Op::Flush, 0, 0).await {
                 Err(Error::Unsupported(_)) => {}
                 result => return result,
@@ -94,14 +94,11 @@ impl<P: Platform> Disk<P> {
     /// known. With `secure`, it must not be possible to read it again by any means.
     pub fn discard(&self, sector: u64, count: u64, secure: bool) -> Transfer<'_, P> {
         let op = if secure { Op::SecureDiscard } else { Op::Discard };
-        let info = self.info();
-        match info.discard {
-            Some(discard) if discard.secure || !secure => match check(&info, op, sector, count.checked_mul(512)) {
-                Ok(()) => self.bare(op, sector, count),
-                Err(wrong) => self.wrong(wrong),
-            },
-            _ => self.wrong(Error::Unsupported(op)),
-        }
+        let checked = self.0.0.with(|state| match state.info.discard {
+            Some(discard) if discard.secure || !secure => check(&state.info, op, sector, count.checked_mul(512)),
+            _ => Err(Error::Unsupported(op)),
+        });
+        self.begin(checked.map(|()| Part { op, sector, sectors: count, at: 0, ticket: None }), Data::None)
     }
 
     /// Pages for data that the backend reads and writes itself, without a copy: see [`Disk::read_into`]. Whoever has them

@@ -11,9 +11,12 @@ pub async fn list(store: &Store) -> Result<Vec<u32>, Error> {
         Err(error) if error.is_not_found() => return Ok(Vec::new()),
         names => names?,
     };
-    let mut disks: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
-    disks.sort_unstable();
-    disks.dedup();
+    let mut disks = Vec::new();
+    for disk in names.iter().filter_map(|name| name.parse().ok()) {
+        if let Err(at) = disks.binary_search(&disk) {
+            disks.insert(at, disk);
+        }
+    }
     Ok(disks)
 }
 

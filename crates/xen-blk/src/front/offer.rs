@@ -2,7 +2,6 @@
 
 use super::{DiscardInfo, Note, PeerError, Unit, Units, Wishes};
 use super::{INDIRECT_SEGMENTS_MAX, QUEUES_MAX, RING_PAGES_MAX};
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -10,7 +9,6 @@ use xen_abi::blkif::{
     MAX_INDIRECT_PAGES_PER_REQUEST, MAX_SEGMENTS_PER_REQUEST, VDISK_CDROM, VDISK_READONLY, VDISK_REMOVABLE,
 };
 use xen_platform::PAGE_SIZE;
-use xen_store::Store;
 
 /// The keys that a frontend needs before it makes its rings.
 pub(crate) const RING_KEYS: &[&str] = &["max-ring-page-order", "max-ring-pages", "multi-queue-max-queues"];
@@ -44,19 +42,6 @@ impl Found {
         Found { values, notes: Vec::new() }
     }
 
-    /// Reads those of `keys` that are in the folder `path`.
-    pub async fn read(store: &Store, path: &str, keys: &[&'static str]) -> Result<Found, xen_store::Error> {
-        let mut values = Vec::new();
-        for &key in keys {
-            match store.read(&format!("{path}/{key}")).await {
-                Ok(value) => values.push((key, String::from_utf8_lossy(&value).into_owned())),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Found::new(values))
-    }
-
     fn get(&self, key: &str) -> Option<&str> {
         self.values.iter().find(|(found, _)| *found == key).map(|(_, value)| value.as_str())
     }
@@ -66,7 +51,7 @@ impl Found {
         let value = self.get(key)?;
         let number = number(value).filter(|number| range.contains(number));
         if number.is_none() {
-            let value = value.chars().take(40).collect();
+            let value = short(value);
             self.notes.push(Note::Key { key, value });
         }
         number
@@ -79,14 +64,21 @@ impl Found {
     /// The number at `key`, without which the disk cannot be used.
     fn needed(&self, key: &'static str, expected: &'static str, good: impl Fn(u64) -> bool) -> Result<u64, PeerError> {
         let value = self.get(key).ok_or(PeerError::NoKey { key })?;
-        let wrong = || PeerError::Key { key, value: value.chars().take(40).collect(), expected };
+        let wrong = || PeerError::Key { key, value: short(value), expected };
         number(value).filter(|&number| good(number)).ok_or_else(wrong)
     }
 }
 
-fn number(text: &str) -> Option<u64> {
+/// The number that the text is, in decimal.
+pub(crate) fn number(text: &str) -> Option<u64> {
     // `parse` alone would take a plus sign as well.
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// The beginning of a value, for a report.
+pub(crate) fn short(value: &str) -> String {
+    let end = (0..=value.len().min(40)).rev().find(|&end| value.is_char_boundary(end));
+    value[..end.unwrap_or(0)].into()
 }
 
 /// The rings to make.
