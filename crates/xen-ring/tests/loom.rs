@@ -135,14 +135,23 @@ impl Ring {
         }
     }
 
-    /// Reads the bytes 1..=`count` one by one, asleep whenever the ring is empty.
-    fn read(&self, count: u8) {
+    /// Reads the bytes 1..=`count` one by one, asleep whenever the ring is empty. With `hold`, it looks whether the writer
+    /// wants an event not after each byte, but before it sleeps itself, and at the end.
+    fn read(&self, count: u8, hold: bool) {
         let mut consumer = Consumer::new(self.layout, 0);
         let mut seen = 0;
+        let tell = || {
+            if notify::wanted(&self.page, READER_ASKED, BIT) {
+                self.to_writer.send();
+            }
+        };
         for byte in 1..=count {
             let mut to = [0];
             let mut take = || consumer.read(&self.page, &self.page, &mut to).unwrap() == 1;
             while !take() {
+                if hold {
+                    tell();
+                }
                 notify::arm(&self.page, WRITER_ASKED, BIT);
                 if take() {
                     break;
@@ -150,33 +159,39 @@ impl Ring {
                 self.to_reader.wait(&mut seen);
             }
             assert_eq!(to, [byte]);
-            if notify::wanted(&self.page, READER_ASKED, BIT) {
-                self.to_writer.send();
+            if !hold {
+                tell();
             }
         }
+        tell();
     }
 }
 
 /// Sends `count` bytes through a ring of `size`. The threads are switched by force at most four times in one run: that
 /// finds a missing fence, and without the limit the models take minutes.
-fn no_wake_up_is_lost(size: u32, count: u8) {
+fn no_wake_up_is_lost(size: u32, count: u8, hold: bool) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(4);
     model.check(move || {
         let ring = Ring::new(size);
         let writer = ring.clone();
         let writing = loom::thread::spawn(move || writer.write(count));
-        ring.read(count);
+        ring.read(count, hold);
         writing.join().unwrap();
     });
 }
 
 #[test]
 fn a_reader_asleep_is_woken() {
-    no_wake_up_is_lost(2, 2);
+    no_wake_up_is_lost(2, 2, false);
 }
 
 #[test]
 fn a_writer_asleep_is_woken() {
-    no_wake_up_is_lost(1, 2);
+    no_wake_up_is_lost(1, 2, false);
+}
+
+#[test]
+fn a_writer_asleep_is_woken_by_an_event_held_back() {
+    no_wake_up_is_lost(1, 2, true);
 }
