@@ -45,6 +45,7 @@ test-full: host-tests all
 
 host-tests:
 	$(CARGO) test --quiet --workspace
+	$(CARGO) test --quiet --package xen-disk --features formats,object
 
 scenarios: all
 	@out/testbed test $(ONLY)

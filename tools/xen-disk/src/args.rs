@@ -57,6 +57,9 @@ pub enum Command {
     Revert(OverlayArguments),
     /// Does the requests of a log again.
     Replay(ReplayArguments),
+    /// Removes the chunks of an object store that no disk has any more.
+    #[cfg(feature = "object")]
+    Gc(GcArguments),
     /// Writes manual pages and shell completions into a folder.
     #[command(hide = true)]
     Generate {
@@ -158,6 +161,19 @@ pub struct ReplayArguments {
     /// The storage to do it to.
     #[arg(value_name = "STACK")]
     pub stack: String,
+}
+
+/// The arguments of `xen-disk gc`.
+#[cfg(feature = "object")]
+#[derive(Args, Debug)]
+#[command(after_help = after_help("  xen-disk gc /srv/objects\n  xen-disk gc /srv/objects --grace 0"))]
+pub struct GcArguments {
+    /// The store's folder.
+    #[arg(value_name = "STORE")]
+    pub store: PathBuf,
+    /// Chunks that are younger stay: they may be part of a flush that is under way.
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    pub grace: u32,
 }
 
 #[cfg(test)]

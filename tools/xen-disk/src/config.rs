@@ -1,8 +1,9 @@
 //! The configuration of `xen-disk serve`.
 
-use crate::{Code, DiskSource, DomainArgument, Failure, Vdev};
+use crate::stack::parse_size;
+use crate::{Backend, Code, DiskSource, DomainArgument, Failure, Vdev};
 use serde::Deserialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A disk and the domain that it is for.
 #[derive(Clone, Debug)]
@@ -22,11 +23,16 @@ struct File {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Entry {
     vm: String,
     vdev: String,
-    #[serde(flatten)]
-    source: DiskSource,
+    path: Option<PathBuf>,
+    backend: Option<Backend>,
+    size: Option<String>,
+    #[serde(default)]
+    readonly: bool,
+    stack: Option<String>,
 }
 
 /// Reads the file at `path`.
@@ -39,7 +45,9 @@ pub fn read(path: &Path) -> Result<Vec<Spec>, Failure> {
 fn parse(text: &str) -> Result<Vec<Spec>, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut specs: Vec<Spec> = Vec::new();
-    for Entry { vm, vdev, source } in file.disk {
+    for Entry { vm, vdev, path, backend, size, readonly, stack } in file.disk {
+        let size = size.map(|size| parse_size(&size)).transpose()?;
+        let source = DiskSource { path, backend, size, readonly, stack };
         let Ok(domain) = vm.parse();
         let vdev: Vdev = vdev.parse()?;
         source.stack().map_err(|failure| format!("disk {vdev} of {vm}: {failure}"))?;

@@ -56,6 +56,16 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             let count = replay(std::io::BufReader::new(log), &*disk).map_err(failed)?;
             print(&format!("{count} requests\n"))
         }
+        #[cfg(feature = "object")]
+        Command::Gc(args) => {
+            use xen_disk::storage::object::{Folder, collect};
+            let grace = std::time::Duration::from_secs(u64::from(args.grace) * 3600);
+            let collected = Folder::open(&args.store)
+                .and_then(|store| collect(&store, std::time::SystemTime::now(), grace))
+                .map_err(|error| Failure::other(format!("{}: {error}", args.store.display())))?;
+            let xen_disk::storage::object::Collected { disks, kept, removed } = collected;
+            print(&format!("{disks} disks with {kept} chunks; {removed} chunks removed\n"))
+        }
         Command::Generate { dir } => xen_disk::generate(&dir),
     }
 }

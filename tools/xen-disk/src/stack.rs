@@ -55,6 +55,9 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, StackError> {
         let name_len = rest.find([':', '/', ',']).unwrap_or(rest.len());
         let name = &rest[..name_len];
         let entry = kinds::find(name).ok_or_else(|| {
+            if let Some(feature) = kinds::feature_of(name) {
+                return StackError::syntax(text, format!("this xen-disk was built without the feature {feature}"));
+            }
             let known: Vec<&str> = kinds::all().map(|entry| entry.name).collect();
             StackError::syntax(text, format!("there is no storage or layer {name:?}; there are {}", known.join(", ")))
         })?;

@@ -37,19 +37,27 @@
 mod backing;
 mod cow;
 mod file;
+#[cfg(feature = "formats")]
+mod image;
 mod map;
 mod mmap;
+#[cfg(feature = "object")]
+pub mod object;
 mod overlay;
 mod ram;
+mod vhd;
 mod zero;
 
 pub use backing::Backing;
 pub use cow::Cow;
 pub(crate) use file::lock;
 pub use file::{FileOptions, FileStorage};
+#[cfg(feature = "formats")]
+pub use image::{Format, Image, create_qcow2};
 pub use mmap::Mmap;
 pub use overlay::{CLUSTER, Moved, Overlay};
 pub use ram::Ram;
+pub use vhd::Vhd;
 pub use zero::Zero;
 
 use std::io;

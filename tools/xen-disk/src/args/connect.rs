@@ -34,8 +34,7 @@ pub struct ConnectArguments {
 }
 
 /// What a disk is kept in, as the command line and configuration files say it.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct DiskSource {
     /// The image or block device.
     #[arg(long, value_name = "PATH", conflicts_with = "stack")]
@@ -45,11 +44,9 @@ pub struct DiskSource {
     pub backend: Option<Backend>,
     /// The length of a disk without a file, for instance 20G [default: 1G].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    #[serde(default, deserialize_with = "size")]
     pub size: Option<u64>,
     /// The guest may not write it.
     #[arg(long)]
-    #[serde(default)]
     pub readonly: bool,
     /// Layers over a storage; see below.
     #[arg(long, value_name = "STACK")]
@@ -70,12 +67,6 @@ pub enum Backend {
     Mmap,
     /// In a file that never changes; what is written is in memory.
     Cow,
-}
-
-/// A size as users write it.
-fn size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    let text = String::deserialize(from)?;
-    parse_size(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 impl DiskSource {

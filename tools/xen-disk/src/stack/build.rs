@@ -4,7 +4,11 @@ use super::args::Args;
 use super::kinds::{Built, Entry, Fault, Make};
 use super::{StackError, parse};
 use crate::layer::{Delay, Fault as FaultLayer, Kind, Layered, Log, PowerCut, Rule, Throttle, Verify};
-use crate::storage::{Cow, FileOptions, FileStorage, Mmap, Moved, Overlay, Ram, Zero, lock};
+#[cfg(feature = "object")]
+use crate::storage::object::{Folder, Object};
+use crate::storage::{Cow, FileOptions, FileStorage, Mmap, Moved, Overlay, Ram, Vhd, Zero, lock};
+#[cfg(feature = "formats")]
+use crate::storage::{Format, Image};
 use signal_hook::consts::SIGUSR1;
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -136,9 +140,41 @@ pub(super) fn mmap(args: &Args, files: &Files) -> Result<Built, Fault> {
     Ok(Arc::new(Mmap::open(&args.path(), writable, args.sector_size()?)?))
 }
 
+pub(super) fn vhd(args: &Args, files: &Files) -> Result<Built, Fault> {
+    no_size(args, files)?;
+    let writable = !args.flag("ro")? && !files.read_only;
+    let file = File::options().read(true).write(writable).open(args.path())?;
+    lock(&file, writable)?;
+    Ok(Arc::new(Vhd::open(file, writable)?))
+}
+
 pub(super) fn cow(args: &Args, files: &Files) -> Result<Built, Fault> {
     no_size(args, files)?;
     Ok(Arc::new(Cow::open(&args.path(), args.sector_size()?)?))
+}
+
+#[cfg(feature = "formats")]
+pub(super) fn qcow2(args: &Args, files: &Files) -> Result<Built, Fault> {
+    no_size(args, files)?;
+    let writable = !args.flag("ro")? && !files.read_only;
+    Ok(Arc::new(Image::open(&args.path(), Format::Qcow2, writable, args.flag("trusted")?)?))
+}
+
+#[cfg(feature = "formats")]
+pub(super) fn vmdk(args: &Args, files: &Files) -> Result<Built, Fault> {
+    no_size(args, files)?;
+    Ok(Arc::new(Image::open(&args.path(), Format::Vmdk, false, args.flag("trusted")?)?))
+}
+
+#[cfg(feature = "object")]
+pub(super) fn object(args: &Args, files: &Files) -> Result<Built, Fault> {
+    let size = args.size("size")?.or(files.size);
+    let cache = args.size("cache")?.unwrap_or(64 << 20);
+    let name = args.text("name")?.unwrap_or("disk");
+    if name.contains('/') || name.starts_with('.') {
+        return Err(args.wrong(format!("a disk cannot be called {name:?}: no slashes, and no dot in front")).into());
+    }
+    Ok(Arc::new(Object::open(Folder::open(&args.path())?, name, size, cache)?))
 }
 
 pub(super) fn overlay(args: &Args, below: Built) -> Result<Built, Fault> {

@@ -74,6 +74,15 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
     STORAGES.iter().chain(LAYERS)
 }
 
+/// The feature that the program must be built with to know that name.
+pub fn feature_of(name: &str) -> Option<&'static str> {
+    match name {
+        "qcow2" | "vmdk" => Some("formats"),
+        "object" => Some("object"),
+        _ => None,
+    }
+}
+
 /// The one of that name.
 pub fn find(name: &str) -> Option<&'static Entry> {
     all().find(|entry| entry.name == name)
@@ -82,6 +91,8 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 const SECTOR: (&str, &str) = ("sector=BYTES", "bytes of a sector: 512 (the default) or 4096");
 const SIZE: (&str, &str) = ("size=SIZE", "its length, for instance 20G [default: 1G]");
 const RO: (&str, &str) = ("ro", "not to be written");
+#[cfg(feature = "formats")]
+const BACKING: (&str, &str) = ("trusted", "it may name other files that it stands on, and they are opened");
 const SEED: (&str, &str) = ("seed=N", "other decisions, the same each time [default: 0]");
 
 const fn storage(
@@ -115,6 +126,23 @@ const STORAGES: &[Entry] = &[
         build::file,
     ),
     storage("mmap", "an image, mapped into memory", true, &[RO, SECTOR], build::mmap),
+    #[cfg(feature = "formats")]
+    storage("qcow2", "an image of QEMU's", true, &[RO, BACKING], build::qcow2),
+    #[cfg(feature = "formats")]
+    storage("vmdk", "an image of VMware's; it is only read", true, &[BACKING], build::vmdk),
+    #[cfg(feature = "object")]
+    storage(
+        "object",
+        "chunks in an object store, which is a folder",
+        true,
+        &[
+            ("name=NAME", "which disk of it [default: disk]"),
+            ("size=SIZE", "makes the disk if there is none of that name"),
+            ("cache=SIZE", "of what was read is kept in memory [default: 64M]"),
+        ],
+        build::object,
+    ),
+    storage("vhd", "a VHD image, fixed or dynamic", true, &[RO], build::vhd),
     storage("cow", "an image that never changes; what is written is in memory only", true, &[SECTOR], build::cow),
 ];
 

@@ -1,0 +1,119 @@
+//! `qcow2` and `vmdk`: images of other virtual machines, through the crate `imago`.
+
+use super::file::lock;
+use super::{Discard, Info, Storage, read_only};
+use imago::file::File as ImageFile;
+use imago::format::PreallocateMode;
+use imago::qcow2::Qcow2;
+use imago::vmdk::Vmdk;
+use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::RwLock;
+
+/// What kind of image it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// QEMU's, versions 2 and 3.
+    Qcow2,
+    /// VMware's; it is only read.
+    Vmdk,
+}
+
+/// A disk in an image with a format.
+pub struct Image {
+    access: RwLock<FormatAccess<ImageFile>>,
+    writable: bool,
+    format: Format,
+    /// Keeps the lock where the image is opened once more by its path.
+    _locked: File,
+}
+
+impl Image {
+    /// Opens the image, and locks it against other programs that serve it. An image can name other files that it stands
+    /// on, any that this program can open; so `trusted` says whether it may.
+    pub fn open(path: &Path, format: Format, writable: bool, trusted: bool) -> io::Result<Self> {
+        let writable = writable && format == Format::Qcow2;
+        let file = File::options().read(true).write(writable).open(path)?;
+        lock(&file, writable)?;
+        let locked = file.try_clone()?;
+        // An image that names others must be found from where it lies.
+        let access = match (format, trusted) {
+            (Format::Qcow2, false) => {
+                let image = Qcow2::<ImageFile>::builder(ImageFile::try_from(file)?).write(writable);
+                FormatAccess::new(image.open(DenyImplicitOpenGate::default())?)
+            }
+            (Format::Qcow2, true) => {
+                let image = Qcow2::<ImageFile>::builder_path(path).write(writable);
+                FormatAccess::new(image.open(PermissiveImplicitOpenGate::default())?)
+            }
+            (Format::Vmdk, false) => {
+                let image = Vmdk::<ImageFile>::builder(ImageFile::try_from(file)?).write(false);
+                FormatAccess::new(image.open(DenyImplicitOpenGate::default())?)
+            }
+            (Format::Vmdk, true) => {
+                let image = Vmdk::<ImageFile>::builder_path(path).write(false);
+                FormatAccess::new(image.open(PermissiveImplicitOpenGate::default())?)
+            }
+        };
+        let image = Image { access: RwLock::new(access), writable, format, _locked: locked };
+        super::file::whole_sectors(image.info().bytes, 512)?;
+        Ok(image)
+    }
+}
+
+impl Storage for Image {
+    fn info(&self) -> Info {
+        let bytes = self.access.read().expect("no holder panics").size();
+        let discard = self.writable.then_some(Discard { granularity: 64 * 1024, secure: false });
+        Info { read_only: !self.writable, physical_sector_size: 4096, discard, ..Info::new(bytes) }
+    }
+
+    fn read(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
+        self.info().range(at, to.len() as u64)?;
+        self.access.read().expect("no holder panics").read(to, at)
+    }
+
+    fn write(&self, at: u64, from: &[u8]) -> io::Result<()> {
+        if !self.writable {
+            return Err(read_only());
+        }
+        self.info().range(at, from.len() as u64)?;
+        self.access.read().expect("no holder panics").write(from, at)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let access = self.access.read().expect("no holder panics");
+        match self.writable {
+            true => access.flush().and_then(|()| access.sync()),
+            false => Ok(()),
+        }
+    }
+
+    fn discard(&self, at: u64, len: u64, secure: bool) -> io::Result<()> {
+        self.info().range(at, len)?;
+        if secure || !self.writable {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        self.access.write().expect("no holder panics").discard_to_any(at, len)
+    }
+
+    fn resize(&self, bytes: u64) -> io::Result<()> {
+        super::file::whole_sectors(bytes, 512)?;
+        if !self.writable || self.format != Format::Qcow2 {
+            return Err(read_only());
+        }
+        self.access.write().expect("no holder panics").resize(bytes, PreallocateMode::None)
+    }
+}
+
+/// Makes an empty qcow2 image of so many bytes in a file that does not exist.
+pub fn create_qcow2(path: &Path, bytes: u64) -> io::Result<()> {
+    use imago::FormatCreateBuilder;
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    Qcow2::<ImageFile>::create_builder(ImageFile::try_from(file)?).size(bytes).create()
+}

@@ -1,0 +1,171 @@
+//! A guest with a disk, in the simulator: the storage, the backend and the frontend together.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+use xen_blk::back::{Config, End, Handle};
+use xen_blk::front::{self, Wishes};
+use xen_blk::toolstack;
+use xen_disk::disk::{Disk, KIND, Plugged, params, plug, verdict};
+use xen_disk::report::Report;
+use xen_disk::served::Served;
+use xen_disk::stack::{Files, build};
+use xen_disk::{Code, DomainArgument, Vdev, domain};
+use xen_platform::{Clock, DomId, deadline, sleep};
+use xen_sim::xenstore::Xenstored;
+use xen_sim::{Domain, Sim, Spawner};
+use xen_store::Store;
+
+const DOM0: DomId = DomId(0);
+const GUEST: DomId = DomId(1);
+const XVDB: Vdev = Vdev(51728);
+
+/// A process in a domain.
+#[derive(Clone)]
+struct Host {
+    domain: Domain,
+    store: Store,
+    spawner: Spawner,
+    said: Rc<RefCell<Vec<String>>>,
+}
+
+/// Runs `main` with processes in dom0 and in a guest. xenstore must be at the end as it was.
+fn world<F: Future<Output = ()> + 'static>(main: impl FnOnce(Host, Host) -> F) {
+    let (mut sim, xs) = (Sim::new(), Xenstored::new());
+    xs.introduce(GUEST);
+    xs.set("/local/domain/1/device/vbd", "");
+    xs.set("/local/domain/1/name", "vm1");
+    xs.set("/local/domain/1/vm", "/vm/0b1a5e4c-1111-2222-3333-444455556666");
+    xs.set("/local/domain/0/backend", "");
+    let before = xs.dump();
+    let host = |domid: DomId| {
+        let domain = sim.domain(domid.0);
+        let (from, to) = xs.connect(domid);
+        let (store, driver) = xen_store::connect(from, to);
+        sim.spawn(&domain, driver);
+        Host { domain, store, spawner: sim.spawner(), said: Rc::default() }
+    };
+    let main = main(host(DOM0), host(GUEST));
+    let clock = sim.domain(0);
+    let limit = Some(clock.now() + Duration::from_secs(3600));
+    sim.run(async move { deadline(&clock, limit, main).await.expect("it hangs") });
+    assert_eq!(xs.dump(), before, "xenstore is not as it was");
+}
+
+impl Host {
+    async fn plug(&self, vdev: Option<Vdev>, stack: &str, served: bool) -> (toolstack::Device, Plugged) {
+        plug(&self.store, DOM0, GUEST, vdev, stack, false, |_| served).await.unwrap()
+    }
+
+    /// Serves a disk; the result is how that ended.
+    fn serve(&self, device: toolstack::Device, stack: &str, read_only: bool) -> (Rc<Disk>, xen_sim::Task<End>) {
+        let storage = build(stack, &Files::default()).unwrap();
+        let said = self.said.clone();
+        let served = Served::new(storage, None, read_only, move |text| said.borrow_mut().push(text.into()));
+        let disk = Rc::new(Disk { device, stack: stack.into(), served, handle: Handle::new() });
+        let (host, served) = (self.clone(), disk.clone());
+        let task = self.spawner.spawn(&self.domain, async move {
+            served.serve(&host.domain, &host.store, &Config::default()).await.unwrap()
+        });
+        (disk, task)
+    }
+
+    /// Attaches the disk, as the guest.
+    async fn attach(&self, vdev: Vdev) -> front::Disk<Domain> {
+        let (disk, driver) = front::attach(&self.domain, &self.store, vdev.0, &Wishes::default()).await.unwrap();
+        self.spawner.spawn(&self.domain, async move { driver.await.map(drop).unwrap() });
+        disk
+    }
+}
+
+#[test]
+fn a_disk_is_used_and_unplugged() {
+    world(|dom0, guest| async move {
+        let (device, plugged) = dom0.plug(None, "verify/ram:size=1M", false).await;
+        assert_eq!((device.vdev, plugged), (51712, Plugged::New));
+        let (served, task) = dom0.serve(device.clone(), "verify/ram:size=1M", false);
+        let disk = guest.attach(Vdev(51712)).await;
+        let info = disk.info();
+        assert_eq!((info.sectors, info.flush, info.discard.is_some(), info.read_only), (2048, true, true, false));
+        let bytes: Vec<u8> = (0..70_000 / 512 * 512).map(|n| (n / 3) as u8).collect();
+        disk.write(7, &bytes).await.unwrap();
+        disk.flush().await.unwrap();
+        disk.discard(0, 7, false).await.unwrap();
+        let mut back = vec![0; bytes.len()];
+        disk.read(7, &mut back).await.unwrap();
+        assert!(back == bytes);
+
+        served.served.resize(2 << 20).await.unwrap();
+        sleep(&guest.domain, Duration::from_secs(1)).await;
+        assert_eq!(disk.info().sectors, 4096);
+        disk.write(4095, &[1; 512]).await.unwrap();
+
+        let report = Report::of(&served, 2.0);
+        assert_eq!((report.writes.bytes, report.flushes.ok), (bytes.len() as u64 + 512, 1));
+        assert_eq!((&*report.state, &*report.disk, report.bytes), ("Connected", "xvda", 2 << 20));
+        served.handle.stop();
+        let end = task.join().await;
+        assert!(verdict("it", end).is_ok(), "{end:?}");
+        assert!(dom0.said.borrow().is_empty());
+    });
+}
+
+#[test]
+fn what_is_read_only_is_so_for_the_guest() {
+    world(|dom0, guest| async move {
+        let (device, _) = dom0.plug(Some(XVDB), "ram:size=1M", false).await;
+        let (served, task) = dom0.serve(device, "ram:size=1M", true);
+        let disk = guest.attach(XVDB).await;
+        assert!(disk.info().read_only && disk.write(0, &[1; 512]).await.is_err());
+        served.handle.stop();
+        task.join().await;
+    });
+}
+
+#[test]
+fn a_storage_that_fails_is_told_of_and_the_disk_lives() {
+    world(|dom0, guest| async move {
+        let stack = "fault:every=2,op=write/ram:size=1M";
+        let (device, _) = dom0.plug(Some(XVDB), stack, false).await;
+        let (served, task) = dom0.serve(device, stack, false);
+        let disk = guest.attach(XVDB).await;
+        assert!(disk.write(8, &[1; 512]).await.is_ok() && disk.write(8, &[2; 512]).await.is_err());
+        let mut bytes = [0; 512];
+        disk.read(8, &mut bytes).await.unwrap();
+        assert_eq!(bytes, [1; 512]);
+        assert!(dom0.said.borrow()[0].starts_with("write at sector 8: "), "{:?}", dom0.said);
+        served.handle.stop();
+        task.join().await;
+    });
+}
+
+#[test]
+fn a_disk_that_nobody_serves_is_taken_over() {
+    world(|dom0, _| async move {
+        let (device, _) = dom0.plug(Some(XVDB), "ram", false).await;
+        assert_eq!(params(&dom0.store, &device).await.unwrap().as_deref(), Some("ram"));
+        let again = plug(&dom0.store, DOM0, GUEST, Some(XVDB), "ram", false, |_| true).await.unwrap_err();
+        assert_eq!(again.code, Code::Usage);
+        assert_eq!(dom0.plug(Some(XVDB), "ram:size=2G", false).await, (device.clone(), Plugged::TakenOver));
+        assert_eq!(dom0.plug(None, "ram", false).await, (device.clone(), Plugged::TakenOver));
+        let (other, plugged) = dom0.plug(None, "discard", false).await;
+        assert_eq!((other.vdev, plugged), (51744, Plugged::New));
+        for device in toolstack::list(&dom0.store, DOM0, KIND).await.unwrap() {
+            toolstack::remove(&dom0.store, &device).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn domains_are_found_by_each_of_their_names() {
+    world(|dom0, _| async move {
+        for name in ["1", "vm1", "0B1A5E4C-1111-2222-3333-444455556666"] {
+            let Ok::<DomainArgument, _>(name) = name.parse();
+            assert_eq!(domain::resolve(&dom0.store, &name).await, Ok(GUEST));
+        }
+        let Ok::<DomainArgument, _>(other) = "vm2".parse();
+        let failure = domain::resolve(&dom0.store, &other).await.unwrap_err();
+        assert_eq!((failure.code, &*failure.text), (Code::Missing, "there is no domain vm2: see xl list"));
+    });
+}
