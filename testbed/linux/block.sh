@@ -12,6 +12,10 @@
 #   role=blk-hold
 #       says what disks there are, and again whenever one comes, goes or changes its size, until it is destroyed;
 #       reads a little of each in between, because Linux as backend tells of a new size only with a request
+#   role=blk-session
+#       reads it past the cache, mounts the filesystem on it, changes a file, and says when the disk is gone
+#   role=blk-mount
+#       mounts the filesystem on it and keeps it mounted
 
 modprobe xen-blkfront 2>/dev/null
 disk=${disk:-xvda}
@@ -88,11 +92,37 @@ hold() {
     done
 }
 
+mounted() {
+    there "$disk"
+    modprobe crc32c_generic 2>/dev/null
+    modprobe ext4 2>/dev/null
+    mount -t ext4 "/dev/$disk" /mnt || fail "mount"
+}
+
+session() {
+    there "$disk"
+    said=$(dd if="/dev/$disk" of=/dev/null bs=1M count=100 iflag=direct 2>&1) || fail "dd: $said"
+    echo "$said"
+    mounted
+    grep -q golden /mnt/file || fail "the file is not the golden one"
+    echo changed >/mnt/file && dd if=/dev/urandom of=/mnt/more bs=64k count=64 2>/dev/null || fail "cannot write"
+    umount /mnt || fail "umount"
+    echo 3 >/proc/sys/vm/drop_caches
+    mounted
+    grep -q changed /mnt/file || fail "the change is not there"
+    umount /mnt || fail "umount again"
+    echo "blk-session: changed."
+    while [ -b "/dev/$disk" ]; do usleep 100000; done
+    finish "the disk is gone"
+}
+
 case "$role" in
 blk-write) stamped write ;;
 blk-verify) stamped verify ;;
 blk-fs) filesystem ;;
 blk-bench) bench ;;
 blk-hold) hold ;;
-*) fail "role=$role is none of blk-write, blk-verify, blk-fs, blk-bench, blk-hold" ;;
+blk-session) session ;;
+blk-mount) mounted && echo "blk-mount: mounted." && while :; do sleep 60; done ;;
+*) fail "role=$role is none of blk-write, blk-verify, blk-fs, blk-bench, blk-hold, blk-session, blk-mount" ;;
 esac

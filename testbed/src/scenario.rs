@@ -1,5 +1,6 @@
 //! Scenarios: what is tried on a host, and the runner that tries them.
 
+mod block;
 mod block_linux;
 mod boot;
 mod clients;
@@ -13,6 +14,7 @@ mod linux;
 mod local;
 mod report;
 mod run;
+mod xendisk;
 
 use std::time::Duration;
 
@@ -111,6 +113,13 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("panic-fault", "so does a page fault", life::fault),
     Scenario::new("panic-stack", "so does a stack overflow", life::stack),
     Scenario::new("idle", "an idle guest uses no CPU time", life::idle),
+    Scenario::new("block-data", "our guest writes and verifies a disk, a C program too", block::data),
+    Scenario::new("block-kinds", "disks of 4096-byte sectors, in RAM, with discard", block::kinds),
+    Scenario::new("block-read-only", "a read-only disk is read and not written", block::read_only),
+    Scenario::new("block-features", "rings, segments and layouts of many kinds", block::features),
+    Scenario::new("block-hostile", "what the protocol forbids hurts nobody", block::hostile),
+    Scenario::new("block-hotplug", "disks come and go under our guest", block::hotplug),
+    Scenario::new("block-resize", "a disk grows under our guest", block::resize),
     Scenario::new("blkback-stamps", "a Linux guest fills a disk, dom0 checks each sector", block_linux::stamps).linux(),
     Scenario::new("blkback-hotplug", "disks come, go and grow under a Linux guest", block_linux::hotplug).linux(),
     Scenario::new("blkback-kinds", "disks of all kinds read as dom0 wrote them", block_linux::kinds).linux().full(),
@@ -120,6 +129,14 @@ pub const ALL: &[Scenario] = &[
         .linux()
         .qemu()
         .full(),
+    Scenario::new("xen-disk-session", "a golden image is used and changed, and stays as it was", xendisk::session)
+        .linux(),
+    Scenario::new("xen-disk-storages", "what a guest writes is in the file, by every way", xendisk::storages)
+        .linux()
+        .full(),
+    Scenario::new("xen-disk-killed", "a server killed under load goes on where it was", xendisk::killed).linux(),
+    Scenario::new("xen-disk-destroyed", "a guest that dies leaves nothing behind", xendisk::destroyed).linux().full(),
+    Scenario::new("xen-disk-in-use", "a mounted disk is taken only by force", xendisk::in_use).linux().full(),
     Scenario::new("memory-4", "a domain of 4 MiB serves", boot::memory_4),
     Scenario::new("memory-4096", "a domain of 4096 MiB serves", boot::memory_4096).memory(5632),
 ];

@@ -1,0 +1,180 @@
+//! xen-disk and Linux guests: disks that are plugged in and out while the guest runs.
+
+use anyhow::{Context, Result, ensure};
+
+use super::Bench;
+use super::disks::LONG;
+use crate::client::Process;
+use crate::disk::{Census, Stamp};
+use crate::guest::Guest;
+use crate::host::{Host, PATIENCE, until};
+
+/// Where images lie in dom0.
+const FOLDER: &str = "/tmp/ringside-xen-disk";
+
+/// SIGINT, which Ctrl-C sends, and SIGKILL.
+const INTERRUPT: i32 = 2;
+const KILL: i32 = 9;
+
+/// What xen-disk says when a disk is plugged in.
+const READY: &str = "Press Control+C to disconnect device.";
+
+/// An image file in dom0, removed when it is dropped.
+struct Image<'a> {
+    host: &'a Host,
+    path: String,
+}
+
+impl<'a> Image<'a> {
+    /// A sparse file.
+    fn new(bench: &Bench<'a>, label: &str, mib: u32) -> Result<Image<'a>> {
+        let path = format!("{FOLDER}/{}-{label}", bench.name);
+        bench.host.shell(&format!("mkdir -p {FOLDER} && truncate -s {mib}M {path}"))?;
+        Ok(Image { host: bench.host, path })
+    }
+
+    /// The same with an ext4 filesystem that has one file.
+    fn with_file(bench: &Bench<'a>, mib: u32) -> Result<Image<'a>> {
+        let image = Image::new(bench, "golden", mib)?;
+        let path = &image.path;
+        let made = format!(
+            "mkdir {path}.d && echo golden >{path}.d/file && mkfs.ext4 -q -F -d {path}.d {path} && rm -r {path}.d"
+        );
+        bench.host.shell(&made)?;
+        Ok(image)
+    }
+
+    fn sum(&self) -> Result<String> {
+        self.host.shell(&format!("sha256sum <{}", self.path))
+    }
+
+    /// How much of it is there, in KiB.
+    fn kib(&self) -> Result<u64> {
+        let printed = self.host.shell(&format!("du -k {} | cut -f1", self.path))?;
+        printed.trim().parse().with_context(|| format!("du prints {printed:?}"))
+    }
+
+    fn stamped(&self, stamp: Stamp) -> Result<()> {
+        let program = self.host.peer("blk-stamp");
+        self.host.shell(&format!("{program} verify {} {}", self.path, stamp.options())).map(drop)
+    }
+}
+
+impl Drop for Image<'_> {
+    fn drop(&mut self) {
+        let _ = self.host.shell(&format!("rm -rf {0} {0}.*", self.path));
+    }
+}
+
+impl<'a> Bench<'a> {
+    /// Starts `xen-disk connect` and waits until the disk is plugged in.
+    fn xen_disk(&self, guest: &Guest, words: &[&str]) -> Result<Process> {
+        let serving = self.host.spawn(&[&["out/xen-disk", "connect", &guest.name, "--verbose"], words].concat())?;
+        serving.wait_for(READY, PATIENCE)?;
+        Ok(serving)
+    }
+
+    /// Makes sure that xenstore has nothing of a disk of ours, and the rest is as it was.
+    fn nothing_left(&self, before: &Census) -> Result<()> {
+        let ask = "xenstore-ls /local/domain/0/backend/xen-disk 2>/dev/null; ls /run/xen-disk";
+        let clean = || Ok(self.host.shell(ask)?.trim().is_empty());
+        ensure!(until(PATIENCE, clean)?, "xen-disk left behind: {}", self.host.shell(ask)?);
+        before.unchanged(self.host)
+    }
+}
+
+pub(super) fn session(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let image = Image::with_file(bench, 128)?;
+    let sum = image.sum()?;
+    let guest = bench.linux(1, "role=blk-session disk=xvdb", &[])?;
+    let serving = bench.xen_disk(&guest, &["--path", &image.path, "--backend", "cow", "--vdev", "xvdb"])?;
+    guest.says_within("blk-session: changed.", LONG)?;
+    let listed = bench.host.shell("out/xen-disk list")?;
+    ensure!(listed.contains("xvdb") && listed.contains("Connected"), "xen-disk list shows:\n{listed}");
+    let stats = bench.host.shell(&format!("out/xen-disk stats {} xvdb", guest.name))?;
+    ensure!(stats.contains("reads") && stats.contains("latency"), "xen-disk stats shows:\n{stats}");
+    serving.signal(INTERRUPT)?;
+    serving.wait_for("Received signal, requesting hot-unplug.", PATIENCE)?;
+    serving.wait(PATIENCE)?.expect(0)?;
+    guest.says_within("the disk is gone", PATIENCE)?;
+    guest.gone(LONG)?;
+    ensure!(image.sum()? == sum, "the golden image has changed");
+    bench.nothing_left(&before)
+}
+
+pub(super) fn storages(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    for (number, name) in [(1, "file"), (2, "direct"), (3, "mmap"), (4, "overlay")] {
+        let image = Image::new(bench, name, 16)?;
+        let stamp = Stamp { seed: 5, generation: u64::from(number), ..Stamp::default() };
+        let guest = bench.linux(number, &format!("role=blk-write disk=xvdb {}", stamp.words()), &[])?;
+        let path = &image.path;
+        let stack = match name {
+            "direct" => format!("verify/file:{path},direct"),
+            "overlay" => format!("overlay:\"{path}.overlay\"/file:{path}"),
+            _ => format!("{name}:{path}"),
+        };
+        let serving = bench.xen_disk(&guest, &["--stack", &stack, "--vdev", "xvdb"])?;
+        guest.says_within("linux-guest: done: xvdb is as it should be", LONG)?;
+        guest.gone(LONG)?;
+        // The disk goes with its domain, which is not what was asked for.
+        serving.wait(PATIENCE)?.expect(4)?;
+        if name == "overlay" {
+            bench.host.shell(&format!("out/xen-disk commit '{stack}'"))?;
+        }
+        image.stamped(stamp)?;
+    }
+    bench.nothing_left(&before)
+}
+
+pub(super) fn killed(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let image = Image::new(bench, "killed", 64)?;
+    let stamp = Stamp { seed: 6, ..Stamp::default() };
+    let guest = bench.linux(1, &format!("role=blk-write disk=xvdb {}", stamp.words()), &[])?;
+    let words = ["--path", &image.path, "--vdev", "xvdb"];
+    let mut serving = bench.xen_disk(&guest, &words)?;
+    for _ in 0..3 {
+        let first = image.kib()?;
+        ensure!(until(LONG, || Ok(image.kib()? > first + 1024))?, "the guest writes nothing");
+        serving.signal(KILL)?;
+        serving.wait(PATIENCE)?;
+        serving = bench.xen_disk(&guest, &words)?;
+        ensure!(serving.said().contains("Going on with device"), "xen-disk said:\n{}", serving.said());
+    }
+    guest.says_within("linux-guest: done: xvdb is as it should be", LONG)?;
+    guest.gone(LONG)?;
+    serving.wait(PATIENCE)?.expect(4)?;
+    image.stamped(stamp)?;
+    bench.nothing_left(&before)
+}
+
+pub(super) fn destroyed(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let image = Image::new(bench, "destroyed", 64)?;
+    let guest = bench.linux(1, "role=blk-write disk=xvdb", &[])?;
+    let serving = bench.xen_disk(&guest, &["--path", &image.path, "--vdev", "xvdb"])?;
+    ensure!(until(LONG, || Ok(image.kib()? > 0))?, "the guest writes nothing");
+    bench.host.xl(&["destroy", &guest.name])?;
+    serving.wait(PATIENCE)?.expect(4)?;
+    bench.nothing_left(&before)
+}
+
+pub(super) fn in_use(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let image = Image::with_file(bench, 32)?;
+    let guest = bench.linux(1, "role=blk-mount disk=xvdb", &[])?;
+    let serving = bench.xen_disk(&guest, &["--path", &image.path, "--backend", "mmap", "--vdev", "xvdb"])?;
+    guest.says_within("blk-mount: mounted.", LONG)?;
+    // Linux keeps a disk that is mounted; the second time it is not asked.
+    serving.signal(INTERRUPT)?;
+    serving.wait_for("requesting hot-unplug", PATIENCE)?;
+    ensure!(serving.running(), "the disk was taken from a guest that has it mounted");
+    serving.signal(INTERRUPT)?;
+    serving.wait_for("tearing down the backend", PATIENCE)?;
+    serving.wait(PATIENCE)?.expect(5)?;
+    bench.host.xl(&["destroy", &guest.name])?;
+    guest.gone(PATIENCE)?;
+    bench.nothing_left(&before)
+}
