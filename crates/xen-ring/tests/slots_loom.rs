@@ -1,7 +1,7 @@
 //! Every order in which the two ends of the ring of slots can sleep and wake, tried by a model checker.
 //!
 //! What was seen when `slots` was broken on purpose: without the fence in `publish`, and likewise without the one in
-//! `Back::arm`, the models end in loom's "deadlock" with one end asleep.
+//! `Front::arm` or in `Back::arm`, the models end in loom's "deadlock" with one end asleep.
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, Ordering, fence};
@@ -139,11 +139,11 @@ fn answer(ring: &Ring, mut back: Back, count: u8) {
     }
 }
 
-/// Passes `count` requests through a ring of `slots`. The threads are switched by force at most three times in one run:
-/// that finds a missing fence, and without the limit the models take minutes.
+/// Passes `count` requests through a ring of `slots`. The threads are switched by force at most twice in one run: that
+/// finds a missing fence, and without the limit the models take minutes.
 fn no_wake_up_is_lost(slots: usize, count: u8) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(2);
     model.check(move || {
         let page = Page::new(slots);
         let shape = Shape::new(SLOTS + slots, SLOT);
