@@ -23,7 +23,7 @@ pub(crate) const DISKS: &str = "device/vbd";
 const OLD_KEYS: [&str; 5] = ["ring-ref", "ring-page-order", "event-channel", "queue-", "multi-queue-num-queues"];
 
 /// A future on the heap. The handshake is long and rare: what is done many times in it should be in the program once.
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Reads a key as text; `None` if it is missing. Of a folder that is gone, the permissions of the one above count.
 pub(crate) fn read<'a>(
@@ -93,13 +93,15 @@ impl<P: Platform> Published<P> {
 
 impl Bus {
     /// Finds the backend of a disk.
-    pub async fn find(store: &Store, vdev: u32) -> Result<Bus, xen_store::Error> {
+    pub fn find(store: &Store, vdev: u32) -> Boxed<'_, Result<Bus, xen_store::Error>> {
         let front = format!("{DISKS}/{vdev}");
-        let back = store.read_string(&format!("{front}/backend")).await?;
-        let backend = DomId(store.read_number(&format!("{front}/backend-id")).await?);
-        let watch = store.watch(&format!("{back}/state")).await?;
-        let (mine, theirs) = (State::INITIALISING, State::UNKNOWN);
-        Ok(Bus { store: store.clone(), front, back, backend, watch, mine, theirs })
+        Box::pin(async move {
+            let back = store.read_string(&format!("{front}/backend")).await?;
+            let backend = DomId(store.read_number(&format!("{front}/backend-id")).await?);
+            let watch = store.watch(&format!("{back}/state")).await?;
+            let (mine, theirs) = (State::INITIALISING, State::UNKNOWN);
+            Ok(Bus { store: store.clone(), front, back, backend, watch, mine, theirs })
+        })
     }
 
     /// Reads the backend's state; a missing key is [`State::UNKNOWN`].
@@ -141,30 +143,34 @@ impl Bus {
     }
 
     /// Takes back what an earlier life of this domain left as its state: it would keep the backend from beginning anew.
-    pub async fn begin<E>(&mut self) -> Result<(), Error<E>> {
-        let left = read(&self.store, &self.front, "state").await?;
-        let busy = [State::INITIALISED, State::CONNECTED, State::CLOSING].contains(&self.look().await?);
-        if left != Some(State::INITIALISING.0.to_string()) {
-            match busy {
-                true => self.reset().await?,
-                false => self.write(State::INITIALISING).await?,
+    pub fn begin<'a, E: 'a>(&'a mut self) -> Boxed<'a, Result<(), Error<E>>> {
+        Box::pin(async {
+            let left = read(&self.store, &self.front, "state").await?;
+            let busy = [State::INITIALISED, State::CONNECTED, State::CLOSING].contains(&self.look().await?);
+            if left != Some(State::INITIALISING.0.to_string()) {
+                match busy {
+                    true => self.reset().await?,
+                    false => self.write(State::INITIALISING).await?,
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Goes through the handshake until both ends are connected, in `within` at most.
-    pub async fn connect<P: Platform>(
-        &mut self,
-        platform: &P,
-        wishes: &Wishes,
+    pub fn connect<'a, P: Platform>(
+        &'a mut self,
+        platform: &'a P,
+        wishes: &'a Wishes,
         within: Duration,
-    ) -> Result<Connected<P>, Error<P::Error>> {
-        let until = platform.now() + within;
-        match deadline(platform, Some(until), self.shake_hands(platform, wishes)).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::NoBackend { path: self.back.clone(), state: self.theirs }),
-        }
+    ) -> Boxed<'a, Result<Connected<P>, Error<P::Error>>> {
+        Box::pin(async move {
+            let until = platform.now() + within;
+            match deadline(platform, Some(until), self.shake_hands(platform, wishes)).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::NoBackend { path: self.back.clone(), state: self.theirs }),
+            }
+        })
     }
 
     async fn shake_hands<P: Platform>(
@@ -206,12 +212,18 @@ impl Bus {
     }
 
     /// Makes rings and writes the keys that lead to them, all at once.
-    async fn publish<P: Platform>(&mut self, platform: &P, wishes: &Wishes) -> Result<Published<P>, Error<P::Error>> {
-        let mut found = self.found(RING_KEYS).await?;
-        let plan = RingPlan::new(&mut found, wishes);
-        let queues = rings::make(platform, self.backend, plan, wishes.abi).map_err(Error::Platform)?;
-        self.publish_keys(&keys(&queues, wishes)).await?;
-        Ok(Published { queues, plan, notes: found.notes })
+    fn publish<'a, P: Platform>(
+        &'a mut self,
+        platform: &'a P,
+        wishes: &'a Wishes,
+    ) -> Boxed<'a, Result<Published<P>, Error<P::Error>>> {
+        Box::pin(async {
+            let mut found = self.found(RING_KEYS).await?;
+            let plan = RingPlan::new(&mut found, wishes);
+            let queues = rings::make(platform, self.backend, plan, wishes.abi).map_err(Error::Platform)?;
+            self.publish_keys(&keys(&queues, wishes)).await?;
+            Ok(Published { queues, plan, notes: found.notes })
+        })
     }
 
     /// Writes keys into the own folder, the state among them, all at once, and removes what an earlier connection had
@@ -295,25 +307,26 @@ impl Bus {
 /// The keys that lead to the rings, and the state to be in then. One ring's are in the folder itself, those of several in a folder each.
 pub(crate) fn keys<P: Platform>(queues: &[Queue<P>], wishes: &Wishes) -> Vec<(String, String)> {
     let mut keys = Vec::new();
+    let mut add = |folder: &str, key: &str, number: u32| keys.push((format!("{folder}{key}"), number.to_string()));
+    let pages = queues[0].mem.refs().len();
     for (number, queue) in queues.iter().enumerate() {
         let folder = if queues.len() > 1 { format!("queue-{number}/") } else { String::new() };
-        match queue.mem.refs() {
-            [single] => keys.push((format!("{folder}ring-ref"), single.to_string())),
-            refs => {
-                keys.extend(refs.iter().enumerate().map(|(n, gref)| (format!("{folder}ring-ref{n}"), gref.to_string())))
+        for (number, gref) in queue.mem.refs().iter().enumerate() {
+            match pages {
+                1 => add(&folder, "ring-ref", gref.0),
+                _ => add(&folder, &format!("ring-ref{number}"), gref.0),
             }
         }
-        keys.push((format!("{folder}event-channel"), queue.channel.port().to_string()));
+        add(&folder, "event-channel", queue.channel.port().0);
     }
-    let pages = queues[0].mem.refs().len();
     if pages > 1 {
-        keys.push(("ring-page-order".into(), pages.ilog2().to_string()));
+        add("", "ring-page-order", pages.ilog2());
     }
     if queues.len() > 1 {
-        keys.push(("multi-queue-num-queues".into(), queues.len().to_string()));
+        add("", "multi-queue-num-queues", queues.len() as u32);
     }
+    add("", "feature-persistent", wishes.persistent.into());
     keys.push(("protocol".into(), wishes.abi.name().into()));
-    keys.push(("feature-persistent".into(), u32::from(wishes.persistent).to_string()));
     keys.push(("state".into(), State::INITIALISED.0.to_string()));
     keys
 }

@@ -1,12 +1,12 @@
 //! The driver of a disk: moves requests and answers, keeps the time, and follows the backend's state.
 
-use super::bus::{Bus, Connected};
+use super::bus::{Boxed, Bus, Connected};
 use super::device::{Device, Over};
 use super::{End, Error, Note, Why};
 use crate::handshake::{FrontStep, front};
+use alloc::boxed::Box;
 use alloc::rc::Rc;
-use core::future::{Future as _, poll_fn};
-use core::pin::pin;
+use core::future::poll_fn;
 use core::task::{Context, Poll};
 use xen_abi::xenbus::State;
 use xen_platform::{Platform, Time, deadline};
@@ -17,7 +17,8 @@ pub(crate) async fn drive<P: Platform>(device: Rc<Device<P>>, mut bus: Bus) -> R
     let ending = Ending(device);
     let device = &ending.0;
     let mut next_sweep = None;
-    let mut following = pin!(follow(device, &mut bus));
+    // On the heap, as all that is rare: it is long, and would be moved about.
+    let mut following: Boxed<'_, _> = Box::pin(follow(device, &mut bus));
     poll_fn(|cx| {
         move_requests(device, &mut next_sweep, cx);
         following.as_mut().poll(cx)
@@ -113,14 +114,14 @@ async fn follow_states<P: Platform>(device: &Device<P>, bus: &mut Bus) -> Result
         }
         let theirs = bus.look().await?;
         match front(bus.mine, theirs) {
-            FrontStep::Refresh => refresh(device, bus).await?,
+            FrontStep::Refresh => Box::pin(refresh(device, bus)).await?,
             FrontStep::Close => {
                 settle(device, Why::Unplugged).await;
                 return Ok(End::Unplugged);
             }
             // It closed without asking: only if it is to go for good, nothing comes after that.
             FrontStep::Restart if theirs == State::CLOSED && !bus.is_online().await => return Ok(End::Unplugged),
-            FrontStep::Restart => restart(device, bus).await?,
+            FrontStep::Restart => Box::pin(restart(device, bus)).await?,
             FrontStep::Lost => return Ok(End::Lost),
             FrontStep::Wait | FrontStep::Publish | FrontStep::Connect | FrontStep::Reset => {}
         }
