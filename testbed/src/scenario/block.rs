@@ -1,0 +1,155 @@
+//! Our guest as the one that exercises block backends, against Linux's own.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+
+use super::Bench;
+use super::disks::plain;
+use crate::disk::{Census, Disk, Kind, Stamp, disks};
+use crate::guest::Guest;
+use crate::host::PATIENCE;
+
+/// MiB of most disks here.
+const SIZE: u32 = 16;
+
+/// Sectors of 512 bytes in a MiB.
+const MIB: u64 = 2048;
+
+/// How long a guest may take for its tests.
+const LONG: Duration = Duration::from_secs(240);
+
+/// What stands in the last line of a run, whatever its result.
+const END: &str = " skipped; seed ";
+
+impl<'a> Bench<'a> {
+    /// Starts our guest with disks; `options` say what it does with them.
+    fn exerciser(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<Guest<'a>> {
+        let name = format!("{}-{number}", self.name);
+        let extra = format!("extra=\"vchan.role=none {options}\"");
+        Guest::create_from(self.host, "xl/block.xl", &name, &[&disks(list), &extra])
+    }
+
+    /// Runs it to its end, and returns what it printed.
+    fn exercises(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<String> {
+        let guest = self.exerciser(number, options, list)?;
+        guest.says_within(END, LONG)?;
+        guest.gone(PATIENCE)?;
+        Ok(guest.console())
+    }
+
+    /// The same, for tests that must pass.
+    fn passes(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<String> {
+        let console = self.exercises(number, options, list)?;
+        if !console.contains(" passed, 0 failed, ") {
+            let from = console.find("TAP version").unwrap_or(0);
+            bail!("with {options} the guest printed:\n{}", &console[from..]);
+        }
+        Ok(console)
+    }
+}
+
+pub(super) fn data(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let disk = bench.disk("a", plain(SIZE))?;
+    let options = "blk.run=report,verify,seq,rand,flush,boundary,segments,lifecycle,write blk.destroy=xvda \
+                   blk.size=all blk.seed=77 blk.generation=5 blk.loops=8";
+    let console = bench.passes(1, options, &[(&disk, "xvda")])?;
+    ensure!(
+        console.contains("\"feature-flush-cache\":\"1\""),
+        "the report does not show the backend's keys:\n{console}"
+    );
+    // A C program finds in dom0 what the guest wrote, and the guest what that wrote.
+    disk.stamped(Stamp { seed: 77, generation: 5, ..Stamp::default() })?;
+    disk.stamp(Stamp { seed: 78, generation: 6, ..Stamp::default() })?;
+    bench.passes(2, "blk.run=verify,seq blk.size=all blk.seed=78 blk.generation=6", &[(&disk, "xvda")])?;
+    let console = bench.exercises(3, "blk.run=verify blk.seed=78 blk.generation=7", &[(&disk, "xvda")])?;
+    let found = console.contains("not ok 1 - xvda verify") && console.contains("is of generation 6");
+    ensure!(found, "old stamps are not named:\n{console}");
+    disk.remove()?;
+    before.unchanged(bench.host)
+}
+
+/// Linux waits for what was written before a barrier, but does not keep what is written after it from being done sooner,
+/// though blkif.h asks for both. Whoever waits for the answer to a barrier is safe, and nobody else.
+pub(super) fn barrier(bench: &Bench) -> Result<()> {
+    let disk = bench.disk("a", plain(SIZE))?;
+    let console = bench.exercises(1, "blk.run=barrier blk.destroy=xvda", &[(&disk, "xvda")])?;
+    let passed = console.contains("ok 1 - xvda barrier: at 64 places");
+    ensure!(passed || console.contains("writes after a barrier were done before it"), "no result:\n{console}");
+    ensure!(!console.contains("writes before a barrier"), "a write before a barrier was done after it:\n{console}");
+    disk.remove()
+}
+
+pub(super) fn kinds(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let all = [
+        bench.disk("4k", Kind::Loop { mib: SIZE, sector: 4096, read_only: false })?,
+        bench.disk("ram", Kind::Ram { mib: SIZE })?,
+        bench.disk("null", Kind::Null { mib: SIZE, sector: 512, keeps: true })?,
+    ];
+    let list = [(&all[0], "xvda"), (&all[1], "xvdb"), (&all[2], "xvdc")];
+    let options = "blk.run=report,verify,rand,flush,boundary,segments,discard blk.destroy=xvda,xvdb,xvdc blk.size=2M";
+    bench.passes(1, options, &list)?;
+    for disk in all {
+        disk.remove()?;
+    }
+    before.unchanged(bench.host)
+}
+
+pub(super) fn read_only(bench: &Bench) -> Result<()> {
+    let disk = bench.disk("a", Kind::Loop { mib: SIZE, sector: 512, read_only: true })?;
+    let sum = disk.checksum(0, None)?;
+    let console = bench.passes(1, "blk.run=report,seq,rand,boundary,segments", &[(&disk, "xvda")])?;
+    ensure!(console.contains(", read-only"), "the guest does not see that the disk is read-only:\n{console}");
+    // Asked to write, the guest says why it does not.
+    let console = bench.exercises(2, "blk.run=seq blk.destroy=xvda", &[(&disk, "xvda")])?;
+    ensure!(console.contains("the disk is read-only"), "a write to a read-only disk is not refused:\n{console}");
+    ensure!(disk.checksum(0, None)? == sum, "the read-only disk was written");
+    disk.remove()
+}
+
+pub(super) fn features(bench: &Bench) -> Result<()> {
+    let disk = bench.disk("a", plain(SIZE))?;
+    bench.passes(1, "blk.run=features blk.destroy=xvda", &[(&disk, "xvda")])?;
+    disk.remove()
+}
+
+pub(super) fn hostile(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let (victim, witness) = (bench.disk("a", plain(SIZE))?, bench.disk("b", plain(SIZE))?);
+    let options = "blk.disk=xvda blk.run=hostile blk.hostile=yes blk.destroy=xvda";
+    bench.passes(1, options, &[(&victim, "xvda"), (&witness, "xvdb")])?;
+    // dom0 lives, and its backend serves the next guest.
+    bench.passes(2, "blk.run=report,rand blk.destroy=xvda", &[(&victim, "xvda")])?;
+    victim.remove()?;
+    witness.remove()?;
+    before.unchanged(bench.host)
+}
+
+pub(super) fn hotplug(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let disk = bench.disk("a", plain(SIZE))?;
+    let guest = bench.exerciser(1, "", &[])?;
+    for round in 1..=3 {
+        disk.attach(&guest, "xvda")?;
+        guest.says_times(&format!("xvda: {SIZE} MiB, sectors of 512 bytes"), round)?;
+        disk.detach(&guest, "xvda")?;
+        guest.says_times("xvda is gone", round)?;
+    }
+    bench.host.xl(&["destroy", &guest.name])?;
+    guest.gone(PATIENCE)?;
+    disk.remove()?;
+    before.unchanged(bench.host)
+}
+
+pub(super) fn resize(bench: &Bench) -> Result<()> {
+    let disk = bench.disk("a", plain(SIZE))?;
+    let guest = bench.exerciser(1, "blk.run=resize blk.destroy=xvda", &[(&disk, "xvda")])?;
+    guest.says("waiting for another size")?;
+    disk.resize(2 * SIZE)?;
+    guest.says_within(&format!("from {} to {} sectors", u64::from(SIZE) * MIB, u64::from(2 * SIZE) * MIB), LONG)?;
+    guest.says(" 1 passed, 0 failed, ")?;
+    guest.gone(PATIENCE)?;
+    disk.remove()
+}
