@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 use log::LevelFilter;
+use xen_exercise::{OPTIONS, Plan};
 use xen_platform::DomId;
 
 /// What this boot is to do.
@@ -24,6 +25,8 @@ pub struct Options {
     pub right: u32,
     /// `vchan.bytes=`: how much a client sends.
     pub bytes: u32,
+    /// `blk.*=`: which disks to connect and what to try with them.
+    pub blk: Plan,
     /// `crash=`: how to crash on purpose once the server is ready.
     pub crash: Option<CrashTest>,
 }
@@ -35,6 +38,8 @@ pub enum Role {
     Server,
     /// Tries an echo server, and ends.
     Client,
+    /// Neither: there is no channel.
+    None,
 }
 
 impl Default for Options {
@@ -47,6 +52,7 @@ impl Default for Options {
             left: 8192,
             right: 8192,
             bytes: 1 << 20,
+            blk: Plan::default(),
             crash: None,
         }
     }
@@ -83,9 +89,9 @@ impl Options {
     pub fn parse(line: &str) -> Result<Self, BadOption> {
         let mut options = Options::default();
         for word in line.split_ascii_whitespace() {
-            let (name, value) = word
-                .split_once('=')
-                .ok_or_else(|| BadOption(format!("'{word}' is not of the form name=value (the names are {KNOWN})")))?;
+            let (name, value) = word.split_once('=').ok_or_else(|| {
+                BadOption(format!("'{word}' is not of the form name=value (the names are {KNOWN}, {OPTIONS})"))
+            })?;
             options.set(name, value)?;
         }
         Ok(options)
@@ -101,7 +107,8 @@ impl Options {
                 self.role = match value {
                     "server" => Role::Server,
                     "client" => Role::Client,
-                    _ => return Err(bad("wants server or client")),
+                    "none" => Role::None,
+                    _ => return Err(bad("wants server, client or none")),
                 };
             }
             "vchan.bytes" => self.bytes = decimal(value).ok_or_else(|| bad("wants a number of bytes below 2^32"))?,
@@ -129,7 +136,8 @@ impl Options {
                     _ => return Err(bad("wants panic, fault or stack")),
                 });
             }
-            _ => return Err(BadOption(format!("there is no option '{name}' (the names are {KNOWN})"))),
+            _ if self.blk.set(name, value).map_err(BadOption)? => {}
+            _ => return Err(BadOption(format!("there is no option '{name}' (the names are {KNOWN}, {OPTIONS})"))),
         }
         Ok(())
     }
@@ -162,12 +170,16 @@ mod tests {
 
     #[test]
     fn every_option_is_taken() {
-        let line = "log=debug vchan.role=client vchan.bytes=9 vchan.domid=7 vchan.path=data/vchan/7/a-b vchan.left=1024 vchan.right=1048576 crash=stack";
+        let line = "log=debug vchan.role=client vchan.bytes=9 vchan.domid=7 vchan.path=data/vchan/7/a-b vchan.left=1024 vchan.right=1048576 crash=stack blk.seed=5 blk.run=report,rand";
         let options = Options::parse(line).unwrap();
         let path = "data/vchan/7/a-b".to_owned();
         let crash = Some(CrashTest::Stack);
         let (log, role, domid) = (LevelFilter::Debug, Role::Client, DomId(7));
-        assert_eq!(options, Options { log, role, domid, path, left: 1024, right: 1 << 20, bytes: 9, crash });
+        assert_eq!(
+            options,
+            Options { log, role, domid, path, left: 1024, right: 1 << 20, bytes: 9, crash, blk: options.blk.clone() }
+        );
+        assert_eq!((options.blk.seed, options.blk.tests.len()), (5, 2));
     }
 
     #[test]
@@ -178,7 +190,9 @@ mod tests {
             ("vchan.domid=32752", "vchan.domid=32752: wants a domain's number"),
             ("vchan.path=/data/vchan", "vchan.path=/data/vchan: wants a path below"),
             ("vchan.path=a//b", "vchan.path=a//b: wants a path below"),
-            ("vchan.role=both", "vchan.role=both: wants server or client"),
+            ("vchan.role=both", "vchan.role=both: wants server, client or none"),
+            ("blk.run=sing", "blk.run: there is no test 'sing'"),
+            ("blk.size=1T", "blk.size=1T: wants bytes"),
             ("vchan.bytes=4294967296", "vchan.bytes=4294967296: wants a number"),
             ("log=loud", "log=loud: wants off, error"),
             ("crash=now", "crash=now: wants panic"),

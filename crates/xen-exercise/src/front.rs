@@ -18,6 +18,8 @@ use xen_store::Store;
 pub trait Host {
     /// Shows text.
     fn print(&self, text: Arguments<'_>);
+    /// Waits until what was shown has been taken, or nobody takes it.
+    fn shown(&self) -> Boxed<'_, ()>;
     /// What is in use, where that can be told.
     fn usage(&self) -> Option<Usage>;
     /// Runs a future beside the tests.
@@ -49,6 +51,10 @@ impl<P: Platform, H: Host> Site for Front<P, H> {
 
     fn print(&self, text: Arguments<'_>) {
         self.host.print(text);
+    }
+
+    fn shown(&self) -> Boxed<'_, ()> {
+        self.host.shown()
     }
 
     fn usage(&self) -> Option<Usage> {

@@ -84,6 +84,7 @@ impl Runner<'_> {
                 }
                 None => self.case(number, case, &name, &mut device).await,
             }
+            site.shown().await;
         }
         if let Some(device) = device
             && let Err(why) = device.close().await

@@ -108,6 +108,8 @@ pub trait Site {
     fn sleep(&self, time: Duration) -> Boxed<'_, ()>;
     /// Shows text.
     fn print(&self, text: Arguments<'_>);
+    /// Waits until what was shown has been taken, or nobody takes it.
+    fn shown(&self) -> Boxed<'_, ()>;
     /// What is in use, where that can be told.
     fn usage(&self) -> Option<Usage>;
     /// The numbers of the disks that there are.

@@ -80,6 +80,9 @@ impl Host for Guest {
     fn print(&self, text: Arguments<'_>) {
         self.text.borrow_mut().push_str(&text.to_string());
     }
+    fn shown(&self) -> Boxed<'_, ()> {
+        Box::pin(async {})
+    }
     fn usage(&self) -> Option<Usage> {
         let held = self.domain.world().leaks();
         let count = |what: &str| held.iter().filter(|leak| leak.contains(what)).count() as u32;

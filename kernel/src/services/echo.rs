@@ -170,7 +170,7 @@ fn describe(offer: &Offer<Xen>) {
 }
 
 /// Sixteen bytes to a line.
-struct Hexdump<'a>(&'a [u8]);
+pub(super) struct Hexdump<'a>(pub &'a [u8]);
 
 impl fmt::Display for Hexdump<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

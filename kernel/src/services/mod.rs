@@ -1,5 +1,6 @@
 //! What runs once the domain is up: the connection to xenstore, the toolstack's wishes, the console, the echo server.
 
+mod block;
 mod capitals;
 mod client;
 mod control;
@@ -13,7 +14,7 @@ use crate::xen::{Xen, death};
 use alloc::rc::Rc;
 use core::mem::offset_of;
 use core::time::Duration;
-use embassy_futures::select::{Either, select};
+use embassy_futures::select::{Either, Either3, select, select3};
 use log::{error, info};
 use xen_abi::sched::Reason;
 use xen_abi::xs_wire::{DomainInterface, RING_SIZE};
@@ -29,10 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Runs everything until the domain shall end; returns why.
 pub async fn run(xen: Xen, spawner: Spawner, console: Ring, options: Options) -> Reason {
     let store = open_store(&spawner);
+    let disks = block::Disks::new(&xen, &store, &spawner);
     let end = async {
-        match select(control::wait(&store), shell::run(console)).await {
-            Either::First(Ok(reason)) | Either::Second(reason) => reason,
-            Either::First(Err(why)) => panic!("xenstore is gone: {why}"),
+        match select3(control::wait(&store), shell::run(console, &disks), disks.serve(&options)).await {
+            Either3::First(Ok(reason)) | Either3::Second(reason) | Either3::Third(reason) => reason,
+            Either3::First(Err(why)) => panic!("xenstore is gone: {why}"),
         }
     };
     let crash = || options.crash.into_iter().for_each(crash_on_purpose);
@@ -41,6 +43,7 @@ pub async fn run(xen: Xen, spawner: Spawner, console: Ring, options: Options) ->
         Role::Client => match select(client::run(&xen, &store, &options), end).await {
             Either::First(reason) | Either::Second(reason) => reason,
         },
+        Role::None => end.await,
     };
     info!("the domain ends: {reason:?}");
     death::announce();

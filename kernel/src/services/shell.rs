@@ -1,5 +1,6 @@
 //! The console's input: a few commands for whoever sits at `xl console`.
 
+use super::block::Disks;
 use crate::console;
 use crate::memory::{FRAMES, HEAP};
 use crate::xen;
@@ -20,6 +21,11 @@ const MAX_LINE: usize = 128;
 const HELP: &str = "\
 commands:
   status      time, memory, grants
+  blk list                        the disks
+  blk info DISK                   all that is known of one
+  blk read DISK SECTOR [COUNT]    its bytes
+  blk run TESTS DISK [OPTION...]  tries it, for instance: blk run report,rand xvda blk.destroy=xvda
+  blk bench DISK [OPTION...]      how quick it is
   log LEVEL   log from this level up: off, error, warn, info, debug, trace
   poweroff    end the domain
   reboot      start it again
@@ -27,12 +33,12 @@ commands:
 ";
 
 /// Obeys commands until one of them ends the domain.
-pub async fn run(ring: Ring) -> Reason {
+pub async fn run(ring: Ring, disks: &Disks) -> Reason {
     let channel = ring.channel();
     let output = pump(channel.clone());
     let input = async {
         match stream::split(Rc::new(ring.page.shared()), channel.clone(), console::INPUT, console::OUTPUT) {
-            Ok((reader, _)) => obey(reader).await,
+            Ok((reader, _)) => obey(reader, disks).await,
             Err(why) => {
                 error!("no input from the console: {why}");
                 pending().await
@@ -54,7 +60,7 @@ async fn pump(channel: Rc<impl Channel>) -> core::convert::Infallible {
     }
 }
 
-async fn obey<M: xen_platform::SharedMem, C: Channel>(mut input: RingReader<M, C>) -> Reason {
+async fn obey<M: xen_platform::SharedMem, C: Channel>(mut input: RingReader<M, C>, disks: &Disks) -> Reason {
     let mut line = String::new();
     let mut bytes = [0; 64];
     loop {
@@ -68,7 +74,7 @@ async fn obey<M: xen_platform::SharedMem, C: Channel>(mut input: RingReader<M, C
         for &byte in &bytes[..n] {
             echo(byte, &mut line);
             if matches!(byte, b'\r' | b'\n')
-                && let Some(reason) = command(&core::mem::take(&mut line))
+                && let Some(reason) = command(&core::mem::take(&mut line), disks).await
             {
                 return reason;
             }
@@ -92,8 +98,15 @@ fn echo(byte: u8, line: &mut String) {
 }
 
 /// Carries out one line. Returns the reason if it ends the domain.
-fn command(line: &str) -> Option<Reason> {
+async fn command(line: &str, disks: &Disks) -> Option<Reason> {
     let mut words = line.split_whitespace();
+    if let Some(rest) = line.trim_start().strip_prefix("blk ") {
+        if !disks.command(&mut rest.split_whitespace()).await {
+            // Writing to the console cannot fail.
+            let _ = writeln!(console::Out, "'{line}': no such disk or command: try help");
+        }
+        return None;
+    }
     let reply = match (words.next(), words.next()) {
         (None, _) => Ok(()),
         (Some("help"), None) => console::Out.write_str(HELP),

@@ -88,6 +88,11 @@ impl Channel for EventChannel {
     }
 }
 
+/// How many ports are open.
+pub fn open() -> u32 {
+    PORTS.with(|ports| ports.len() as u32)
+}
+
 /// Sends an event. A peer that is gone is found out otherwise ([`Channel::is_bound`]), so an error says nothing new.
 #[inline]
 pub fn notify(port: Port) {

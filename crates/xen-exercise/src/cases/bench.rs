@@ -82,6 +82,7 @@ async fn measure(cx: &mut Cx<'_>, loads: &mut dyn Iterator<Item = Load>) -> Outc
     };
     let mut measured = 0;
     for load in loads.filter(|load| cx.destroy || load.way == Way::Read) {
+        cx.site.shown().await;
         cx.site.print(format_args!("blk-bench: begin {load}\n"));
         // Who watches shall have seen it.
         cx.site.sleep(Duration::from_millis(50)).await;

@@ -12,6 +12,8 @@ mod report;
 mod requests;
 mod resize;
 
+pub use report::describe;
+
 use crate::area::{Area, Ledger, Span};
 use crate::crowd::{self, Boxed};
 use crate::log::Log;

@@ -315,6 +315,9 @@ impl Site for Arrays {
     fn print(&self, text: Arguments<'_>) {
         self.text.borrow_mut().push_str(&text.to_string());
     }
+    fn shown(&self) -> Boxed<'_, ()> {
+        Box::pin(async {})
+    }
     fn usage(&self) -> Option<Usage> {
         Some(Usage { grants: self.used.get(), ..Usage::default() })
     }
