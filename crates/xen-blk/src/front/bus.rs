@@ -1,5 +1,6 @@
 //! A disk's folders in xenstore: the states of both ends, and the keys that publish the rings.
 
+use super::keys::{Boxed, keys, read, write};
 use super::offer::{DISK_KEYS, Found, Offer, RING_KEYS, RingPlan, number, short};
 use super::rings::{self, Queue};
 use super::{Error, Note, PeerError, Why, Wishes};
@@ -8,46 +9,18 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::future::{Future, poll_fn};
-use core::pin::Pin;
+use core::future::poll_fn;
 use core::task::{Context, Poll};
 use core::time::Duration;
 use xen_abi::xenbus::State;
-use xen_platform::{Channel, DomId, Granted, Platform, deadline};
-use xen_store::{ErrorKind, Store, Watch};
+use xen_platform::{Channel, DomId, Platform, deadline};
+use xen_store::{Store, Watch};
 
 /// The folder of the own domain's disks.
 pub(crate) const DISKS: &str = "device/vbd";
 
 /// Keys that publish rings, by their beginnings: those of an earlier connection must not be left.
 const OLD_KEYS: [&str; 5] = ["ring-ref", "ring-page-order", "event-channel", "queue-", "multi-queue-num-queues"];
-
-/// A future on the heap. The handshake is long and rare: what is done many times in it should be in the program once.
-pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
-
-/// Reads a key as text; `None` if it is missing. Of a folder that is gone, the permissions of the one above count.
-pub(crate) fn read<'a>(
-    store: &'a Store,
-    folder: &str,
-    key: &str,
-) -> Boxed<'a, Result<Option<String>, xen_store::Error>> {
-    let path = format!("{folder}/{key}");
-    Box::pin(async move {
-        match store.read(&path).await {
-            Ok(value) => Ok(Some(match String::from_utf8(value) {
-                Ok(text) => text,
-                Err(_) => "\u{fffd}".into(),
-            })),
-            Err(error) if matches!(error.kind, ErrorKind::NoEntry | ErrorKind::Access) => Ok(None),
-            Err(error) => Err(error),
-        }
-    })
-}
-
-fn write<'a>(store: &'a Store, folder: &str, key: &str, value: String) -> Boxed<'a, Result<(), xen_store::Error>> {
-    let path = format!("{folder}/{key}");
-    Box::pin(async move { store.write(&path, value.as_bytes()).await })
-}
 
 /// Both ends' folders.
 pub(crate) struct Bus {
@@ -302,31 +275,4 @@ impl Bus {
             Some(_) => self.write(state).await,
         }
     }
-}
-
-/// The keys that lead to the rings, and the state to be in then. One ring's are in the folder itself, those of several in a folder each.
-pub(crate) fn keys<P: Platform>(queues: &[Queue<P>], wishes: &Wishes) -> Vec<(String, String)> {
-    let mut keys = Vec::new();
-    let mut add = |folder: &str, key: &str, number: u32| keys.push((format!("{folder}{key}"), number.to_string()));
-    let pages = queues[0].mem.refs().len();
-    for (number, queue) in queues.iter().enumerate() {
-        let folder = if queues.len() > 1 { format!("queue-{number}/") } else { String::new() };
-        for (number, gref) in queue.mem.refs().iter().enumerate() {
-            match pages {
-                1 => add(&folder, "ring-ref", gref.0),
-                _ => add(&folder, &format!("ring-ref{number}"), gref.0),
-            }
-        }
-        add(&folder, "event-channel", queue.channel.port().0);
-    }
-    if pages > 1 {
-        add("", "ring-page-order", pages.ilog2());
-    }
-    if queues.len() > 1 {
-        add("", "multi-queue-num-queues", queues.len() as u32);
-    }
-    add("", "feature-persistent", wishes.persistent.into());
-    keys.push(("protocol".into(), wishes.abi.name().into()));
-    keys.push(("state".into(), State::INITIALISED.0.to_string()));
-    keys
 }

@@ -1,7 +1,8 @@
 //! The driver of a disk: moves requests and answers, keeps the time, and follows the backend's state.
 
-use super::bus::{Boxed, Bus, Connected};
+use super::bus::{Bus, Connected};
 use super::device::{Device, Over};
+use super::keys::Boxed;
 use super::{End, Error, Note, Why};
 use crate::handshake::{FrontStep, front};
 use alloc::boxed::Box;

@@ -4,6 +4,7 @@
 //! be used by any number of tasks at once, and the driver, a future that moves requests and answers and must be
 //! spawned beside them. The backend is not trusted: a wrong answer ends this disk with a [`PeerError`], and nothing else.
 
+mod answers;
 mod blocks;
 mod buffer;
 mod bus;
@@ -13,6 +14,7 @@ mod driver;
 mod error;
 mod finder;
 mod info;
+mod keys;
 mod names;
 mod offer;
 mod pool;

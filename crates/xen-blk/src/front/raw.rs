@@ -3,7 +3,8 @@
 //! The handshake is the same as a disk's. What is published, what is put on the ring and where the indices stand is the
 //! caller's business, and answers are handed on as they are.
 
-use super::bus::{Bus, keys};
+use super::bus::Bus;
+use super::keys::keys;
 use super::rings::Queue;
 use super::{Error, Why, Wishes};
 use crate::handshake::{FrontStep, front};

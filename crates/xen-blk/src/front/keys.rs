@@ -1,0 +1,73 @@
+//! Keys in xenstore: reading and writing them, and those that lead to the rings.
+
+use super::Wishes;
+use super::rings::Queue;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::future::Future;
+use core::pin::Pin;
+use xen_abi::xenbus::State;
+use xen_platform::{Channel, Granted, Platform};
+use xen_store::{ErrorKind, Store};
+
+/// A future on the heap. The handshake is long and rare: what is done many times in it should be in the program once.
+pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Reads a key as text; `None` if it is missing. Of a folder that is gone, the permissions of the one above count.
+pub(crate) fn read<'a>(
+    store: &'a Store,
+    folder: &str,
+    key: &str,
+) -> Boxed<'a, Result<Option<String>, xen_store::Error>> {
+    let path = format!("{folder}/{key}");
+    Box::pin(async move {
+        match store.read(&path).await {
+            Ok(value) => Ok(Some(match String::from_utf8(value) {
+                Ok(text) => text,
+                Err(_) => "\u{fffd}".into(),
+            })),
+            Err(error) if matches!(error.kind, ErrorKind::NoEntry | ErrorKind::Access) => Ok(None),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// Writes a key.
+pub(crate) fn write<'a>(
+    store: &'a Store,
+    folder: &str,
+    key: &str,
+    value: String,
+) -> Boxed<'a, Result<(), xen_store::Error>> {
+    let path = format!("{folder}/{key}");
+    Box::pin(async move { store.write(&path, value.as_bytes()).await })
+}
+
+/// The keys that lead to the rings, and the state to be in then. One ring's are in the folder itself, those of several in a folder each.
+pub(crate) fn keys<P: Platform>(queues: &[Queue<P>], wishes: &Wishes) -> Vec<(String, String)> {
+    let mut keys = Vec::new();
+    let mut add = |folder: &str, key: &str, number: u32| keys.push((format!("{folder}{key}"), number.to_string()));
+    let pages = queues[0].mem.refs().len();
+    for (number, queue) in queues.iter().enumerate() {
+        let folder = if queues.len() > 1 { format!("queue-{number}/") } else { String::new() };
+        for (number, gref) in queue.mem.refs().iter().enumerate() {
+            match pages {
+                1 => add(&folder, "ring-ref", gref.0),
+                _ => add(&folder, &format!("ring-ref{number}"), gref.0),
+            }
+        }
+        add(&folder, "event-channel", queue.channel.port().0);
+    }
+    if pages > 1 {
+        add("", "ring-page-order", pages.ilog2());
+    }
+    if queues.len() > 1 {
+        add("", "multi-queue-num-queues", queues.len() as u32);
+    }
+    add("", "feature-persistent", wishes.persistent.into());
+    keys.push(("protocol".into(), wishes.abi.name().into()));
+    keys.push(("state".into(), State::INITIALISED.0.to_string()));
+    keys
+}
