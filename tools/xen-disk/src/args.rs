@@ -168,9 +168,9 @@ pub struct ReplayArguments {
 #[derive(Args, Debug)]
 #[command(after_help = after_help("  xen-disk gc /srv/objects\n  xen-disk gc /srv/objects --grace 0"))]
 pub struct GcArguments {
-    /// The store's folder.
+    /// The store: a folder or the URL of a bucket.
     #[arg(value_name = "STORE")]
-    pub store: PathBuf,
+    pub store: String,
     /// Chunks that are younger stay: they may be part of a flush that is under way.
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
     pub grace: u32,

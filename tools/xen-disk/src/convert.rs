@@ -3,7 +3,6 @@
 use crate::stack::{self, Files};
 use crate::storage::Storage;
 use crate::{Code, ConvertArguments, Failure};
-use std::fs::File;
 use std::io;
 
 /// Bytes that are copied at a time.
@@ -32,7 +31,7 @@ pub struct Copied {
 pub fn convert(args: &ConvertArguments, progress: &mut impl Progress) -> Result<Copied, Failure> {
     let source = stack::build(&args.source, &Files { read_only: true, size: None })?;
     let bytes = source.info().bytes;
-    let made = make_file(&args.destination, bytes)?;
+    let made = stack::create(&args.destination, bytes)?;
     let destination = stack::build(&args.destination, &Files::default())?;
     let have = destination.info().bytes;
     if have < bytes {
@@ -61,18 +60,6 @@ fn copy(from: &dyn Storage, to: &dyn Storage, to_is_zero: bool, mut done: impl F
     }
     to.flush()?;
     Ok(Copied { bytes, written })
-}
-
-/// Makes the file of a destination that is nothing but one, if it is missing. Says whether it was.
-fn make_file(destination: &str, bytes: u64) -> Result<bool, Failure> {
-    let Some(path) = stack::path_of_file(destination)? else { return Ok(false) };
-    match File::create_new(&path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        made => match made.and_then(|file| file.set_len(bytes)) {
-            Ok(()) => Ok(true),
-            Err(error) => Err(Failure::other(format!("cannot make {}: {error}", path.display()))),
-        },
-    }
 }
 
 #[cfg(test)]
@@ -107,6 +94,15 @@ mod tests {
         assert_eq!(copied, Copied { bytes: bytes.len() as u64, written: PIECE as u64 });
         assert_eq!(steps.0, [3 * PIECE + 512, PIECE, 2 * PIECE, 3 * PIECE, 3 * PIECE + 512].map(|n| n as u64));
         assert_eq!(std::fs::read(&copy).unwrap(), bytes);
+        // By way of another format, which is made as well.
+        let vhd = format!("vhd:{}", source.with_extension("vhd").display());
+        let there = ConvertArguments { source: args.source.clone(), destination: vhd.clone() };
+        let back =
+            ConvertArguments { source: vhd, destination: format!("file:{}", source.with_extension("back").display()) };
+        assert_eq!(convert(&there, &mut steps).unwrap().written, PIECE as u64);
+        convert(&back, &mut steps).unwrap();
+        assert_eq!(std::fs::read(source.with_extension("back")).unwrap(), bytes);
+        ["vhd", "back"].iter().for_each(|name| std::fs::remove_file(source.with_extension(name)).unwrap());
         // One that is there is written in full.
         std::fs::write(&copy, vec![9; bytes.len()]).unwrap();
         assert_eq!(convert(&args, &mut steps).unwrap().written, bytes.len() as u64);

@@ -2,13 +2,18 @@
 
 use crate::served::Served;
 use crate::{Code, Failure, Vdev};
+use std::io;
+use std::time::Duration;
 use xen_blk::back::{self, Config, End, Handle};
 use xen_blk::toolstack::{self, Attributes, Device};
-use xen_platform::{DomId, Platform};
+use xen_platform::{DomId, Platform, deadline};
 use xen_store::{ErrorKind, Store};
 
 /// The kind of our backends in xenstore: one that no other program serves.
 pub const KIND: &str = "xen-disk";
+
+/// How long the last flush may take: a cache of gigabytes may have to reach a slow device.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A disk that is plugged in, and what serves it.
 pub struct Disk {
@@ -85,7 +90,11 @@ impl Disk {
     pub async fn serve<P: Platform>(&self, platform: &P, store: &Store, config: &Config) -> Result<End, Failure> {
         let end = back::serve(platform, store, &self.device, &self.served, config, &self.handle).await;
         // Whatever happened: first what was written, then what would hinder the next.
-        let flushed = self.served.finish().await;
+        let flushed = deadline(platform, Some(platform.now() + FLUSH_TIMEOUT), self.served.finish()).await;
+        let flushed = flushed.unwrap_or_else(|_| {
+            self.served.abandon();
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {FLUSH_TIMEOUT:?}")))
+        });
         let removed = toolstack::remove(store, &self.device).await;
         let end = end?;
         flushed.map_err(|error| {

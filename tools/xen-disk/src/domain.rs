@@ -20,7 +20,8 @@ pub async fn find(store: &Store, domain: &DomainArgument) -> Result<Option<DomId
     for entry in store.directory("/local/domain").await? {
         let Ok(domid) = entry.parse() else { continue };
         if optional(store, &format!("/local/domain/{domid}/{key}")).await?.as_ref() == Some(&wanted) {
-            return Ok(Some(DomId(domid)));
+            // One that is being destroyed keeps its keys for a while.
+            return Ok(store.is_domain_introduced(DomId(domid)).await?.then_some(DomId(domid)));
         }
     }
     Ok(None)

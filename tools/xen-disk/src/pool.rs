@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
@@ -16,6 +17,7 @@ pub struct Pool {
     threads: Mutex<Vec<JoinHandle<()>>>,
     most: usize,
     ring: Ring,
+    abandoned: AtomicBool,
 }
 
 #[derive(Default)]
@@ -34,7 +36,13 @@ struct State {
 impl Pool {
     /// At most `most` threads. `ring` is called on them after a waker was, to get the waiting thread out of its sleep.
     pub fn new(most: usize, ring: impl Fn() + Send + Sync + 'static) -> Self {
-        Pool { shared: Arc::default(), threads: Mutex::default(), most: most.max(1), ring: Arc::new(ring) }
+        Pool {
+            shared: Arc::default(),
+            threads: Mutex::default(),
+            most: most.max(1),
+            ring: Arc::new(ring),
+            abandoned: AtomicBool::new(false),
+        }
     }
 
     /// Does `work` on a thread. It is done to its end even if nobody waits for that any more.
@@ -53,6 +61,11 @@ impl Pool {
             }
         }));
         Work(slot)
+    }
+
+    /// Does not wait for work that has not ended when this is dropped: it may never.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
     }
 
     fn add(&self, job: Job) {
@@ -109,10 +122,13 @@ impl Shared {
 }
 
 impl Drop for Pool {
-    /// Waits for all work that was begun.
+    /// Waits for all work that was begun, unless it was abandoned.
     fn drop(&mut self) {
         self.shared.state.lock().expect("no holder panics").closed = true;
         self.shared.more.notify_all();
+        if self.abandoned.load(Ordering::Relaxed) {
+            return;
+        }
         for thread in self.threads.get_mut().expect("no holder panics").drain(..) {
             thread.join().expect("work does not panic");
         }
@@ -122,7 +138,7 @@ impl Drop for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
     use std::task::Wake;
 
@@ -174,5 +190,17 @@ mod tests {
         }
         drop(pool);
         assert_eq!(done.load(Ordering::Relaxed), 50);
+    }
+
+    #[test]
+    fn work_that_never_ends_can_be_abandoned() {
+        let pool = Pool::new(1, || ());
+        drop(pool.run(|| {
+            loop {
+                thread::park();
+            }
+        }));
+        pool.abandon();
+        drop(pool);
     }
 }

@@ -56,6 +56,11 @@ impl Served {
         self.on_pool(move || storage.flush()).await
     }
 
+    /// The storage does not answer: it is not waited for any more, even at the end.
+    pub fn abandon(&self) {
+        self.pool.iter().for_each(Pool::abandon);
+    }
+
     async fn on_pool<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match &self.pool {
             Some(pool) => pool.run(work).await,

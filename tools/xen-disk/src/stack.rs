@@ -9,7 +9,7 @@ mod build;
 mod kinds;
 mod units;
 
-pub use build::{Files, build, commit, path_of_file, revert};
+pub use build::{Files, build, commit, create, revert};
 pub use units::{parse_duration, parse_size};
 
 use args::Args;

@@ -120,3 +120,29 @@ fn a_chunk_that_was_changed_in_the_store_is_not_served() {
     let error = open(&folder, 0).read(0, &mut [0; 512]).unwrap_err();
     assert!(error.to_string().contains("damaged"), "{error}");
 }
+
+#[cfg(feature = "cloud")]
+#[test]
+fn a_store_behind_a_url_is_one_as_well() {
+    use xen_disk::storage::object::Remote;
+    let store = Remote::open("memory:///folder").unwrap();
+    assert!(store.get("disks/x").unwrap().is_none() && !store.has("chunks/x").unwrap());
+    let first = store.replace("disks/x", b"1", None).unwrap();
+    let second = store.replace("disks/x", b"2", Some(&first)).unwrap();
+    for stale in [None, Some(&*first)] {
+        let error = store.replace("disks/x", b"3", stale).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+    assert_eq!(store.get("disks/x").unwrap(), Some((b"2".to_vec(), second)));
+    store.put("chunks/y", b"4").unwrap();
+    assert_eq!(store.list("chunks/").unwrap()[0].0, "chunks/y");
+    let old = SystemTime::now() + Duration::from_secs(7200);
+    assert!(collect(&store, old, Duration::from_secs(3600)).is_err(), "a manifest that cannot be read");
+    store.delete("disks/x").unwrap();
+    assert_eq!(collect(&store, old, Duration::from_secs(3600)).unwrap().removed, 1);
+    let disk = Object::open(store, "disk", Some(BYTES), 1 << 20).unwrap();
+    disk.write(512, &[7; 512]).unwrap();
+    disk.flush().unwrap();
+    disk.write(512, &[8; 512]).unwrap();
+    disk.flush().unwrap();
+}

@@ -143,12 +143,17 @@ impl Host {
     /// Waits for the domain; `None` if the user ends that.
     async fn until_there(&self, spec: &Spec) -> Result<Option<DomId>, Failure> {
         let mut watch = self.store.watch("@introduceDomain").await?;
+        let mut told = false;
         loop {
             if self.asked.get() > 0 {
                 return Ok(None);
             }
             if let Some(front) = domain::find(&self.store, &spec.domain).await? {
                 return Ok(Some(front));
+            }
+            if !told {
+                say(&format!("Waiting for domain {}", spec.domain));
+                told = true;
             }
             let look_again = self.linux.now() + NAMED;
             let asked = async { poll_fn(|cx| self.asking.poll_after(&mut 0, cx)).await };

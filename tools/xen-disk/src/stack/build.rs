@@ -5,14 +5,14 @@ use super::kinds::{Built, Entry, Fault, Make};
 use super::{StackError, parse};
 use crate::layer::{Delay, Fault as FaultLayer, Kind, Layered, Log, PowerCut, Rule, Throttle, Verify};
 #[cfg(feature = "object")]
-use crate::storage::object::{Folder, Object};
+use crate::storage::object::{Object, open_store};
 use crate::storage::{Cow, FileOptions, FileStorage, Mmap, Moved, Overlay, Ram, Vhd, Zero, lock};
 #[cfg(feature = "formats")]
 use crate::storage::{Format, Image};
 use signal_hook::consts::SIGUSR1;
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -84,11 +84,22 @@ fn overlay_and_below(text: &str, read_only: bool) -> Result<(Args, Built), Stack
     Ok((args, build_parts(&parts, &Files { read_only, size: None })?))
 }
 
-/// The file of a stack that is nothing but one.
-pub fn path_of_file(text: &str) -> Result<Option<PathBuf>, StackError> {
+/// Makes the file of a stack that is nothing but one, for a disk of so many bytes, if it is missing. Says whether it was.
+pub fn create(text: &str, bytes: u64) -> Result<bool, StackError> {
     let parts = parse(text)?.0;
-    let file = parts.first().filter(|(entry, _)| matches!(entry.name, "file" | "mmap"));
-    Ok(file.map(|(_, args)| args.path()))
+    let (entry, args) = &parts[0];
+    if !entry.path || entry.is_layer() || args.path().exists() {
+        return Ok(false);
+    }
+    let new = || File::options().read(true).write(true).create_new(true).open(args.path());
+    let made = match entry.name {
+        "file" | "mmap" => new().and_then(|file| file.set_len(bytes)),
+        "vhd" => new().and_then(|file| Vhd::create(&file, bytes)),
+        #[cfg(feature = "formats")]
+        "qcow2" => crate::storage::create_qcow2(&args.path(), bytes),
+        _ => return Ok(false),
+    };
+    made.map(|()| true).map_err(|error| fail(args, error.into()))
 }
 
 /// Opens the file of an overlay, or makes it, and locks it against other programs.
@@ -169,12 +180,14 @@ pub(super) fn vmdk(args: &Args, files: &Files) -> Result<Built, Fault> {
 #[cfg(feature = "object")]
 pub(super) fn object(args: &Args, files: &Files) -> Result<Built, Fault> {
     let size = args.size("size")?.or(files.size);
+    let path = args.path();
+    let place = path.to_str().expect("it was text");
     let cache = args.size("cache")?.unwrap_or(64 << 20);
     let name = args.text("name")?.unwrap_or("disk");
     if name.contains('/') || name.starts_with('.') {
         return Err(args.wrong(format!("a disk cannot be called {name:?}: no slashes, and no dot in front")).into());
     }
-    Ok(Arc::new(Object::open(Folder::open(&args.path())?, name, size, cache)?))
+    Ok(Arc::new(Object::open(open_store(place)?, name, size, cache)?))
 }
 
 pub(super) fn overlay(args: &Args, below: Built) -> Result<Built, Fault> {

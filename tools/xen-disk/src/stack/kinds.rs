@@ -133,7 +133,7 @@ const STORAGES: &[Entry] = &[
     #[cfg(feature = "object")]
     storage(
         "object",
-        "chunks in an object store, which is a folder",
+        "chunks in an object store: a folder, or the URL of a bucket",
         true,
         &[
             ("name=NAME", "which disk of it [default: disk]"),

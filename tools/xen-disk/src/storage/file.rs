@@ -40,7 +40,12 @@ impl FileStorage {
         if options.direct {
             open.custom_flags(OFlag::O_DIRECT.bits());
         }
-        let mut file = open.open(path)?;
+        let mut file = open.open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput if options.direct => {
+                io::Error::new(error.kind(), "its file system has no O_DIRECT: leave direct out")
+            }
+            _ => error,
+        })?;
         lock(&file, !options.read_only)?;
         let kind = file.metadata()?.file_type();
         if !kind.is_file() && !kind.is_block_device() {

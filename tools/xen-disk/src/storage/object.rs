@@ -12,9 +12,13 @@
 mod folder;
 mod gc;
 mod manifest;
+#[cfg(feature = "cloud")]
+mod remote;
 
 pub use folder::Folder;
 pub use gc::{Collected, collect};
+#[cfg(feature = "cloud")]
+pub use remote::Remote;
 
 use super::{Discard, Info, Storage};
 use manifest::{Hash, Manifest};
@@ -46,6 +50,38 @@ pub trait Objects: Send + Sync {
 
 /// More bytes than this are not kept in memory for a guest that does not flush.
 const DIRTY_MOST: usize = 256 << 20;
+
+/// Opens the store that is called `place`: the URL of one in the network, or a folder.
+pub fn open_store(place: &str) -> io::Result<Box<dyn Objects>> {
+    if !place.contains("://") {
+        return Ok(Box::new(Folder::open(place.as_ref())?));
+    }
+    #[cfg(feature = "cloud")]
+    return Ok(Box::new(Remote::open(place)?));
+    #[cfg(not(feature = "cloud"))]
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this xen-disk was built without the feature cloud"))
+}
+
+impl<O: Objects + ?Sized> Objects for Box<O> {
+    fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
+        (**self).get(key)
+    }
+    fn has(&self, key: &str) -> io::Result<bool> {
+        (**self).has(key)
+    }
+    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
+        (**self).put(key, bytes)
+    }
+    fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String> {
+        (**self).replace(key, bytes, old)
+    }
+    fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>> {
+        (**self).list(prefix)
+    }
+    fn delete(&self, key: &str) -> io::Result<()> {
+        (**self).delete(key)
+    }
+}
 
 type Chunk = Arc<Vec<u8>>;
 
