@@ -116,6 +116,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("block-data", "our guest writes and verifies a disk, a C program too", block::data),
     Scenario::new("block-kinds", "disks of 4096-byte sectors, in RAM, with discard", block::kinds),
     Scenario::new("block-read-only", "a read-only disk is read and not written", block::read_only),
+    Scenario::new("block-barrier", "what was written before a barrier is done before it", block::barrier),
     Scenario::new("block-features", "rings, segments and layouts of many kinds", block::features),
     Scenario::new("block-hostile", "what the protocol forbids hurts nobody", block::hostile),
     Scenario::new("block-hotplug", "disks come and go under our guest", block::hotplug),
@@ -137,6 +138,9 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("xen-disk-killed", "a server killed under load goes on where it was", xendisk::killed).linux(),
     Scenario::new("xen-disk-destroyed", "a guest that dies leaves nothing behind", xendisk::destroyed).linux().full(),
     Scenario::new("xen-disk-in-use", "a mounted disk is taken only by force", xendisk::in_use).linux().full(),
+    Scenario::new("xen-disk-serve", "two guests, four disks, one server that waits for them", xendisk::serve)
+        .linux()
+        .full(),
     Scenario::new("memory-4", "a domain of 4 MiB serves", boot::memory_4),
     Scenario::new("memory-4096", "a domain of 4096 MiB serves", boot::memory_4096).memory(5632),
 ];

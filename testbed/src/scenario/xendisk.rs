@@ -12,8 +12,9 @@ use crate::host::{Host, PATIENCE, until};
 /// Where images lie in dom0.
 const FOLDER: &str = "/tmp/ringside-xen-disk";
 
-/// SIGINT, which Ctrl-C sends, and SIGKILL.
+/// SIGINT, which Ctrl-C sends, SIGTERM and SIGKILL.
 const INTERRUPT: i32 = 2;
+const TERMINATE: i32 = 15;
 const KILL: i32 = 9;
 
 /// What xen-disk says when a disk is plugged in.
@@ -105,13 +106,13 @@ pub(super) fn session(bench: &Bench) -> Result<()> {
 
 pub(super) fn storages(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
-    for (number, name) in [(1, "file"), (2, "direct"), (3, "mmap"), (4, "overlay")] {
+    for (number, name) in [(1, "file"), (2, "verify"), (3, "mmap"), (4, "overlay")] {
         let image = Image::new(bench, name, 16)?;
         let stamp = Stamp { seed: 5, generation: u64::from(number), ..Stamp::default() };
         let guest = bench.linux(number, &format!("role=blk-write disk=xvdb {}", stamp.words()), &[])?;
         let path = &image.path;
         let stack = match name {
-            "direct" => format!("verify/file:{path},direct"),
+            "verify" => format!("verify/throttle:rate=1G/file:{path}"),
             "overlay" => format!("overlay:\"{path}.overlay\"/file:{path}"),
             _ => format!("{name}:{path}"),
         };
@@ -176,5 +177,44 @@ pub(super) fn in_use(bench: &Bench) -> Result<()> {
     serving.wait(PATIENCE)?.expect(5)?;
     bench.host.xl(&["destroy", &guest.name])?;
     guest.gone(PATIENCE)?;
+    bench.nothing_left(&before)
+}
+
+pub(super) fn serve(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let images = (1..=4).map(|n| Image::new(bench, &format!("disk-{n}"), 16)).collect::<Result<Vec<_>>>()?;
+    let mut config = String::new();
+    for (n, (image, stack)) in
+        images.iter().zip(["file:PATH", "mmap:PATH", "verify/file:PATH", "file:PATH"]).enumerate()
+    {
+        let (guest, vdev) = (n / 2 + 1, ["xvdb", "xvdc"][n % 2]);
+        let stack = stack.replace("PATH", &image.path);
+        config += &format!("[[disk]]\nvm = \"{}-{guest}\"\nvdev = \"{vdev}\"\nstack = \"{stack}\"\n", bench.name);
+    }
+    let path = format!("{}.toml", images[0].path);
+    bench.host.shell(&format!("cat >{path} <<'END'\n{config}END"))?;
+    let log = format!("{}.log", images[0].path);
+    let serving = bench.shell(&format!("exec out/xen-disk serve {path} 2>{log}"))?;
+    let said = || bench.host.shell(&format!("cat {log}"));
+    let waits = |count: usize| until(LONG, || Ok(said()?.matches("Waiting for domain").count() >= count));
+    ensure!(waits(4)?, "xen-disk said:\n{}", said()?);
+    let open = || bench.host.shell("ls /proc/$(pidof xen-disk)/fd | wc -l");
+
+    let mut counts = Vec::new();
+    for (round, seed) in [(1, 3), (2, 4)] {
+        let stamp = Stamp { seed, ..Stamp::default() };
+        let words = format!("role=blk-write disk=xvdb,xvdc {}", stamp.words());
+        let guests = [bench.linux(1, &words, &[])?, bench.linux(2, &words, &[])?];
+        for guest in guests {
+            guest.says_within("linux-guest: done: xvdb,xvdc is as it should be", LONG)?;
+            guest.gone(LONG)?;
+        }
+        ensure!(waits(4 * (round + 1))?, "xen-disk said:\n{}", said()?);
+        images.iter().try_for_each(|image| image.stamped(stamp))?;
+        counts.push(open()?);
+    }
+    ensure!(counts[0] == counts[1], "descriptors are left open: {counts:?}");
+    serving.signal(TERMINATE)?;
+    serving.wait(PATIENCE)?.expect(0)?;
     bench.nothing_left(&before)
 }
