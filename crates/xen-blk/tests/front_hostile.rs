@@ -250,6 +250,40 @@ fn a_backend_that_never_answers_is_reported_with_what_is_stuck() {
     });
 }
 
+#[test]
+fn an_answer_does_not_wait_for_another() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    bench.sim.spawn(&dom0.domain.clone(), async move {
+        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &least_keys()).await;
+        let mut requests = Vec::new();
+        while requests.len() < 24 {
+            requests.push(backend.next().await.unwrap());
+        }
+        let (queue, request) = &requests[7];
+        backend.answer(*queue, request);
+        while backend.next().await.is_some() {}
+        backend.close().await;
+    });
+    bench.run(async move {
+        let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let start = xen_platform::Clock::now(&guest.domain);
+        let write = |n| {
+            let disk = disk.clone();
+            guest.spawn(async move { disk.write(n, &[0; 512]).await })
+        };
+        let mut tasks: Vec<_> = (0..24).map(write).collect();
+        tasks.swap_remove(7).join().await.unwrap();
+        let waited = xen_platform::Clock::now(&guest.domain).since(start);
+        assert_eq!(waited, Duration::ZERO, "no time passes while anything can move");
+        for task in tasks {
+            assert!(matches!(task.join().await, Err(Error::TimedOut(_))));
+        }
+        disk.close().await;
+        driver.join().await.unwrap();
+    });
+}
+
 /// Tries to connect to a backend with these keys.
 fn attach_to(keys: Keys, wishes: Wishes) -> Result<Vec<Note>, Error> {
     let mut bench = Bench::new();

@@ -7,12 +7,6 @@ use alloc::vec::Vec;
 use xen_platform::{Channel, DomId, PAGE_SIZE, Platform};
 use xen_ring::slots::{Front, Shape};
 
-/// Of so many requests under way, an event is asked for when one of them is answered: fewer events when there are many,
-/// and no waiting for an answer that may not come when there are few.
-const EVENT_SHARE: u32 = 4;
-/// The most answers that are let pass without an event.
-const EVENT_MOST: u32 = 16;
-
 /// One ring.
 pub(crate) struct Queue<P: Platform> {
     pub mem: P::Grant,
@@ -58,8 +52,8 @@ impl<P: Platform> Queue<P> {
         if in_flight == 0 {
             return Ok(false);
         }
-        let after = (in_flight / EVENT_SHARE).min(EVENT_MOST);
-        self.ring.arm(&self.mem, after).map_err(|corrupt| PeerError::Ring { queue: number, corrupt })
+        // At the very next one: the second may take for ever, and the first must not wait for it.
+        self.ring.arm(&self.mem, 1).map_err(|corrupt| PeerError::Ring { queue: number, corrupt })
     }
 }
 
