@@ -152,5 +152,5 @@ fn failure<E: core::fmt::Display>(why: Error<E>) -> Failure {
         Error::Gone(_) => Kind::Gone,
         _ => Kind::Other,
     };
-    Failure { kind, text: why.to_string() }
+    Failure::new(kind, why.to_string())
 }

@@ -89,7 +89,7 @@ pub async fn connect<P: Platform>(
         state => {
             // For the next connection; that this one failed is what counts.
             let _ = ring.close(PATIENCE).await;
-            Err(Failure { kind: Kind::Gone, text: format!("the backend did not connect: it is in state {state}") })
+            Err(Failure::new(Kind::Gone, format!("the backend did not connect: it is in state {state}")))
         }
     }
 }
@@ -149,7 +149,7 @@ impl<P: Platform> Raw for Connection<P> {
             let closed = ring.close(PATIENCE).await;
             drop((data, read_only));
             let text = "the backend does not close";
-            closed.then_some(()).ok_or_else(|| Failure { kind: Kind::TimedOut, text: text.into() })
+            closed.then_some(()).ok_or_else(|| Failure::new(Kind::TimedOut, text))
         })
     }
 }

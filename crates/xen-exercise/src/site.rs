@@ -30,25 +30,30 @@ pub enum Kind {
     Other,
 }
 
-/// Why something did not work.
+/// Why something did not work. As large as a pointer, for it is handed on at every step of every test.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failure {
-    /// What kind of failure it is.
-    pub kind: Kind,
-    /// What happened, in words.
-    pub text: String,
-}
+pub struct Failure(Box<(Kind, String)>);
 
 impl Failure {
     /// Of no special kind.
     pub fn other(text: impl Into<String>) -> Failure {
-        Failure { kind: Kind::Other, text: text.into() }
+        Failure::new(Kind::Other, text)
+    }
+
+    /// Of that kind; the text says what happened.
+    pub fn new(kind: Kind, text: impl Into<String>) -> Failure {
+        Failure(Box::new((kind, text.into())))
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        self.0.0
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0.1)
     }
 }
 

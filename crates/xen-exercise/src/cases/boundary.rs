@@ -20,7 +20,7 @@ pub async fn boundary(cx: &mut Cx<'_>) -> Outcome {
     for span in outside(info.sectors, unit) {
         let mut bytes = vec![0; span.count as usize * SECTOR];
         let read = disk.io(Io::Read(span.first, &mut bytes)).await;
-        let refused = matches!(&read, Err(why) if why.kind != Kind::Gone);
+        let refused = matches!(&read, Err(why) if why.kind() != Kind::Gone);
         cx.check(refused, format_args!("reading {} sectors at {} ended with {read:?}", span.count, span.first));
         if cx.destroy {
             let written = disk.io(Io::Write(span.first, &bytes)).await;

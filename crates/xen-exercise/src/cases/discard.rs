@@ -14,7 +14,7 @@ pub async fn discard(cx: &mut Cx<'_>) -> Outcome {
     let info = disk.info();
     let Some(offered) = info.discard else {
         let refused = disk.io(Io::Discard { sector: 0, count: 8, secure: false }).await;
-        let unsupported = matches!(&refused, Err(why) if why.kind == Kind::Unsupported);
+        let unsupported = matches!(&refused, Err(why) if why.kind() == Kind::Unsupported);
         cx.check(unsupported, format_args!("a discard on a disk that offers none ended with {refused:?}"));
         return Ok("the backend offers no discard".into());
     };

@@ -15,7 +15,7 @@ pub async fn flush(cx: &mut Cx<'_>) -> Outcome {
     let mut disk = cx.device().await?;
     if !disk.info().flush {
         let refused = disk.io(Io::Flush).await;
-        let unsupported = matches!(&refused, Err(why) if why.kind == Kind::Unsupported);
+        let unsupported = matches!(&refused, Err(why) if why.kind() == Kind::Unsupported);
         cx.check(unsupported, format_args!("a flush of a disk that offers none ended with {refused:?}"));
         return Ok("the backend offers no flush".into());
     }

@@ -34,7 +34,7 @@ pub async fn resize(cx: &mut Cx<'_>) -> Outcome {
             if moved { Poll::Ready(true) } else { Poll::Pending }
         });
         if !waited.await {
-            return Err(Failure { kind: Kind::TimedOut, text: "the size did not change".into() });
+            return Err(Failure::new(Kind::TimedOut, "the size did not change"));
         }
     }
     let new = disk.info();

@@ -213,7 +213,7 @@ struct Array {
 
 impl Array {
     fn fail(&self, kind: Kind) -> Result<(), Failure> {
-        Err(Failure { kind, text: format!("{kind:?}") })
+        Err(Failure::new(kind, format!("{kind:?}")))
     }
 
     async fn carry_out(&self, io: Io<'_>) -> Result<(), Failure> {
