@@ -137,3 +137,16 @@ fn without_a_disk_there_is_no_success() {
     let ran = on_array("blk.run=report blk.disk=xvdb", Contents::new(8, 512, None), |_| {});
     assert_eq!((ran.verdict.passed, ran.verdict.failed), (0, 1), "{}", ran.text);
 }
+
+#[test]
+fn a_backend_that_does_not_tell_requests_apart_is_found() {
+    // All is well, all is an error, nothing is known, nothing is answered.
+    for says in [Some(0), Some(-1), Some(-2), Some(7), None] {
+        for test in ["segments", "hostile"] {
+            let line = format!("blk.run={test} blk.destroy=xvda blk.hostile=yes");
+            let ran = on_array(&line, Contents::new(4096, 512, None), |site| site.answers = Some(says));
+            // Who refuses everything refuses what is forbidden, too, but not the two good requests among it.
+            assert_eq!(ran.verdict.failed, 1, "{test} finds nothing wrong with {says:?}: {}", ran.text);
+        }
+    }
+}

@@ -9,6 +9,7 @@ use alloc::rc::Rc;
 use alloc::{format, vec};
 use core::fmt;
 use core::pin::pin;
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use embassy_futures::select::{Either, select};
 use embedded_io_async::{Read, Write};
@@ -86,8 +87,17 @@ async fn next_offer(xen: &Xen, store: &Store, config: &ServerConfig, sessions: &
     }
 }
 
+/// How many clients there are.
+static CLIENTS: AtomicU32 = AtomicU32::new(0);
+
+/// How many clients are connected now.
+pub fn clients() -> u32 {
+    CLIENTS.load(Ordering::Relaxed)
+}
+
 /// Serves the client that has come.
 async fn session(offer: Offer<Xen>, number: u64, sessions: Rc<EventCounter>) {
+    CLIENTS.fetch_add(1, Ordering::Relaxed);
     match offer.accept().await {
         Ok(connection) => {
             info!("client connected: number {number}, from domain {}", connection.info().peer);
@@ -100,6 +110,7 @@ async fn session(offer: Offer<Xen>, number: u64, sessions: Rc<EventCounter>) {
         }
         Err(why) => warn!("client {number} could not be accepted: {why}"),
     }
+    CLIENTS.fetch_sub(1, Ordering::Relaxed);
     sessions.signal();
 }
 

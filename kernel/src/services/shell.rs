@@ -1,6 +1,7 @@
 //! The console's input: a few commands for whoever sits at `xl console`.
 
 use super::block::Disks;
+use super::echo;
 use crate::console;
 use crate::memory::{FRAMES, HEAP};
 use crate::xen;
@@ -21,6 +22,7 @@ const MAX_LINE: usize = 128;
 const HELP: &str = "\
 commands:
   status      time, memory, grants
+  vchan status                    how many clients the echo server has
   blk list                        the disks
   blk info DISK                   all that is known of one
   blk read DISK SECTOR [COUNT]    its bytes
@@ -111,6 +113,7 @@ async fn command(line: &str, disks: &Disks) -> Option<Reason> {
         (None, _) => Ok(()),
         (Some("help"), None) => console::Out.write_str(HELP),
         (Some("status"), None) => status(),
+        (Some("vchan"), Some("status")) => writeln!(console::Out, "clients  {} connected", echo::clients()),
         (Some("log"), Some(level)) => match level.parse::<LevelFilter>() {
             Ok(level) => {
                 log::set_max_level(level);

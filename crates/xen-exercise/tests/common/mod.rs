@@ -6,8 +6,8 @@ use std::fmt::Arguments;
 use std::rc::Rc;
 use std::time::Duration;
 use xen_blk::front::{DiscardInfo, Info, Stats, Units, Wishes};
-use xen_blk::wire::Abi;
-use xen_exercise::{Boxed, Device, Failure, Io, Kind, Plan, Raw, SECTOR, Site, Usage, Verdict, run};
+use xen_blk::wire::{Abi, Response};
+use xen_exercise::{Boxed, Device, Failure, Io, Kind, Page, Plan, Raw, SECTOR, Site, Usage, Verdict, run};
 use xen_platform::{Clock, DomId, EventCounter, Time, sleep};
 use xen_sim::{Domain, Sim};
 
@@ -185,6 +185,38 @@ impl Contents {
     }
 }
 
+/// A backend that gives the same answer to everything, or none.
+struct Parrot {
+    says: Option<i16>,
+    unanswered: u32,
+}
+
+impl Raw for Parrot {
+    fn send(&mut self, _: &[u8]) {
+        self.unanswered += 1;
+    }
+    fn move_index(&self, _: u32) {}
+    fn ring_bell(&self) {}
+    fn answer(&mut self, _: Duration) -> Boxed<'_, Option<Response>> {
+        let status = self.says.filter(|_| self.unanswered > 0);
+        self.unanswered -= u32::from(status.is_some());
+        Box::pin(async move { status.map(|status| Response { id: 1, operation: 0, status }) })
+    }
+    fn gref(&self, _: Page) -> u32 {
+        8
+    }
+    fn write(&self, _: usize, _: usize, _: &[u8]) {}
+    fn read(&self, _: usize, _: usize, to: &mut [u8]) {
+        to.fill(0xee);
+    }
+    fn state<'a>(&'a self, _: &'a str) -> Boxed<'a, ()> {
+        Box::pin(async {})
+    }
+    fn close(self: Box<Self>) -> Boxed<'static, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
 /// A site whose disks are plain arrays.
 pub struct Arrays {
     pub domain: Domain,
@@ -195,6 +227,8 @@ pub struct Arrays {
     /// Disks grow to this many sectors after some reads.
     pub grows_to: Option<u64>,
     used: Rc<Cell<u32>>,
+    /// What the rings of these disks answer, if they have any.
+    pub answers: Option<Option<i16>>,
 }
 
 struct Array {
@@ -348,7 +382,10 @@ impl Site for Arrays {
         Box::pin(async { Ok(vec![("sectors".to_string(), "1".to_string())]) })
     }
     fn raw<'a>(&'a self, _: u32, _: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Box<dyn Raw>, Failure>> {
-        Box::pin(async { Err(Failure::other("an array has no ring")) })
+        Box::pin(async {
+            let says = self.answers.ok_or_else(|| Failure::other("an array has no ring"))?;
+            Ok(Box::new(Parrot { says, unanswered: 0 }) as Box<dyn Raw>)
+        })
     }
     fn publish<'a>(&'a self, key: &'a str, value: &'a str) -> Boxed<'a, ()> {
         self.published.borrow_mut().push((key.into(), value.into()));
@@ -376,6 +413,7 @@ pub fn on_array(line: &str, contents: Rc<Contents>, change: impl FnOnce(&mut Arr
         published: Rc::default(),
         grows_to: None,
         used: Rc::default(),
+        answers: None,
     };
     change(&mut site);
     let (text, published) = (site.text.clone(), site.published.clone());
