@@ -79,6 +79,9 @@ impl Host {
         for device in toolstack::sweep(&self.store, DomId(0), KIND).await? {
             say(&format!("removed what was left of disk {} of domain {}", Vdev(device.vdev), device.front));
         }
+        if self.mode.wait {
+            privileges::keep_files()?;
+        }
         let signals = Signals::catch(&self.linux).map_err(Failure::other)?;
         let listening = self.clone();
         self.spawner.spawn(async move { listening.obey(signals).await });
@@ -184,11 +187,14 @@ impl Host {
         let listener = LocalListener::unix(&self.linux, &control::socket(&run_dir(), &device));
         let listener = listener.map_err(|error| Failure::other(format!("cannot make the disk's socket: {error}")));
         let ready = listener
-            .and_then(|listener| if self.mode.wait { Ok(listener) } else { privileges::drop().map(|()| listener) });
+            .and_then(|listener| if self.mode.wait { Ok(listener) } else { privileges::give_up().map(|()| listener) });
         let listener = match ready {
             Ok(listener) => listener,
             Err(failure) => {
-                toolstack::remove(&self.store, &device).await?;
+                // A disk that its guest may be using stays.
+                if plugged == Plugged::New {
+                    toolstack::remove(&self.store, &device).await?;
+                }
                 return Err(failure);
             }
         };
