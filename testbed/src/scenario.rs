@@ -141,6 +141,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("xen-disk-serve", "two guests, four disks, one server that waits for them", xendisk::serve)
         .linux()
         .full(),
+    Scenario::new("xen-disk-resize", "a disk grows and is disconnected by command", xendisk::resize).linux(),
     Scenario::new("memory-4", "a domain of 4 MiB serves", boot::memory_4),
     Scenario::new("memory-4096", "a domain of 4096 MiB serves", boot::memory_4096).memory(5632),
 ];

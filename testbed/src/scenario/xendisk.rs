@@ -180,6 +180,29 @@ pub(super) fn in_use(bench: &Bench) -> Result<()> {
     bench.nothing_left(&before)
 }
 
+pub(super) fn resize(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let image = Image::new(bench, "grows", 16)?;
+    let guest = bench.linux(1, "role=blk-hold", &[])?;
+    guest.says_within("blk-hold: disks: none.", LONG)?;
+    // Twice: nothing of the first is in the way of the second.
+    for (round, mib) in [(1, 16), (2, 48)] {
+        let serving = bench.xen_disk(&guest, &["--path", &image.path, "--vdev", "xvdb"])?;
+        let size = |mib: u32| format!("disks: xvdb={}.", mib * 2048);
+        guest.says_times(&size(mib), round)?;
+        bench.host.shell(&format!("out/xen-disk resize {} xvdb {}M", guest.name, mib + 32))?;
+        guest.says(&size(mib + 32))?;
+        let refused = bench.host.shell(&format!("out/xen-disk resize {} xvdb 1M", guest.name));
+        ensure!(refused.is_err(), "a disk was made shorter without being asked twice");
+        bench.host.shell(&format!("out/xen-disk disconnect {} xvdb", guest.name))?;
+        serving.wait(PATIENCE)?.expect(0)?;
+        guest.says_times("disks: none.", round + 1)?;
+    }
+    bench.host.xl(&["destroy", &guest.name])?;
+    guest.gone(PATIENCE)?;
+    bench.nothing_left(&before)
+}
+
 pub(super) fn serve(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let images = (1..=4).map(|n| Image::new(bench, &format!("disk-{n}"), 16)).collect::<Result<Vec<_>>>()?;
