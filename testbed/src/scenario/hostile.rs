@@ -6,6 +6,7 @@ use super::Bench;
 use super::clients::attached;
 use super::echo::{transfer, transfer_by};
 use super::linux::Linux;
+use crate::client::Finished;
 use crate::guest::Guest;
 use crate::host::{PATIENCE, until};
 
@@ -97,10 +98,9 @@ pub(super) fn servers(bench: &Bench) -> Result<()> {
     let domid = &linux.domid;
     let all: Vec<_> =
         LIES.iter().map(|lie| lie.0).chain(QUIRKS.iter().copied()).chain(SILENT.iter().copied()).collect();
-    let start =
-        |name: &&str| format!("vchan-rogue 0 /local/domain/{domid}/data/{name} {name} >>ready 2>/dev/console &\n");
+    let start = |name: &&str| format!("vchan-rogue 0 /local/domain/{domid}/data/{name} {name} >>ready 2>&1 &\n");
     linux.run(&all.iter().map(start).collect::<String>())?;
-    linux.run("vchan exec 0 -- capitals >/dev/console 2>&1 &")?;
+    linux.run("vchan exec 0 -- capitals >honest 2>&1 &")?;
     let ready = || Ok(linux.run("cat ready")?.matches(": ready").count() == all.len());
     ensure!(until(PATIENCE, ready)?, "not all servers are ready");
 
@@ -121,8 +121,8 @@ pub(super) fn servers(bench: &Bench) -> Result<()> {
     }
     for name in QUIRKS {
         let client = format!("out/vchan connect {domid} --path data/{name} --timeout 20");
-        let sent = transfer_by(bench, &client, &bench.name, 300_000, "")?.wait(PATIENCE)?.success();
-        sent.with_context(|| format!("quirk {name}"))?;
+        let ended = transfer_by(bench, &client, &bench.name, 300_000, "")?.wait(PATIENCE);
+        ended.and_then(Finished::success).with_context(|| format!("quirk {name}"))?;
     }
     let after = format!("out/vchan connect {domid} --timeout 20");
     transfer_by(bench, &after, &bench.name, 300_000, "")?.wait(PATIENCE)?.success()?;

@@ -57,7 +57,7 @@ pub(super) fn tool(bench: &Bench) -> Result<()> {
 fn servers(bench: &Bench, linux: &Linux) -> Result<()> {
     let command = |&(left, right): &(u32, u32)| {
         format!(
-            "vchan exec 0 --path {} --left {left} --right {right} -- capitals >/dev/console 2>&1 &\n",
+            "vchan exec 0 --path {} --left {left} --right {right} -- capitals >>servers 2>&1 &\n",
             path((left, right))
         )
     };
@@ -77,7 +77,7 @@ fn servers(bench: &Bench, linux: &Linux) -> Result<()> {
 
 /// Each client of `vchan exec` has a program of its own, and one that is killed disturbs no other.
 fn many_clients(bench: &Bench, linux: &Linux) -> Result<()> {
-    linux.run("ln -s /usr/bin/capitals letters; vchan exec 0 --path data/many -- ./letters >/dev/console 2>&1 &")?;
+    linux.run("ln -s /usr/bin/capitals letters; vchan exec 0 --path data/many -- ./letters >many 2>&1 &")?;
     let client = ["out/vchan", "connect", &linux.domid, "--path", "data/many", "--timeout", "20"];
     let stays = (0..3).map(|_| bench.host.spawn(&client)).collect::<Result<Vec<_>>>()?;
     let answer = |process: &Process, text: &str| {
