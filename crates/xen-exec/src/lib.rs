@@ -52,11 +52,11 @@ impl Task {
 
     /// Polls the task if it was woken; says whether it is done.
     fn poll(&mut self) -> bool {
-        if !self.is_woken() {
+        // A plain look first: most tasks were not woken. Taken back before it is polled: whoever wakes it meanwhile, also
+        // from another thread, means the next round.
+        if !self.is_woken() || !self.ready.0.swap(false, Ordering::AcqRel) {
             return false;
         }
-        // Before it is polled: whoever wakes it meanwhile means the next round.
-        self.ready.0.store(false, Ordering::Release);
         self.work.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready()
     }
 }
