@@ -1,5 +1,8 @@
 //! Ways to xenstore: the daemon's socket, or the kernel's own connection.
 
+mod turns;
+
+use self::turns::Turns;
 use crate::reactor::{os_error, retry};
 use crate::{Error, IoError, Linux, sys};
 use embedded_io_async::{ErrorType, Read, Write};
@@ -26,7 +29,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// where xenstored runs in another domain.
 pub async fn open_store(linux: &Linux, spawner: &Spawner) -> Result<Store, Error> {
     let (fd, way) = open_transport(linux, |name| env::var_os(name).map(PathBuf::from))?;
-    let (reader, writer) = split(linux, fd);
+    let (reader, writer) = split(linux, fd, way);
     let (store, driver) = xen_store::connect(reader, writer);
     spawner.spawn(driver);
     let first = deadline(linux, Some(linux.now() + FIRST_ANSWER), own_domid(&store, way)).await;
@@ -93,15 +96,18 @@ fn socket(path: &Path) -> std::io::Result<OwnedFd> {
     Ok(sys::owned(socket))
 }
 
-fn split(linux: &Linux, fd: OwnedFd) -> (StoreReader, StoreWriter) {
+fn split(linux: &Linux, fd: OwnedFd, way: Way) -> (StoreReader, StoreWriter) {
     let fd = Rc::new(fd);
-    (StoreReader { linux: linux.clone(), fd: fd.clone() }, StoreWriter { linux: linux.clone(), fd })
+    let turns = (way == Way::Xenbus).then(Rc::<Turns>::default);
+    let reader = StoreReader { linux: linux.clone(), fd: fd.clone(), turns: turns.clone() };
+    (reader, StoreWriter { linux: linux.clone(), fd, turns })
 }
 
 /// What xenstore sends.
 struct StoreReader {
     linux: Linux,
     fd: Rc<OwnedFd>,
+    turns: Option<Rc<Turns>>,
 }
 
 /// What xenstore gets. What is written goes out as it comes, in the same pieces: the device looks for one message in
@@ -109,6 +115,8 @@ struct StoreReader {
 struct StoreWriter {
     linux: Linux,
     fd: Rc<OwnedFd>,
+    /// The device takes one request at a time, too.
+    turns: Option<Rc<Turns>>,
 }
 
 impl ErrorType for StoreReader {
@@ -118,7 +126,11 @@ impl ErrorType for StoreReader {
 impl Read for StoreReader {
     async fn read(&mut self, to: &mut [u8]) -> Result<usize, IoError> {
         let read = |fd: rustix::fd::BorrowedFd<'_>| sys::read(fd, &mut *to);
-        retry(self.linux.reactor(), &self.fd, PollFlags::IN, read).await.map_err(IoError)
+        let bytes = retry(self.linux.reactor(), &self.fd, PollFlags::IN, read).await.map_err(IoError)?;
+        if let Some(turns) = &self.turns {
+            turns.read(&to[..bytes]);
+        }
+        Ok(bytes)
     }
 }
 
@@ -128,11 +140,17 @@ impl ErrorType for StoreWriter {
 
 impl Write for StoreWriter {
     async fn write(&mut self, from: &[u8]) -> Result<usize, IoError> {
+        if let Some(turns) = &self.turns {
+            turns.await_turn(from).await;
+        }
         // The device never says that it can be written, and never asks to wait either: it takes what it gets.
         let write = |fd: rustix::fd::BorrowedFd<'_>| sys::write(fd, from);
         let bytes = retry(self.linux.reactor(), &self.fd, PollFlags::OUT, write).await.map_err(IoError)?;
         if bytes == 0 && !from.is_empty() {
             return Err(IoError(os_error(rustix::io::Errno::IO)));
+        }
+        if let Some(turns) = &self.turns {
+            turns.wrote(bytes);
         }
         Ok(bytes)
     }

@@ -16,7 +16,7 @@ fn a_slow_and_narrow_socket_carries_everything_both_ways() {
     let linux = Linux::new();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let (mut reader, mut writer) = split(&linux, sys::owned(ours));
+    let (mut reader, mut writer) = split(&linux, sys::owned(ours), Way::Socket);
     let data: Vec<u8> = (0..2_000_000u32).map(|i| (i >> 5) as u8).collect();
     let other_end = std::thread::spawn(move || {
         let mut got = vec![0; 2_000_000];
@@ -47,7 +47,7 @@ fn the_client_asks_through_a_socket() {
     let linux = Linux::new();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let (reader, writer) = split(&linux, sys::owned(ours));
+    let (reader, writer) = split(&linux, sys::owned(ours), Way::Xenbus);
     let daemon = std::thread::spawn(move || {
         // struct xsd_sockmsg (io/xs_wire.h): type, req_id, tx_id, len.
         let mut header = [0; 16];
@@ -64,6 +64,41 @@ fn the_client_asks_through_a_socket() {
         own_domid(&store, Way::Xenbus).await.unwrap()
     });
     assert_eq!((domid, daemon.join().unwrap()), (DomId(7), b"domid\0".to_vec()));
+}
+
+/// The daemon's end answers each request only when it has seen that no other is behind it.
+#[test]
+fn the_device_gets_one_request_at_a_time() {
+    let linux = Linux::new();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let (reader, writer) = split(&linux, sys::owned(ours), Way::Xenbus);
+    let device = std::thread::spawn(move || {
+        for _ in 0..3 {
+            let mut header = [0; 16];
+            theirs.read_exact(&mut header).unwrap();
+            let mut path = vec![0; usize::from(header[12])];
+            theirs.read_exact(&mut path).unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            let more = theirs.read(&mut [0]);
+            theirs.set_nonblocking(false).unwrap();
+            assert!(more.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "a request too early");
+            header[12..].copy_from_slice(&1u32.to_ne_bytes());
+            theirs.write_all(&[&header[..], b"7"].concat()).unwrap();
+        }
+    });
+    linux.run(|spawner| async move {
+        let (store, driver) = xen_store::connect(reader, writer);
+        spawner.spawn(driver);
+        let reads = ["a", "b", "c"].map(|path| {
+            let store = store.clone();
+            spawner.spawn(async move { store.read(path).await })
+        });
+        for read in reads {
+            assert_eq!(read.join().await.unwrap(), b"7");
+        }
+    });
+    device.join().unwrap();
 }
 
 #[test]
