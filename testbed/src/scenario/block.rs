@@ -143,6 +143,32 @@ pub(super) fn hotplug(bench: &Bench) -> Result<()> {
     before.unchanged(bench.host)
 }
 
+pub(super) fn console(bench: &Bench) -> Result<()> {
+    let disk = bench.disk("a", plain(SIZE))?;
+    disk.stamp(Stamp { seed: 5, ..Stamp::default() })?;
+    let guest = bench.exerciser(1, "", &[(&disk, "xvda")])?;
+    guest.says("xvda: 16 MiB")?;
+    let console = bench.host.spawn_on_terminal(&["xl", "console", &guest.name])?;
+    for (typed, shown) in [
+        ("blk list", "xvda: 16 MiB, sectors of 512 bytes"),
+        ("blk info xvda", "sectors: 32768,"),
+        // The bytes "RINGSIDE", and then the sector's number.
+        ("blk read xvda 3", "52 49 4e 47 53 49 44 45 03 00"),
+        ("blk read xvdb 0", "no such disk or command"),
+        ("blk run verify xvda blk.seed=5", "ok 1 - xvda verify"),
+        ("blk run seq,flush xvda", "not ok 2 - xvda flush: overwrites the disk"),
+        ("blk run report xvda", "ok 1 - xvda report"),
+        ("vchan status", "clients  0 connected"),
+    ] {
+        console.write(format!("{typed}\r").as_bytes())?;
+        console.wait_for(shown, PATIENCE)?;
+    }
+    console.write(b"poweroff\r")?;
+    guest.gone(PATIENCE)?;
+    disk.stamped(Stamp { seed: 5, ..Stamp::default() })?;
+    disk.remove()
+}
+
 pub(super) fn resize(bench: &Bench) -> Result<()> {
     let disk = bench.disk("a", plain(SIZE))?;
     let guest = bench.exerciser(1, "blk.run=resize blk.destroy=xvda", &[(&disk, "xvda")])?;
