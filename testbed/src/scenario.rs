@@ -120,6 +120,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("block-features", "rings, segments and layouts of many kinds", block::features),
     Scenario::new("block-hostile", "what the protocol forbids hurts nobody", block::hostile),
     Scenario::new("block-hotplug", "disks come and go under our guest", block::hotplug),
+    Scenario::new("block-console", "disks are looked at and tried from the console", block::console),
     Scenario::new("block-resize", "a disk grows under our guest", block::resize),
     Scenario::new("blkback-stamps", "a Linux guest fills a disk, dom0 checks each sector", block_linux::stamps).linux(),
     Scenario::new("blkback-hotplug", "disks come, go and grow under a Linux guest", block_linux::hotplug).linux(),
