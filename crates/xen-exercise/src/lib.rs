@@ -1,6 +1,6 @@
 //! The exerciser: a guest as an instrument that tries out block backends.
 //!
-//! [`Plan`] is what the command line asks for, [`run`] carries it out over a [`Site`], and [`Front`] is the site that
+//! [`Plan`] is what the command line asks for, [`run()`] carries it out over a [`Site`], and [`Front`] is the site that
 //! stands on `xen-blk`'s frontend on any platform. The tests themselves ([`CASES`]) have no type parameters.
 #![no_std]
 #![forbid(unsafe_code)]
