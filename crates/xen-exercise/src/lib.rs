@@ -22,7 +22,7 @@ mod run;
 mod site;
 mod stamp;
 
-pub use cases::{CASES, Case, Needs, describe};
+pub use cases::{CASES, Case, Needs, describe, numbers};
 pub use crowd::Boxed;
 pub use front::{Front, Host};
 pub use plan::{OPTIONS, Plan};

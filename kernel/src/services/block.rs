@@ -17,7 +17,7 @@ use log::{info, warn};
 use xen_abi::sched::Reason;
 use xen_blk::front::{Change, Finder, Wishes, name, vdev};
 use xen_exec::Spawner;
-use xen_exercise::{Boxed, Device, Front, Host, Io, Plan, SECTOR, Site, Usage, Verdict, describe, run};
+use xen_exercise::{Boxed, Device, Front, Host, Io, Plan, SECTOR, Site, Usage, Verdict, describe, numbers, run};
 use xen_platform::{Clock, sleep};
 use xen_store::Store;
 
@@ -130,7 +130,7 @@ impl Disks {
             }
             (Some("info"), Some(disk)) => match self.find(disk) {
                 Some(device) => {
-                    self.site.print(format_args!("{:#?}\n{:?}\n", device.info(), device.stats()));
+                    self.show(&*device);
                     true
                 }
                 None => false,
@@ -142,6 +142,27 @@ impl Disks {
             },
             (Some("bench"), Some(disk)) => self.run("bench", disk, words).await,
             _ => false,
+        }
+    }
+
+    fn show(&self, device: &dyn Device) {
+        let (info, stats) = (device.info(), device.stats());
+        self.site.print(format_args!("backend: {}\nlayout: {}\n", info.backend_path, info.abi.name()));
+        let done = [
+            ("requests", stats.requests),
+            ("failed", stats.failed),
+            ("timed_out", stats.timed_out),
+            ("bytes_read", stats.bytes_read),
+            ("bytes_written", stats.bytes_written),
+            ("events_sent", stats.events_sent),
+            ("events_received", stats.events_received),
+            ("max_in_flight", stats.max_in_flight.into()),
+        ];
+        for (name, value) in numbers(&info).into_iter().chain(done) {
+            self.site.print(format_args!("{name}: {value}\n"));
+        }
+        for note in &info.notes {
+            self.site.print(format_args!("note: {note}\n"));
         }
     }
 

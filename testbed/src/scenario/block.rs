@@ -151,7 +151,7 @@ pub(super) fn console(bench: &Bench) -> Result<()> {
     let console = bench.host.spawn_on_terminal(&["xl", "console", &guest.name])?;
     for (typed, shown) in [
         ("blk list", "xvda: 16 MiB, sectors of 512 bytes"),
-        ("blk info xvda", "sectors: 32768,"),
+        ("blk info xvda", "events_received: "),
         // The bytes "RINGSIDE", and then the sector's number.
         ("blk read xvda 3", "52 49 4e 47 53 49 44 45 03 00"),
         ("blk read xvdb 0", "no such disk or command"),

@@ -12,7 +12,7 @@ mod report;
 mod requests;
 mod resize;
 
-pub use report::describe;
+pub use report::{describe, numbers};
 
 use crate::area::{Area, Ledger, Span};
 use crate::crowd::{self, Boxed};

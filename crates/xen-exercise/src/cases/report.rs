@@ -48,8 +48,8 @@ fn sane(cx: &Cx<'_>, info: &Info) {
     cx.check(info.max_transfer >= size as usize, format_args!("a request holds less than a sector"));
 }
 
-/// The numbers of `info`, with the names they have in the JSON line.
-fn numbers(info: &Info) -> [(&'static str, u64); 17] {
+/// The numbers of `info`, with the names they have in the JSON line; what is true or false is 1 or 0.
+pub fn numbers(info: &Info) -> [(&'static str, u64); 17] {
     let discard = info.discard;
     [
         ("sectors", info.sectors),
