@@ -38,8 +38,10 @@ fn nodes_are_written_read_listed_and_removed() {
 #[test]
 fn domains_are_looked_up() {
     let mut host = Host::new();
-    let (store, daemon) = (host.client(DOM0), host.daemon.clone());
+    let (store, guest, daemon) = (host.client(DOM0), host.client(TWO), host.daemon.clone());
     host.run(async move {
+        let refused = guest.is_domain_introduced(DOM0).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Access, "{refused}");
         assert_eq!(store.domain_path(TWO).await.unwrap(), "/local/domain/2");
         assert!(store.is_domain_introduced(TWO).await.unwrap());
         daemon.release(TWO);

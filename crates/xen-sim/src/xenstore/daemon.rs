@@ -6,7 +6,7 @@ use super::request::{self, Request};
 use super::tree::{DOM0, Event, Permissions, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
-use xen_abi::xs_wire::error_name::{E2BIG, EAGAIN, EBUSY, EEXIST, ENOENT, ENOSPC};
+use xen_abi::xs_wire::error_name::{E2BIG, EACCES, EAGAIN, EBUSY, EEXIST, ENOENT, ENOSPC};
 use xen_abi::xs_wire::{Header, MessageType, PAYLOAD_MAX};
 use xen_platform::DomId;
 
@@ -76,6 +76,8 @@ impl Daemon {
             Request::Watch { path, prefix, token } => self.watch(id, path, prefix, token)?,
             Request::Unwatch { path, token } => self.unwatch(id, &path, token)?,
             Request::DomainPath(domain) => return Ok(format!("{}\0", folder(domain)).into_bytes()),
+            // XS_FLAG_PRIV in xenstored: no guest learns which other domains there are.
+            Request::IsIntroduced(_) if self.connection(id).domain != DOM0 => return Err(EACCES),
             Request::IsIntroduced(domain) => {
                 return Ok(if self.introduced.contains(&domain) { b"T\0" } else { b"F\0" }.to_vec());
             }
