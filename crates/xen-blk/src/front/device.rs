@@ -53,7 +53,7 @@ pub(crate) struct State<P: Platform> {
     pub slab: Slab<P>,
     pub pool: Pool<P>,
     pub waiting: Waiting,
-    /// A barrier is under way that nothing must pass, on no ring.
+    /// A barrier is under way, and nothing is sent before it is answered.
     pub exclusive: bool,
     /// The ring that the next request goes to.
     pub next_queue: u32,

@@ -69,7 +69,7 @@ fn wait<P: Platform>(
 /// The ring to send on: the next one in turn that has room, if it is this ticket's turn.
 fn choose_queue<P: Platform>(state: &mut State<P>, op: Op, ticket: u64) -> Option<u32> {
     let count = state.queues.len() as u32;
-    // A ring by itself keeps what it carries on both sides of a barrier apart; several do not.
+    // What is on one ring is not passed by a later barrier; what is on another may be.
     let alone = op == Op::Barrier && count > 1;
     if !state.waiting.is_turn(ticket) || state.exclusive || alone && state.stats.in_flight > 0 {
         return None;
@@ -121,7 +121,7 @@ fn fill<P: Platform>(
         slot.shared = Some((grant.clone(), start + at));
     }
     copy_in(state, index, data, at, shape.len);
-    put(state, index, queue, &shape);
+    put(device, state, index, queue, &shape);
     (part.sector, part.sectors, part.at) = (sector + sectors, part.sectors - sectors, at + shape.len);
     Ok(Some(index))
 }
@@ -167,7 +167,7 @@ fn copy_in<P: Platform>(state: &mut State<P>, index: u16, data: &Data<'_, P>, at
 }
 
 /// Encodes the request and puts it on its ring.
-fn put<P: Platform>(state: &mut State<P>, index: u16, queue: u32, shape: &Shape) {
+fn put<P: Platform>(device: &Device<P>, state: &mut State<P>, index: u16, queue: u32, shape: &Shape) {
     let id = state.slab.id(index);
     let State { slab, pool, limits, info, queues, stats, .. } = state;
     let slot = slab.get(index);
@@ -204,7 +204,5 @@ fn put<P: Platform>(state: &mut State<P>, index: u16, queue: u32, shape: &Shape)
     stats.requests += 1;
     stats.in_flight += 1;
     stats.max_in_flight = stats.max_in_flight.max(stats.in_flight);
-    if op == Op::Barrier && queues.len() > 1 {
-        state.exclusive = true;
-    }
+    state.exclusive |= op == Op::Barrier && (queues.len() > 1 || !device.wishes.bare_barriers);
 }

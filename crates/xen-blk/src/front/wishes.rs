@@ -27,6 +27,10 @@ pub struct Wishes {
     pub abi: Abi,
     /// In which units sectors are counted.
     pub units: Units,
+    /// Sends barriers among other requests, and leaves it to the backend to keep apart what is on their two sides, as the
+    /// header says it does: for trying backends out. Linux lets later writes pass. Otherwise, what comes after a barrier
+    /// is sent once that is answered.
+    pub bare_barriers: bool,
     /// The most pages, of 4 KiB, kept for copying data through; at least 32. They are shared as they are needed, and kept.
     pub bounce_pages: u32,
     /// How long a request may wait, until it fails with a report of what is stuck. The report comes at most a quarter
@@ -46,6 +50,7 @@ impl Default for Wishes {
             persistent: true,
             abi: Abi::X86_64,
             units: Units::HEADER,
+            bare_barriers: false,
             bounce_pages: 1024,
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(60),

@@ -132,10 +132,15 @@ impl<'a> Cx<'a> {
 
     /// The disk, connected with everything it offers.
     pub async fn device(&mut self) -> Result<Rc<dyn Device>, Failure> {
-        if let Some(device) = &self.device {
-            return Ok(device.clone());
+        match &self.device {
+            Some(device) => Ok(device.clone()),
+            None => self.connect(&Wishes::default()).await,
         }
-        let device = self.site.attach(self.vdev, &Wishes::default()).await?;
+    }
+
+    /// The disk, which is not connected, connected in this way.
+    pub async fn connect(&mut self, wishes: &Wishes) -> Result<Rc<dyn Device>, Failure> {
+        let device = self.site.attach(self.vdev, wishes).await?;
         self.device = Some(device.clone());
         Ok(device)
     }

@@ -8,6 +8,7 @@ use crate::stamp::{Flaw, SECTOR};
 use alloc::format;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use xen_blk::front::Wishes;
 
 /// Writes A, flushes, writes B, and ends the connection: A is there when it is made again. Who ends the backend instead
 /// finds in `data/report/<disk>/durable` what must be on the disk, whatever happened since.
@@ -47,7 +48,9 @@ pub async fn flush(cx: &mut Cx<'_>) -> Outcome {
 /// At many places, a write, a barrier and a write of the same sectors are in flight at once: the last one stays, and
 /// while the barrier is under way the first is not seen after it.
 pub async fn barrier(cx: &mut Cx<'_>) -> Outcome {
-    let disk = cx.device().await?;
+    // The driver is not to help.
+    cx.close().await?;
+    let disk = cx.connect(&Wishes { bare_barriers: true, ..Wishes::default() }).await?;
     if !disk.info().barrier {
         return Ok("the backend offers no barrier".into());
     }
