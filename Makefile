@@ -1,4 +1,5 @@
 # make          the unikernel and the tools, into out/
+# make echo     the unikernel without disks, which serves the echo alone: out/ringside-echo.elf
 # make run      boots an emulated Xen host, starts the guest in it and lets you type at it
 # make test     tests on this machine, then scenarios on real Xen; make test-full also those that take long
 # make bench    the speed of vchan and of disks beside that of a Linux guest, on an emulated host whose time is a count
@@ -15,17 +16,21 @@ XL     ?=
 # Names of scenarios, or parts of them, for instance: make scenarios ONLY='echo memory'
 ONLY   ?=
 
-.PHONY: all kernel tools run test test-full host-tests scenarios bench shell check clean
+.PHONY: all kernel echo tools run test test-full host-tests scenarios bench shell check clean
 
 all: kernel tools
 
 # The kernel is built alone: features that other members of the workspace ask of shared crates must not reach it.
-kernel:
-	@$(CARGO) build --quiet --profile kernel --package kernel --target $(TARGET)
+kernel: IMAGE := ringside
+kernel: FEATURES := block
+echo: IMAGE := ringside-echo
+echo: FEATURES :=
+kernel echo:
+	@$(CARGO) build --quiet --profile kernel --package kernel --no-default-features --features '$(FEATURES)' --target $(TARGET)
 	@mkdir -p out
-	@install $(BUILD)/$(TARGET)/kernel/ringside out/ringside.debug
-	@objcopy --strip-all out/ringside.debug out/ringside.elf
-	@printf 'out/ringside.elf  %s bytes\n' "$$(stat -c %s out/ringside.elf)"
+	@install $(BUILD)/$(TARGET)/kernel/ringside out/$(IMAGE).debug
+	@objcopy --strip-all out/$(IMAGE).debug out/$(IMAGE).elf
+	@printf '%-17s %s bytes\n' out/$(IMAGE).elf "$$(stat -c %s out/$(IMAGE).elf)"
 
 tools:
 	@$(CARGO) build --quiet --release --package vchan --package xen-disk --package testbed --target $(HOST)
@@ -40,14 +45,14 @@ run: all
 
 test: host-tests scenarios
 
-test-full: host-tests all
+test-full: host-tests all echo
 	@out/testbed test --full $(ONLY)
 
 host-tests:
 	$(CARGO) test --quiet --workspace
 	$(CARGO) test --quiet --package xen-disk --features formats,object
 
-scenarios: all
+scenarios: all echo
 	@out/testbed test $(ONLY)
 
 bench: all
@@ -62,6 +67,7 @@ check:
 	$(CARGO) clippy --quiet --workspace --exclude kernel --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --package kernel -- -D warnings
 	$(CARGO) clippy --quiet --package kernel --lib --tests -- -D warnings
+	$(CARGO) clippy --quiet --package kernel --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --exclude kernel --no-deps --document-private-items
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --package kernel --lib --no-deps --document-private-items
 

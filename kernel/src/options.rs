@@ -1,11 +1,11 @@
 //! The command line (`extra=` in the xl file): words of the form `name=value`.
 
+use crate::services::block::{OPTIONS, Plan};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
 use log::LevelFilter;
-use xen_exercise::{OPTIONS, Plan};
 use xen_platform::DomId;
 
 /// What this boot is to do.
@@ -118,9 +118,9 @@ impl Options {
                 self.domid = domid.ok_or_else(|| bad("wants a domain's number, from 0 to 32751"))?;
             }
             "vchan.path" => {
-                let plain = |c: char| c.is_ascii_alphanumeric() || "-_/@".contains(c);
+                let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_/@".contains(&c);
                 let path = value.len() <= PATH_LIMIT
-                    && value.chars().all(plain)
+                    && value.bytes().all(plain)
                     && value.split('/').all(|part| !part.is_empty());
                 let wanted =
                     || bad("wants a path below the domain's own directory, of at most 49 letters, such as data/vchan");
@@ -170,16 +170,28 @@ mod tests {
 
     #[test]
     fn every_option_is_taken() {
-        let line = "log=debug vchan.role=client vchan.bytes=9 vchan.domid=7 vchan.path=data/vchan/7/a-b vchan.left=1024 vchan.right=1048576 crash=stack blk.seed=5 blk.run=report,rand";
+        let line = "log=debug vchan.role=client vchan.bytes=9 vchan.domid=7 vchan.path=data/vchan/7/a-b vchan.left=1024 vchan.right=1048576 crash=stack";
         let options = Options::parse(line).unwrap();
         let path = "data/vchan/7/a-b".to_owned();
         let crash = Some(CrashTest::Stack);
         let (log, role, domid) = (LevelFilter::Debug, Role::Client, DomId(7));
         assert_eq!(
             options,
-            Options { log, role, domid, path, left: 1024, right: 1 << 20, bytes: 9, crash, blk: options.blk.clone() }
+            Options { log, role, domid, path, left: 1024, right: 1 << 20, bytes: 9, crash, blk: Plan::default() }
         );
-        assert_eq!((options.blk.seed, options.blk.tests.len()), (5, 2));
+    }
+
+    #[cfg(feature = "block")]
+    #[test]
+    fn options_of_disks_are_taken_too() {
+        let options = Options::parse("vchan.role=none blk.seed=5 blk.run=report,rand").unwrap();
+        assert_eq!((options.role, options.blk.seed, options.blk.tests.len()), (Role::None, 5, 2));
+        for (line, says) in
+            [("blk.run=sing", "blk.run: there is no test 'sing'"), ("blk.size=1T", "blk.size=1T: wants bytes")]
+        {
+            let error = Options::parse(line).unwrap_err().to_string();
+            assert!(error.contains(says), "{line}: {error}");
+        }
     }
 
     #[test]
@@ -191,8 +203,6 @@ mod tests {
             ("vchan.path=/data/vchan", "vchan.path=/data/vchan: wants a path below"),
             ("vchan.path=a//b", "vchan.path=a//b: wants a path below"),
             ("vchan.role=both", "vchan.role=both: wants server, client or none"),
-            ("blk.run=sing", "blk.run: there is no test 'sing'"),
-            ("blk.size=1T", "blk.size=1T: wants bytes"),
             ("vchan.bytes=4294967296", "vchan.bytes=4294967296: wants a number"),
             ("log=loud", "log=loud: wants off, error"),
             ("crash=now", "crash=now: wants panic"),

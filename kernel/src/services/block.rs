@@ -17,9 +17,19 @@ use log::{info, warn};
 use xen_abi::sched::Reason;
 use xen_blk::front::{Change, Finder, Wishes, name, vdev};
 use xen_exec::Spawner;
-use xen_exercise::{Boxed, Device, Front, Host, Io, Plan, SECTOR, Site, Usage, Verdict, describe, numbers, run};
+use xen_exercise::{Boxed, Device, Front, Host, Io, SECTOR, Site, Usage, Verdict, describe, numbers, run};
+pub use xen_exercise::{OPTIONS, Plan};
 use xen_platform::{Clock, sleep};
 use xen_store::Store;
+
+/// The console's commands for disks.
+pub const HELP: &str = "\
+  blk list                        the disks
+  blk info DISK                   all that is known of one
+  blk read DISK SECTOR [COUNT]    its bytes
+  blk run TESTS DISK [OPTION...]  tries it, for instance: blk run report,rand xvda blk.destroy=xvda
+  blk bench DISK [OPTION...]      how quick it is
+";
 
 /// How long the console may take to be read.
 const PATIENCE: Duration = Duration::from_secs(5);

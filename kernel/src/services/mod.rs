@@ -1,6 +1,10 @@
 //! What runs once the domain is up: the connection to xenstore, the toolstack's wishes, the console, the echo server.
 
-mod block;
+#[cfg(feature = "block")]
+pub mod block;
+#[cfg(not(feature = "block"))]
+#[path = "no_block.rs"]
+pub mod block;
 mod capitals;
 mod client;
 mod control;

@@ -1,6 +1,6 @@
 //! The console's input: a few commands for whoever sits at `xl console`.
 
-use super::block::Disks;
+use super::block::{self, Disks};
 use super::echo;
 use crate::console;
 use crate::memory::{FRAMES, HEAP};
@@ -23,11 +23,6 @@ const HELP: &str = "\
 commands:
   status      time, memory, grants
   vchan status                    how many clients the echo server has
-  blk list                        the disks
-  blk info DISK                   all that is known of one
-  blk read DISK SECTOR [COUNT]    its bytes
-  blk run TESTS DISK [OPTION...]  tries it, for instance: blk run report,rand xvda blk.destroy=xvda
-  blk bench DISK [OPTION...]      how quick it is
   log LEVEL   log from this level up: off, error, warn, info, debug, trace
   poweroff    end the domain
   reboot      start it again
@@ -111,7 +106,7 @@ async fn command(line: &str, disks: &Disks) -> Option<Reason> {
     }
     let reply = match (words.next(), words.next()) {
         (None, _) => Ok(()),
-        (Some("help"), None) => console::Out.write_str(HELP),
+        (Some("help"), None) => write!(console::Out, "{HELP}{}", block::HELP),
         (Some("status"), None) => status(),
         (Some("vchan"), Some("status")) => writeln!(console::Out, "clients  {} connected", echo::clients()),
         (Some("log"), Some(level)) => match level.parse::<LevelFilter>() {
