@@ -74,6 +74,8 @@ pub enum Job {
         /// As what: as vchan echo servers, or with disks of several backends.
         #[arg(value_enum, default_value_t = BenchKind::Vchan)]
         what: BenchKind,
+        /// block: parts of the names of backends; without one, all of them.
+        only: Vec<String>,
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,

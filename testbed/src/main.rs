@@ -69,11 +69,11 @@ fn start(cli: &Cli) -> Result<ExitCode> {
             }
             Ok(code)
         }
-        Job::Bench { what, json, amount } => {
+        Job::Bench { what, only, json, amount } => {
             artefacts::require()?;
             match what {
                 BenchKind::Vchan => bench::run(cli.host, cli.memory, *amount, *json),
-                BenchKind::Block => bench::block::run(cli.host, cli.memory, *json),
+                BenchKind::Block => bench::block::run(cli.host, cli.memory, *json, only),
             }
         }
         Job::Run { settings } => {

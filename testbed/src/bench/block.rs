@@ -16,11 +16,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::figures::number;
-use crate::artefacts;
 use crate::cli::HostKind;
+use crate::client::Process;
 use crate::disk::{Disk, Kind, disks};
 use crate::guest::{Guest, log_path};
-use crate::host::{Host, Wish};
+use crate::host::{Host, PATIENCE, Wish};
 use crate::progress::Progress;
 
 /// Memory of the emulated host, in MiB.
@@ -33,11 +33,27 @@ const LONG: Duration = Duration::from_secs(900);
 const SIZE: u32 = 128;
 
 /// What answers the guests.
-const BACKENDS: &[(&str, Kind)] = &[
-    ("null_blk", Kind::Null { mib: SIZE, sector: 512, keeps: false }),
-    ("brd", Kind::Ram { mib: SIZE }),
-    ("qdisk", Kind::QdiskRaw { mib: SIZE }),
+const BACKENDS: &[(&str, Server)] = &[
+    ("null_blk", Server::Xl(Kind::Null { mib: SIZE, sector: 512, keeps: false })),
+    ("brd", Server::Xl(Kind::Ram { mib: SIZE })),
+    ("loop", Server::Xl(Kind::Loop { mib: SIZE, sector: 512, read_only: false })),
+    ("qdisk", Server::Xl(Kind::QdiskRaw { mib: SIZE })),
+    ("xen-disk ram", Server::XenDisk { storage: "ram", in_file: false }),
+    ("xen-disk mmap", Server::XenDisk { storage: "mmap", in_file: true }),
+    ("xen-disk file", Server::XenDisk { storage: "file", in_file: true }),
 ];
+
+/// What serves a disk.
+#[derive(Clone, Copy)]
+enum Server {
+    /// Linux or QEMU, as xl sets it up.
+    Xl(Kind),
+    /// xen-disk, with that storage, which may be kept in a file.
+    XenDisk { storage: &'static str, in_file: bool },
+}
+
+/// What xen-disk says once the guest has its disk.
+const PLUGGED: &str = "Press Control+C to disconnect device.";
 
 /// Who asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,19 +89,19 @@ struct Row {
     figures: Vec<Figure>,
 }
 
-/// Measures everything and prints it.
-pub fn run(kind: HostKind, memory: Option<u32>, json: bool) -> Result<ExitCode> {
+/// Measures all backends whose name has one of the words of `only`, or all, and prints it.
+pub fn run(kind: HostKind, memory: Option<u32>, json: bool, only: &[String]) -> Result<ExitCode> {
+    let chosen = choose(only)?;
     let progress = Progress::new();
     let wish = Wish { kind, memory: memory.unwrap_or(MEMORY), peers: true, linux: true, qemu: true, counted: true };
-    let frontends: &[Frontend] = if ours_can()? { &[Frontend::Linux, Frontend::Ours] } else { &[Frontend::Linux] };
     let host = Host::up(&wish, &progress)?;
     host.logs_consoles()?;
     let mut rows = Vec::new();
-    for &(backend, kind) in BACKENDS {
-        for &frontend in frontends {
+    for (backend, server) in chosen {
+        for frontend in [Frontend::Linux, Frontend::Ours] {
             progress.stage(&format!("{backend}: {frontend:?} guest"));
             let figures =
-                measure(&host, backend, kind, frontend).with_context(|| format!("{backend}, {frontend:?}"))?;
+                measure(&host, backend, server, frontend).with_context(|| format!("{backend}, {frontend:?}"))?;
             rows.push(Row { backend, frontend, figures });
         }
     }
@@ -94,26 +110,38 @@ pub fn run(kind: HostKind, memory: Option<u32>, json: bool) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the kernel that was built knows the option that starts its measurements.
-fn ours_can() -> Result<bool> {
-    let path = artefacts::root()?.join("out/ringside.elf");
-    let kernel = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(kernel.windows(7).any(|bytes| bytes == b"blk.run"))
+/// The backends whose name has one of these words; all of them, if there are no words.
+fn choose(only: &[String]) -> Result<Vec<(&'static str, Server)>> {
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word.as_str()));
+    let chosen: Vec<_> = BACKENDS.iter().copied().filter(|(name, _)| wanted(name)).collect();
+    let names = || BACKENDS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    ensure!(!chosen.is_empty(), "no backend is called {}; there are {}", only.join(" or "), names());
+    Ok(chosen)
 }
 
 /// Every guest gets a new disk, and is held until the watcher listens.
-fn measure(host: &Host, backend: &str, kind: Kind, frontend: Frontend) -> Result<Vec<Figure>> {
-    let name = format!("ringside-bench-{backend}-{frontend:?}").to_lowercase();
-    let disk = Disk::new(host, &name, kind)?;
-    let list = disks(&[(&disk, "xvda")]);
+fn measure(host: &Host, backend: &str, server: Server, frontend: Frontend) -> Result<Vec<Figure>> {
+    let label = backend.replace(' ', "-");
+    let name = format!("ringside-bench-{label}-{frontend:?}").to_lowercase();
+    let disk = match server {
+        Server::Xl(kind) => Some(Disk::new(host, &name, kind)?),
+        Server::XenDisk { in_file: true, .. } => Some(Disk::new(host, &name, Kind::File { mib: SIZE })?),
+        Server::XenDisk { in_file: false, .. } => None,
+    };
+    let list = match (server, &disk) {
+        (Server::Xl(_), Some(disk)) => disks(&[(disk, "xvda")]),
+        _ => disks(&[]),
+    };
     let guest = match frontend {
-        Frontend::Linux => {
-            Guest::linux_with(host, &name, &format!("role=blk-bench backend={backend}"), &[&list, "-p"])?
-        }
+        Frontend::Linux => Guest::linux_with(host, &name, &format!("role=blk-bench backend={label}"), &[&list, "-p"])?,
         Frontend::Ours => {
-            let extra = format!("extra=\"blk.disk=xvda blk.run=bench blk.destroy=xvda blk.backend={backend}\"");
+            let extra = format!("extra=\"blk.disk=xvda blk.run=bench blk.destroy=xvda blk.backend={label}\"");
             Guest::create_from(host, "xl/block.xl", &name, &[&extra, &list, "-p"])?
         }
+    };
+    let serving = match server {
+        Server::Xl(_) => None,
+        Server::XenDisk { storage, .. } => Some(plug(host, &guest, storage, disk.as_ref())?),
     };
     let watcher = host.spawn(&[&host.peer("blk-watch"), &guest.domid()?, &log_path(&name)])?;
     host.xl(&["unpause", &name])?;
@@ -121,10 +149,25 @@ fn measure(host: &Host, backend: &str, kind: Kind, frontend: Frontend) -> Result
     // It may have gone by itself meanwhile.
     let _ = host.xl(&["destroy", &name]);
     guest.gone(LONG)?;
-    disk.remove()?;
+    // It ends with the guest, by whichever way that went.
+    serving.map_or(Ok(()), |serving| serving.wait(PATIENCE).map(drop))?;
+    disk.map_or(Ok(()), Disk::remove)?;
     let figures = printed.lines().map(Figure::read).collect::<Result<Vec<_>>>()?;
     ensure!(!figures.is_empty(), "the guest measured nothing");
     Ok(figures)
+}
+
+/// Has xen-disk serve the guest's only disk.
+fn plug(host: &Host, guest: &Guest, storage: &str, disk: Option<&Disk>) -> Result<Process> {
+    let size = format!("{SIZE}M");
+    let place = match disk {
+        Some(disk) => ["--path", disk.path()],
+        None => ["--size", &size],
+    };
+    let words = ["out/xen-disk", "connect", &guest.name, "--vdev", "xvda", "--backend", storage];
+    let serving = host.spawn(&[&words[..], &place[..]].concat())?;
+    serving.wait_for(PLUGGED, PATIENCE)?;
+    Ok(serving)
 }
 
 impl Figure {
@@ -155,6 +198,17 @@ mod tests {
         assert_eq!((figure.test.as_str(), figure.mib, figure.iops), ("seq-read-1m", 512.5, 512.0));
         assert_eq!((figure.p50, figure.p99), (1900.5, 2000.0));
         assert_eq!((figure.guest_cpu, figure.dom0_cpu), (80.0, 400.0));
+    }
+
+    #[test]
+    fn backends_are_chosen_by_parts_of_their_names() {
+        let names = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+            choose(&words).map(|chosen| chosen.iter().map(|(name, _)| *name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&[]).unwrap().len(), BACKENDS.len());
+        assert_eq!(names(&["qdisk", "ram"]).unwrap(), ["qdisk", "xen-disk ram"]);
+        assert!(names(&["brd", "floppy"]).is_ok() && names(&["floppy"]).is_err());
     }
 
     #[test]
