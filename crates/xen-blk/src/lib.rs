@@ -4,6 +4,11 @@
 
 extern crate alloc;
 
+/// Compiles the examples of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/block.md")]
+struct Guide;
+
 pub mod back;
 pub mod front;
 pub mod handshake;
