@@ -102,6 +102,8 @@ pub fn run(kind: HostKind, memory: Option<u32>, json: bool, only: &[String]) -> 
             progress.stage(&format!("{backend}: {frontend:?} guest"));
             let figures =
                 measure(&host, backend, server, frontend).with_context(|| format!("{backend}, {frontend:?}"))?;
+            let speeds: Vec<_> = figures.iter().map(|figure| format!("{} {:.1}", figure.test, figure.mib)).collect();
+            progress.stage(&format!("{backend}: {frontend:?} guest: MiB/s: {}", speeds.join(", ")));
             rows.push(Row { backend, frontend, figures });
         }
     }

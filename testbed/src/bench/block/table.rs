@@ -26,7 +26,51 @@ pub(super) fn text(rows: &[Row], counted: bool) -> String {
         }
     }
     lines.push("\nRatios say how many times better ours is.".to_string());
+    lines.extend(backends_compared(rows));
     lines.join("\n") + "\n"
+}
+
+/// Backends that keep a disk in the same thing, and QEMU's, which everything is compared with.
+const PAIRS: [(&str, &str); 6] = [
+    ("xen-disk ram", "brd"),
+    ("xen-disk mmap", "loop"),
+    ("xen-disk file", "loop"),
+    ("xen-disk ram", "qdisk"),
+    ("xen-disk mmap", "qdisk"),
+    ("xen-disk file", "qdisk"),
+];
+
+/// For each test and guest a line with how many times as much xen-disk moves as others; none if no two were measured.
+fn backends_compared(rows: &[Row]) -> Vec<String> {
+    let figures = |backend: &str, frontend| {
+        let row = rows.iter().find(|row| row.backend == backend && row.frontend == frontend);
+        row.map_or(&[][..], |row| &row.figures)
+    };
+    let speed = |backend: &str, frontend, test: &str| {
+        figures(backend, frontend).iter().find(|figure| figure.test == test).map(|figure| figure.mib)
+    };
+    let pairs: Vec<_> = PAIRS
+        .iter()
+        .filter(|(ours, theirs)| [ours, theirs].iter().all(|backend| rows.iter().any(|row| row.backend == **backend)))
+        .collect();
+    let Some((first, _)) = pairs.first() else { return Vec::new() };
+    let mut head = format!("\n{:20} {:6}", "MiB/s of xen-disk", "");
+    for (ours, theirs) in &pairs {
+        head.push_str(&format!("{:>13}", format!("{}/{theirs}", ours.trim_start_matches("xen-disk "))));
+    }
+    let mut lines = vec![head];
+    for test in figures(first, Frontend::Linux).iter().map(|figure| &figure.test) {
+        for (label, guest, frontend) in [(test.as_str(), "Linux", Frontend::Linux), ("", "ours", Frontend::Ours)] {
+            let mut line = format!("{label:20} {guest:6}");
+            for (ours, theirs) in &pairs {
+                let ratio = speed(ours, frontend, test).zip(speed(theirs, frontend, test));
+                let shown = ratio.map_or("-".to_string(), |(ours, theirs)| format!("{:.2}", ours / theirs));
+                line.push_str(&format!("{shown:>13}"));
+            }
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 /// An object with everything measured.
@@ -95,6 +139,18 @@ mod tests {
         let ours = text.lines().find(|line| line.contains("ours  ")).unwrap();
         assert_eq!(ours.matches('-').count(), 6);
         assert!(!text.contains("ratio"));
+    }
+
+    #[test]
+    fn backends_are_compared_where_both_were_measured() {
+        let mut rows = vec![row(Frontend::Linux, 10.0, 1.0), row(Frontend::Ours, 20.0, 1.0)];
+        assert!(!text(&rows, true).contains("xen-disk"));
+        rows.push(Row { backend: "xen-disk ram", ..row(Frontend::Linux, 5.0, 1.0) });
+        let text = text(&rows, true);
+        let lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("MiB/s of xen-disk")).collect();
+        let words = |line: usize| lines[line].split_whitespace().last();
+        assert_eq!((words(0), words(1), words(2)), (Some("ram/brd"), Some("0.50"), Some("-")));
+        assert_eq!(lines.len(), 3);
     }
 
     #[test]
