@@ -6,11 +6,12 @@ mod common;
 use common::{Allowed, Folder, Model, ops};
 use proptest::prelude::*;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use xen_disk::storage::Storage;
-use xen_disk::storage::object::{CHUNK, Folder as Store, Object, Objects, collect};
+use xen_disk::storage::object::{CHUNK, Cached, Folder as Store, Object, Objects, collect};
 
 /// A little more than one chunk.
 const BYTES: u64 = CHUNK as u64 + 24 * 512;
@@ -121,6 +122,124 @@ fn a_chunk_that_was_changed_in_the_store_is_not_served() {
     assert!(error.to_string().contains("damaged"), "{error}");
 }
 
+/// A store whose answers are lost: it does what it is told, and says that it failed.
+struct Lost(Store, AtomicBool);
+
+impl Objects for Lost {
+    fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
+        self.0.get(key)
+    }
+    fn has(&self, key: &str) -> io::Result<bool> {
+        self.0.has(key)
+    }
+    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
+        self.0.put(key, bytes)
+    }
+    fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String> {
+        let done = self.0.replace(key, bytes, old)?;
+        match self.1.swap(false, Ordering::Relaxed) {
+            true => Err(io::Error::other("no answer")),
+            false => Ok(done),
+        }
+    }
+    fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>> {
+        self.0.list(prefix)
+    }
+    fn delete(&self, key: &str) -> io::Result<()> {
+        self.0.delete(key)
+    }
+}
+
+#[test]
+fn a_flush_whose_answer_was_lost_is_no_other_program() {
+    let folder = Folder::new();
+    let lost = Arc::new(Lost(Store::open(folder.as_ref()).unwrap(), AtomicBool::new(false)));
+    let disk = Object::open(lost.clone(), "disk", Some(BYTES), 1).unwrap();
+    for written_meanwhile in [false, true] {
+        disk.write(0, &[1 + u8::from(written_meanwhile); 512]).unwrap();
+        lost.1.store(true, Ordering::Relaxed);
+        assert_eq!(disk.flush().unwrap_err().to_string(), "no answer");
+        if written_meanwhile {
+            disk.write(512, &[9; 512]).unwrap();
+        }
+        disk.flush().unwrap();
+    }
+    let mut bytes = [0; 1024];
+    open(&folder, 0).read(0, &mut bytes).unwrap();
+    assert!(bytes[..512] == [2; 512] && bytes[512..] == [9; 512]);
+    // Another program is still found out.
+    let other = open(&folder, u64::MAX);
+    other.write(0, &[3; 512]).unwrap();
+    other.flush().unwrap();
+    disk.write(0, &[4; 512]).unwrap();
+    assert!(disk.flush().unwrap_err().to_string().contains("served twice"));
+}
+
+fn cached(folder: &Folder, most: u64) -> Object<Cached<Store>> {
+    let cached = Cached::open(Store::open(folder.as_ref()).unwrap(), &folder.path("cache"), most).unwrap();
+    Object::open(cached, "disk", Some(4 * u64::from(CHUNK)), 1).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_cache_serves_what_the_store_has_lost_and_is_no_longer_than_it_may_be() {
+    let folder = Folder::new();
+    let chunk = u64::from(CHUNK);
+    let most = 2 * chunk;
+    let disk = cached(&folder, most);
+    for number in 0..4 {
+        disk.write(number * chunk, &[1 + number as u8; 512]).unwrap();
+    }
+    disk.flush().unwrap();
+    assert_eq!(files(&folder.path("cache")).len(), 2);
+    let cache_has = |number: u64| {
+        let hidden = folder.path("hidden");
+        std::fs::rename(folder.path("chunks"), &hidden).unwrap();
+        let mut bytes = [0; 512];
+        let done = cached(&folder, most).read(number * chunk, &mut bytes);
+        std::fs::remove_dir_all(folder.path("chunks")).unwrap();
+        std::fs::rename(&hidden, folder.path("chunks")).unwrap();
+        assert!(done.is_err() || bytes == [1 + number as u8; 512]);
+        done.is_ok()
+    };
+    assert_eq!([0, 1, 2, 3].map(cache_has), [false, false, true, true]);
+    // What is read comes in, and what was not used for longest goes.
+    cached(&folder, most).read(0, &mut [0; 512]).unwrap();
+    assert_eq!([0, 1].map(cache_has), [true, false]);
+    assert_eq!(files(&folder.path("cache")).len(), 2);
+    cached(&folder, 0);
+    assert_eq!(files(&folder.path("cache")), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_cache_may_be_damaged_or_vanish() {
+    let folder = Folder::new();
+    let disk = cached(&folder, 1 << 30);
+    disk.write(0, &[7; 512]).unwrap();
+    disk.flush().unwrap();
+    let read = |disk: &Object<Cached<Store>>| {
+        let mut bytes = [0; 512];
+        disk.read(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [7; 512]);
+    };
+    let kept = files(&folder.path("cache")).remove(0);
+    std::fs::write(&kept, vec![8; CHUNK as usize]).unwrap();
+    std::fs::write(folder.path("cache/work-1-2"), [0]).unwrap();
+    std::fs::write(folder.path("cache/notes"), [0]).unwrap();
+    let open = cached(&folder, 1 << 30);
+    assert!(!folder.path("cache/work-1-2").exists() && folder.path("cache/notes").exists());
+    read(&open);
+    assert_eq!(std::fs::read(&kept).unwrap()[..512], [7; 512]);
+    let open = cached(&folder, 1 << 30);
+    std::fs::remove_dir_all(folder.path("cache")).unwrap();
+    read(&open);
+    open.write(512, &[9; 512]).unwrap();
+    open.flush().unwrap();
+}
+
 #[cfg(feature = "cloud")]
 #[test]
 fn a_store_behind_a_url_is_one_as_well() {
@@ -145,4 +264,23 @@ fn a_store_behind_a_url_is_one_as_well() {
     disk.flush().unwrap();
     disk.write(512, &[8; 512]).unwrap();
     disk.flush().unwrap();
+}
+
+/// In a store in the network; `tests/s3.sh` starts one and says where it is.
+#[cfg(feature = "cloud")]
+#[test]
+fn the_slower_of_two_programs_fails_with_a_bucket_as_well() {
+    use xen_disk::storage::object::Remote;
+    let Ok(url) = std::env::var("XEN_DISK_TEST_URL") else { return };
+    let open = || Object::open(Remote::open(&url).unwrap(), "two", Some(BYTES), 1).unwrap();
+    let (one, other) = (open(), open());
+    one.write(0, &[1; 512]).unwrap();
+    other.write(0, &[2; 512]).unwrap();
+    one.flush().unwrap();
+    assert!(other.flush().unwrap_err().to_string().contains("served twice"));
+    one.write(512, &[3; 512]).unwrap();
+    one.flush().unwrap();
+    let mut bytes = [0; 1024];
+    open().read(0, &mut bytes).unwrap();
+    assert!(bytes[..512] == [1; 512] && bytes[512..] == [3; 512]);
 }

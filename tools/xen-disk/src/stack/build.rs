@@ -5,7 +5,7 @@ use super::kinds::{Built, Entry, Fault, Make};
 use super::{StackError, parse};
 use crate::layer::{Delay, Fault as FaultLayer, Kind, Layered, Log, PowerCut, Rule, Throttle, Verify};
 #[cfg(feature = "object")]
-use crate::storage::object::{Object, open_store};
+use crate::storage::object::{Cached, Object, Objects, open_store};
 use crate::storage::{Cow, FileOptions, FileStorage, Mmap, Moved, Overlay, Ram, Vhd, Zero, lock};
 #[cfg(feature = "formats")]
 use crate::storage::{Format, Image};
@@ -182,12 +182,19 @@ pub(super) fn object(args: &Args, files: &Files) -> Result<Built, Fault> {
     let size = args.size("size")?.or(files.size);
     let path = args.path();
     let place = path.to_str().expect("it was text");
-    let cache = args.size("cache")?.unwrap_or(64 << 20);
+    let memory = args.size("memory")?.unwrap_or(64 << 20);
     let name = args.text("name")?.unwrap_or("disk");
     if name.contains('/') || name.starts_with('.') {
         return Err(args.wrong(format!("a disk cannot be called {name:?}: no slashes, and no dot in front")).into());
     }
-    Ok(Arc::new(Object::open(open_store(place)?, name, size, cache)?))
+    let most = args.size("limit")?;
+    let store = open_store(place)?;
+    let store: Box<dyn Objects> = match (args.text("cache")?, most) {
+        (Some(folder), most) => Box::new(Cached::open(store, folder.as_ref(), most.unwrap_or(1 << 30))?),
+        (None, None) => store,
+        (None, Some(_)) => return Err(args.wrong("limit is that of a cache: cache=DIR names one").into()),
+    };
+    Ok(Arc::new(Object::open(store, name, size, memory)?))
 }
 
 pub(super) fn overlay(args: &Args, below: Built) -> Result<Built, Fault> {

@@ -138,7 +138,9 @@ const STORAGES: &[Entry] = &[
         &[
             ("name=NAME", "which disk of it [default: disk]"),
             ("size=SIZE", "makes the disk if there is none of that name"),
-            ("cache=SIZE", "of what was read is kept in memory [default: 64M]"),
+            ("memory=SIZE", "of what was read is kept in memory [default: 64M]"),
+            ("cache=DIR", "a folder that keeps chunks as well; it can be deleted at any time"),
+            ("limit=SIZE", "the most that is kept there [default: 1G]"),
         ],
         build::object,
     ),

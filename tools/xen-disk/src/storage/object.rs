@@ -9,79 +9,38 @@
 //! that it is still the one that this program wrote last: two programs that serve one disk cannot destroy it, the slower
 //! one fails. Whatever happens in between, the manifest is the one of the last flush, and all its chunks are there.
 
+mod cache;
 mod folder;
 mod gc;
 mod manifest;
+mod recent;
 #[cfg(feature = "cloud")]
 mod remote;
+mod store;
 
+pub use cache::Cached;
 pub use folder::Folder;
 pub use gc::{Collected, collect};
 #[cfg(feature = "cloud")]
 pub use remote::Remote;
+pub use store::{Objects, open_store};
 
 use super::{Discard, Info, Storage};
 use manifest::{Hash, Manifest};
-use std::collections::{BTreeMap, HashMap};
+use recent::Recent;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
 
 /// Bytes of a chunk of a disk that is made here.
 pub const CHUNK: u32 = 1 << 20;
 
-/// Where chunks and manifests are kept.
-pub trait Objects: Send + Sync {
-    /// What is under that key, and its version; `None` if nothing is.
-    fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>>;
-    /// Whether there is something under that key.
-    fn has(&self, key: &str) -> io::Result<bool>;
-    /// Puts something under a key, wholly or not at all, so that it is kept when this returns.
-    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()>;
-    /// The same if what is there is of the version `old`, or nothing is there and that is `None`. The new version, or
-    /// [`io::ErrorKind::AlreadyExists`] if somebody else was faster.
-    fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String>;
-    /// All keys that begin with `prefix`, which ends with a slash, and when they were put there.
-    fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>>;
-    /// Removes what is under a key.
-    fn delete(&self, key: &str) -> io::Result<()>;
-}
-
 /// More bytes than this are not kept in memory for a guest that does not flush.
 const DIRTY_MOST: usize = 256 << 20;
 
-/// Opens the store that is called `place`: the URL of one in the network, or a folder.
-pub fn open_store(place: &str) -> io::Result<Box<dyn Objects>> {
-    if !place.contains("://") {
-        return Ok(Box::new(Folder::open(place.as_ref())?));
-    }
-    #[cfg(feature = "cloud")]
-    return Ok(Box::new(Remote::open(place)?));
-    #[cfg(not(feature = "cloud"))]
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this xen-disk was built without the feature cloud"))
-}
-
-impl<O: Objects + ?Sized> Objects for Box<O> {
-    fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
-        (**self).get(key)
-    }
-    fn has(&self, key: &str) -> io::Result<bool> {
-        (**self).has(key)
-    }
-    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
-        (**self).put(key, bytes)
-    }
-    fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String> {
-        (**self).replace(key, bytes, old)
-    }
-    fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>> {
-        (**self).list(prefix)
-    }
-    fn delete(&self, key: &str) -> io::Result<()> {
-        (**self).delete(key)
-    }
-}
+/// So many manifests are remembered that were sent without an answer.
+const SENT_MOST: usize = 64;
 
 type Chunk = Arc<Vec<u8>>;
 
@@ -90,8 +49,8 @@ pub struct Object<O> {
     objects: O,
     name: String,
     state: Mutex<State>,
-    /// Held by the one flush at a time.
-    flushing: Mutex<()>,
+    /// Held by the one flush at a time: hashes of the manifests that were sent to the store since one was kept for sure.
+    sent: Mutex<Vec<Hash>>,
 }
 
 struct State {
@@ -101,13 +60,13 @@ struct State {
     /// Chunks that were written and are in no manifest yet.
     dirty: BTreeMap<usize, Chunk>,
     /// Chunks that are in the store, the least used of them to be forgotten when there are too many.
-    cache: Cache,
+    recent: Recent,
 }
 
 impl<O: Objects> Object<O> {
-    /// Opens the disk of that name, or makes it with `bytes` if there is none. Up to `cache` bytes of its chunks are kept
+    /// Opens the disk of that name, or makes it with `bytes` if there is none. Up to `memory` bytes of its chunks are kept
     /// in memory beside those that are not flushed.
-    pub fn open(objects: O, name: &str, bytes: Option<u64>, cache: u64) -> io::Result<Self> {
+    pub fn open(objects: O, name: &str, bytes: Option<u64>, memory: u64) -> io::Result<Self> {
         let key = disk_key(name);
         let (manifest, version) = match (objects.get(&key)?, bytes) {
             (Some((raw, version)), _) => (Manifest::decode(&raw)?, version),
@@ -121,9 +80,9 @@ impl<O: Objects> Object<O> {
                 return Err(io::Error::new(io::ErrorKind::NotFound, text));
             }
         };
-        let cache = Cache { most: (cache / u64::from(manifest.chunk)).max(1) as usize, ..Cache::default() };
-        let state = State { manifest, version, dirty: BTreeMap::new(), cache };
-        Ok(Object { objects, name: name.to_string(), state: Mutex::new(state), flushing: Mutex::new(()) })
+        let recent = Recent::new((memory / u64::from(manifest.chunk)).max(1) as usize);
+        let state = State { manifest, version, dirty: BTreeMap::new(), recent };
+        Ok(Object { objects, name: name.to_string(), state: Mutex::new(state), sent: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -137,7 +96,7 @@ impl<O: Objects> Object<O> {
         }
         let len = state.manifest.range(number).count();
         let Some(hash) = state.manifest.hashes[number] else { return Ok(Arc::new(vec![0; len])) };
-        if let Some(chunk) = state.cache.get(&hash) {
+        if let Some(chunk) = state.recent.get(&hash) {
             return Ok(chunk);
         }
         let key = chunk_key(&hash);
@@ -147,7 +106,7 @@ impl<O: Objects> Object<O> {
             return Err(invalid(format!("{key} is damaged: it is not what its name says")));
         }
         let chunk = Arc::new(bytes);
-        state.cache.add(hash, chunk.clone());
+        state.recent.add(hash, chunk.clone());
         Ok(chunk)
     }
 
@@ -162,6 +121,29 @@ impl<O: Objects> Object<O> {
             self.objects.put(&key, chunk)?;
         }
         Ok(Some(hash))
+    }
+
+    /// Replaces the manifest of the version `old`, and returns its new version. What a store in the network reports as
+    /// failed may have been done, or be done later: a manifest that was sent is known again when it turns up.
+    fn publish(&self, manifest: &[u8], old: &str, sent: &mut Vec<Hash>) -> io::Result<String> {
+        let key = disk_key(&self.name);
+        let hash = *blake3::hash(manifest).as_bytes();
+        if !sent.contains(&hash) {
+            sent.truncate(SENT_MOST - 1);
+            sent.insert(0, hash);
+        }
+        let refused = match self.objects.replace(&key, manifest, Some(old)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => error,
+            done => return done.inspect(|_| sent.clear()),
+        };
+        let Some((now, version)) = self.objects.get(&key)? else { return Err(refused) };
+        let now = *blake3::hash(&now).as_bytes();
+        let done = match now == hash {
+            true => Ok(version),
+            false if sent.contains(&now) => self.objects.replace(&key, manifest, Some(&version)),
+            false => Err(refused),
+        };
+        done.inspect(|_| sent.clear())
     }
 }
 
@@ -197,7 +179,7 @@ impl<O: Objects> Storage for Object<O> {
     }
 
     fn flush(&self) -> io::Result<()> {
-        let _one = self.flushing.lock().expect("no holder panics");
+        let mut sent = self.sent.lock().expect("no holder panics");
         let (dirty, mut manifest, version) = {
             let state = self.state();
             (state.dirty.clone(), state.manifest.clone(), state.version.clone())
@@ -209,7 +191,7 @@ impl<O: Objects> Storage for Object<O> {
             manifest.hashes[*number] = self.upload(chunk)?;
         }
         manifest.generation += 1;
-        let version = self.objects.replace(&disk_key(&self.name), &manifest.encode(), Some(&version))?;
+        let version = self.publish(&manifest.encode(), &version, &mut sent)?;
         let mut state = self.state();
         state.version = version;
         state.manifest.generation = manifest.generation;
@@ -220,7 +202,7 @@ impl<O: Objects> Storage for Object<O> {
             if state.dirty.get(&number).is_some_and(|now| Arc::ptr_eq(now, &chunk)) {
                 state.dirty.remove(&number);
                 if let Some(hash) = hash {
-                    state.cache.add(hash, chunk);
+                    state.recent.add(hash, chunk);
                 }
             }
         }
@@ -263,30 +245,4 @@ fn disk_key(name: &str) -> String {
 
 fn chunk_key(hash: &Hash) -> String {
     format!("{CHUNKS}{}", blake3::Hash::from_bytes(*hash).to_hex())
-}
-
-/// Chunks that were used lately.
-#[derive(Default)]
-struct Cache {
-    most: usize,
-    chunks: HashMap<Hash, (u64, Chunk)>,
-    uses: u64,
-}
-
-impl Cache {
-    fn get(&mut self, hash: &Hash) -> Option<Chunk> {
-        self.uses += 1;
-        let (used, chunk) = self.chunks.get_mut(hash)?;
-        *used = self.uses;
-        Some(chunk.clone())
-    }
-
-    fn add(&mut self, hash: Hash, chunk: Chunk) {
-        self.uses += 1;
-        self.chunks.insert(hash, (self.uses, chunk));
-        if self.chunks.len() > self.most {
-            let oldest = self.chunks.iter().min_by_key(|(_, (used, _))| *used).map(|(hash, _)| *hash);
-            oldest.and_then(|hash| self.chunks.remove(&hash));
-        }
-    }
 }

@@ -29,7 +29,35 @@ impl Remote {
             env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let (store, prefix) = parse_url_opts(&url, settings).map_err(io::Error::from)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Remote { runtime, store, prefix })
+        let remote = Remote { runtime, store, prefix };
+        remote.keeps_conditions()?;
+        Ok(remote)
+    }
+
+    /// Tries whether the store refuses to replace what is not of the version that was named. One that does not would let
+    /// two programs destroy a disk, and none would know.
+    fn keeps_conditions(&self) -> io::Result<()> {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // Never the same bytes twice: some stores tell versions by them.
+        let bytes = |number: u32| format!("{}-{}-{number}", std::process::id(), since_1970.as_nanos()).into_bytes();
+        let refused = |put: io::Result<String>| match put {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => {
+                let text = "the store does not refuse to replace what somebody else has changed (conditional puts)";
+                Err(io::Error::new(io::ErrorKind::Unsupported, text))
+            }
+        };
+        if self.get(TRIAL)?.is_none() {
+            // Whether it is refused now depends on who else is trying.
+            drop(self.replace(TRIAL, &bytes(0), None));
+        }
+        refused(self.replace(TRIAL, &bytes(1), None))?;
+        let Some((_, old)) = self.get(TRIAL)? else {
+            return Err(io::Error::other(format!("{TRIAL} was put into the store, and is not there")));
+        };
+        self.put(TRIAL, &bytes(2))?;
+        refused(self.replace(TRIAL, &bytes(3), Some(&old)))
     }
 
     fn path(&self, key: &str) -> Path {
@@ -44,6 +72,9 @@ impl Remote {
         }
     }
 }
+
+/// What is put and replaced to see whether conditions are kept.
+const TRIAL: &str = "trial";
 
 /// Both of what stores tell versions by, in one text.
 fn version(e_tag: Option<String>, version: Option<String>) -> String {
