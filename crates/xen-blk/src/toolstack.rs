@@ -81,7 +81,7 @@ pub async fn create(store: &Store, device: &Device, attributes: &Attributes) -> 
         .transaction(async |tx| {
             tx.directory(&path::of_domain(device.front)).await?;
             if exists(tx, &front_path).await? {
-                return Err(Error { op: xen_store::Op::Mkdir, path: front_path.clone(), kind: ErrorKind::Exists });
+                return Err(Error::new(xen_store::Op::Mkdir, &front_path, ErrorKind::Exists));
             }
             folder(tx, &front_path, device.front, device.back, &front_keys(device, attributes)).await?;
             folder(tx, &back_path, device.back, device.front, &back_keys(device, attributes)).await

@@ -3,14 +3,20 @@
 
 use crate::Op;
 use crate::path::PathError;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use core::fmt;
+use core::ops::Deref;
 use xen_abi::xs_wire::{MessageType, error_name};
 use xen_platform::DomId;
 
-/// Why a request failed.
+/// Why a request failed: dereferences to a [`Refusal`]. As large as a pointer, for it is handed on at many steps.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Error {
+pub struct Error(Box<Refusal>);
+
+/// A request, and what went wrong with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
     /// What was asked for.
     pub op: Op,
     /// The path it was asked of; for the requests about a domain, that domain's folder; empty where there is none.
@@ -20,12 +26,18 @@ pub struct Error {
 }
 
 impl Error {
-    pub(crate) fn new(op: Op, path: &str, kind: impl Into<ErrorKind>) -> Self {
-        Error { op, path: path.into(), kind: kind.into() }
+    /// That `op`, asked of `path`, failed with `kind`.
+    pub fn new(op: Op, path: &str, kind: impl Into<ErrorKind>) -> Self {
+        Self::boxed(op, path.into(), kind.into())
     }
 
     pub(crate) fn of_domain(op: Op, domain: DomId, kind: ErrorKind) -> Self {
-        Error { op, path: crate::path::of_domain(domain), kind }
+        Self::boxed(op, crate::path::of_domain(domain), kind)
+    }
+
+    #[cold]
+    fn boxed(op: Op, path: String, kind: ErrorKind) -> Self {
+        Error(Box::new(Refusal { op, path, kind }))
     }
 
     /// Whether the path does not exist (or its parent, where that is needed).
@@ -39,9 +51,17 @@ impl Error {
     }
 }
 
+impl Deref for Error {
+    type Target = Refusal;
+
+    fn deref(&self) -> &Refusal {
+        &self.0
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Error { op, path, kind } = self;
+        let Refusal { op, path, kind } = &**self;
         let gap = if path.is_empty() { "" } else { " " };
         write!(f, "xenstore: cannot {op}{gap}{path}: {kind}")
     }

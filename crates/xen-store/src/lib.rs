@@ -21,7 +21,7 @@ mod transaction;
 mod watch;
 
 pub use driver::connect;
-pub use error::{Error, ErrorKind, Flaw, Malformed, TransportError};
+pub use error::{Error, ErrorKind, Flaw, Malformed, Refusal, TransportError};
 pub use permissions::{Access, Permissions};
 pub use reply::Op;
 pub use store::Store;

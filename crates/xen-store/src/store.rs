@@ -52,7 +52,7 @@ impl Store {
     pub async fn read(&self, path: &str) -> Result<Vec<u8>, Error> {
         match self.ask(Op::Read, path, &[b"\0"]).await? {
             Answer::Value(value) => Ok(value),
-            other => mismatch(other),
+            _ => mismatch(),
         }
     }
 
@@ -88,8 +88,8 @@ impl Store {
     pub async fn directory(&self, path: &str) -> Result<Vec<String>, Error> {
         match self.ask(Op::List, path, &[b"\0"]).await {
             Ok(Answer::Names(names)) => Ok(names),
-            Ok(other) => mismatch(other),
-            Err(Error { kind: ErrorKind::TooBig, .. }) => self.directory_in_parts(path).await,
+            Ok(_) => mismatch(),
+            Err(error) if error.kind == ErrorKind::TooBig => self.directory_in_parts(path).await,
             Err(error) => Err(error),
         }
     }
@@ -125,7 +125,7 @@ impl Store {
     async fn directory_part(&self, path: &str, offset: usize) -> Result<Part, Error> {
         match self.ask(Op::ListPart, path, &[b"\0", offset.to_string().as_bytes(), b"\0"]).await? {
             Answer::Part(part) => Ok(part),
-            other => mismatch(other),
+            _ => mismatch(),
         }
     }
 
@@ -133,7 +133,7 @@ impl Store {
     pub async fn permissions(&self, path: &str) -> Result<Permissions, Error> {
         match self.ask(Op::GetPermissions, path, &[b"\0"]).await? {
             Answer::Permissions(permissions) => Ok(permissions),
-            other => mismatch(other),
+            _ => mismatch(),
         }
     }
 
@@ -152,7 +152,7 @@ impl Store {
     pub async fn domain_path(&self, domain: DomId) -> Result<String, Error> {
         match self.ask_of_domain(Op::GetDomainPath, domain).await? {
             Answer::Path(path) => Ok(path),
-            other => mismatch(other),
+            _ => mismatch(),
         }
     }
 
@@ -160,7 +160,7 @@ impl Store {
     pub async fn is_domain_introduced(&self, domain: DomId) -> Result<bool, Error> {
         match self.ask_of_domain(Op::IsIntroduced, domain).await? {
             Answer::Flag(introduced) => Ok(introduced),
-            other => mismatch(other),
+            _ => mismatch(),
         }
     }
 
@@ -175,7 +175,7 @@ impl Store {
     async fn tell(&self, op: Op, path: &str, rest: &[&[u8]]) -> Result<(), Error> {
         match self.ask(op, path, rest).await? {
             Answer::Done => Ok(()),
-            other => mismatch(other),
+            _ => mismatch(),
         }
     }
 
@@ -201,6 +201,7 @@ pub(crate) fn payload(op: Op, path: &str, rest: &[&[u8]]) -> Result<Vec<u8>, Err
 }
 
 /// `reply::parse` gives each request the one kind of answer that belongs to it.
-pub(crate) fn mismatch(answer: Answer) -> ! {
-    unreachable!("an answer of another request: {answer:?}")
+#[cold]
+pub(crate) fn mismatch() -> ! {
+    unreachable!("an answer of another request")
 }

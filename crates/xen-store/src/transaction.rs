@@ -38,7 +38,7 @@ impl Open {
         store.shared().slot().await;
         match store.shared().submit(Op::StartTransaction, 0, b"\0").await {
             Ok(Answer::Transaction(tx)) => Ok(Open { store: store.within(tx), undo: true }),
-            Ok(other) => mismatch(other),
+            Ok(_) => mismatch(),
             Err(kind) => Err(Error::new(Op::StartTransaction, "", kind)),
         }
     }

@@ -206,7 +206,7 @@ fn a_released_domain_learns_that_it_is_over() {
         daemon.release(ONE);
         assert_eq!(watch.next().await.unwrap(), "data/last");
         let end = watch.next().await.unwrap_err();
-        assert_eq!((end.path.as_str(), end.kind), ("data", ErrorKind::Closed(TransportError::Ended)));
+        assert_eq!((end.path.as_str(), &end.kind), ("data", &ErrorKind::Closed(TransportError::Ended)));
         assert!(store.read("domid").await.unwrap_err().is_closed());
     });
 }

@@ -99,13 +99,14 @@ impl Keys {
         let (values, owners) = match found {
             Ok(found) => found,
             Err(error) if error.is_not_found() => return Ok(None),
-            Err(Error { kind: ErrorKind::NotNumber(value), path, .. }) => {
-                return Err(Fault::Peer(PeerError::Key { path, value }));
+            Err(error) => {
+                let value = match &error.kind {
+                    ErrorKind::NotNumber(value) => value.clone(),
+                    ErrorKind::NotText => "(not even text)".into(),
+                    _ => return Err(Fault::Store(error)),
+                };
+                return Err(Fault::Peer(PeerError::Key { path: error.path.clone(), value }));
             }
-            Err(Error { kind: ErrorKind::NotText, path, .. }) => {
-                return Err(Fault::Peer(PeerError::Key { path, value: "(not even text)".into() }));
-            }
-            Err(error) => return Err(Fault::Store(error)),
         };
         match owners.into_iter().find(|(_, owner)| *owner != server) {
             Some((path, owner)) => Err(Fault::Peer(PeerError::Owner { path: path.clone(), owner, server })),

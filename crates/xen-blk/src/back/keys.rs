@@ -77,9 +77,9 @@ pub(super) enum Wrong {
 impl From<Error> for Wrong {
     fn from(error: Error) -> Wrong {
         let path = error.path.clone();
-        Wrong::Peer(match error.kind {
+        Wrong::Peer(match &error.kind {
             ErrorKind::NoEntry => PeerError::NoKey { path },
-            ErrorKind::NotNumber(value) => key(path, value, "a decimal number in range"),
+            ErrorKind::NotNumber(value) => key(path, value.clone(), "a decimal number in range"),
             ErrorKind::NotText => key(path, "(bytes)".into(), "text"),
             _ => return Wrong::Store(error),
         })
