@@ -1,5 +1,6 @@
 //! Many futures at a time in one task, of which only those are polled that were woken.
 
+use crate::site::Failure;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::task::Wake;
@@ -66,6 +67,11 @@ pub async fn all<T>(works: Vec<Boxed<'_, T>>) -> Vec<T> {
     })
     .await;
     members.into_iter().filter_map(|member| member.result).collect()
+}
+
+/// Runs all of `works`, and fails with the first failure if there is one.
+pub fn all_well<'a>(works: Vec<Boxed<'a, Result<(), Failure>>>) -> Boxed<'a, Result<(), Failure>> {
+    Box::pin(async { all(works).await.into_iter().collect() })
 }
 
 #[cfg(test)]

@@ -110,8 +110,8 @@ impl<P: Platform, H: Host> Site for Front<P, H> {
 struct Connected<P: Platform>(Disk<P>);
 
 impl<P: Platform> Device for Connected<P> {
-    fn info(&self) -> Info {
-        self.0.info()
+    fn info(&self) -> Box<Info> {
+        Box::new(self.0.info())
     }
 
     fn stats(&self) -> Stats {

@@ -69,6 +69,18 @@ impl<'a> Log<'a> {
     }
 }
 
+/// How a request ended.
+pub struct Ended<'a>(pub &'a Result<(), Failure>);
+
+impl fmt::Display for Ended<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ok(()) => f.write_str("success"),
+            Err(why) => write!(f, "{why}"),
+        }
+    }
+}
+
 /// Text as a JSON string, with its quotation marks.
 pub struct Json<'a>(pub &'a str);
 

@@ -81,7 +81,7 @@ pub enum Io<'a> {
 /// A disk that is connected.
 pub trait Device {
     /// What is known of it now.
-    fn info(&self) -> Info;
+    fn info(&self) -> Box<Info>;
     /// What it has counted so far.
     fn stats(&self) -> Stats;
     /// Carries a request out. Requests whose futures are polled first are sent first.

@@ -122,7 +122,7 @@ async fn one(cx: &Cx<'_>, disk: &dyn Device, load: Load, backend: &str) -> Resul
     };
     let (before, begun) = (disk.stats(), cx.site.now());
     let workers = (0..load.depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
-    crowd::all(workers).await.into_iter().collect::<Result<(), Failure>>()?;
+    crowd::all_well(workers).await?;
     let (after, time) = (disk.stats(), cx.site.now().since(begun));
     let latencies = latencies.borrow();
     let per_second = |amount: u64| Rate { amount, nanos: time.as_nanos() as u64 };

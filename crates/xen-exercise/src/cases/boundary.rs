@@ -1,7 +1,8 @@
 //! Boundaries: the first and the last sectors, and requests as short and as long as they can be.
 
-use super::{Cx, Outcome};
+use super::{Cx, Outcome, failed_as};
 use crate::area::Span;
+use crate::log::Ended;
 use crate::site::{Device, Io, Kind};
 use crate::stamp::SECTOR;
 use alloc::format;
@@ -20,8 +21,8 @@ pub async fn boundary(cx: &mut Cx<'_>) -> Outcome {
     for span in outside(info.sectors, unit) {
         let mut bytes = vec![0; span.count as usize * SECTOR];
         let read = disk.io(Io::Read(span.first, &mut bytes)).await;
-        let refused = matches!(&read, Err(why) if why.kind() != Kind::Gone);
-        cx.check(refused, format_args!("reading {} sectors at {} ended with {read:?}", span.count, span.first));
+        let refused = read.is_err() && !failed_as(&read, Kind::Gone);
+        cx.check(refused, format_args!("reading {} sectors at {} ended with {}", span.count, span.first, Ended(&read)));
         if cx.destroy {
             let written = disk.io(Io::Write(span.first, &bytes)).await;
             cx.check(written.is_err(), format_args!("{} sectors at {} were written", span.count, span.first));

@@ -27,13 +27,9 @@ pub async fn seq(cx: &mut Cx<'_>) -> Outcome {
     if !cx.destroy {
         return stable(cx, &*disk, &area, &large, &odd).await;
     }
-    stream(&*disk, &large, Way::Write, &|span, bytes| {
-        cx.fill(span, 1, bytes);
-        ledger.set(span, 1);
-    })
-    .await?;
+    cx.write(&*disk, &large, 1, &ledger).await?;
     for pieces in [odd, large] {
-        stream(&*disk, &pieces, Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+        cx.read(&*disk, &pieces, &ledger).await?;
     }
     Ok(format!("{} sectors written and read twice", area.sectors()))
 }
@@ -102,8 +98,8 @@ pub async fn rand(cx: &mut Cx<'_>) -> Outcome {
     // With few sectors there must be room left for everybody.
     let depth = ((area.sectors() / (4 * MIDDLE)) as usize).clamp(1, DEPTH);
     let workers: Vec<_> = (0..depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
-    crowd::all(workers).await.into_iter().collect::<Result<(), _>>()?;
-    stream(&*disk, &area.pieces(MIDDLE), Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+    crowd::all_well(workers).await?;
+    cx.read(&*disk, &area.pieces(MIDDLE), &ledger).await?;
     Ok(format!("{operations} requests at random, then {} sectors read", area.sectors()))
 }
 
@@ -128,14 +124,10 @@ pub async fn verify(cx: &mut Cx<'_>) -> Outcome {
     if cx.destroy {
         let ledger = Ledger::new(&area);
         for (generation, pieces) in [(1, &pieces[..]), (2, &pieces[..pieces.len() / 2])] {
-            stream(&*disk, pieces, Way::Write, &|span, bytes| {
-                cx.fill(span, generation, bytes);
-                ledger.set(span, generation);
-            })
-            .await?;
+            cx.write(&*disk, pieces, generation, &ledger).await?;
         }
         let pieces = area.shuffled(MIDDLE, &mut cx.random);
-        stream(&*disk, &pieces, Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+        cx.read(&*disk, &pieces, &ledger).await?;
         return Ok(format!("{} sectors written, half of them again, all read", area.sectors()));
     }
     let generation = cx.plan.generation;

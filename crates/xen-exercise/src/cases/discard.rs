@@ -1,7 +1,8 @@
 //! Discard: the sectors named may change once, their neighbours must not, and nothing beyond the end is taken.
 
-use super::{Cx, Outcome, Way, stream};
+use super::{Cx, Outcome, failed_as};
 use crate::area::{Area, Ledger, Span};
+use crate::log::Ended;
 use crate::site::{Io, Kind};
 use crate::stamp::SECTOR;
 use alloc::format;
@@ -14,17 +15,13 @@ pub async fn discard(cx: &mut Cx<'_>) -> Outcome {
     let info = disk.info();
     let Some(offered) = info.discard else {
         let refused = disk.io(Io::Discard { sector: 0, count: 8, secure: false }).await;
-        let unsupported = matches!(&refused, Err(why) if why.kind() == Kind::Unsupported);
-        cx.check(unsupported, format_args!("a discard on a disk that offers none ended with {refused:?}"));
+        let unsupported = failed_as(&refused, Kind::Unsupported);
+        cx.check(unsupported, format_args!("a discard on a disk that offers none ended with {}", Ended(&refused)));
         return Ok("the backend offers no discard".into());
     };
     let area = cx.area(&*disk);
     let (pieces, ledger) = (area.pieces(128), Ledger::new(&area));
-    stream(&*disk, &pieces, Way::Write, &|span, bytes| {
-        cx.fill(span, 1, bytes);
-        ledger.set(span, 1);
-    })
-    .await?;
+    cx.write(&*disk, &pieces, 1, &ledger).await?;
     let unit = u64::from(info.sector_size) / SECTOR as u64;
     let grain = (u64::from(offered.granularity) / SECTOR as u64).clamp(unit, 2048);
     let runs = runs(&area, grain, unit);
@@ -37,7 +34,7 @@ pub async fn discard(cx: &mut Cx<'_>) -> Outcome {
     // Twice: what was discarded may be anything, but not now this and now that.
     let mut found: [Vec<u8>; 2] = Default::default();
     for found in &mut found {
-        stream(&*disk, &pieces, Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+        cx.read(&*disk, &pieces, &ledger).await?;
         for run in &runs {
             let mut bytes = vec![0; run.count as usize * SECTOR];
             disk.io(Io::Read(run.first, &mut bytes)).await?;
@@ -50,12 +47,8 @@ pub async fn discard(cx: &mut Cx<'_>) -> Outcome {
         cx.check(refused.is_err(), format_args!("{count} sectors from {sector} on, beyond the end, were discarded"));
     }
     // What was discarded can be written again.
-    stream(&*disk, &runs, Way::Write, &|span, bytes| {
-        cx.fill(span, 2, bytes);
-        ledger.set(span, 2);
-    })
-    .await?;
-    stream(&*disk, &pieces, Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+    cx.write(&*disk, &runs, 2, &ledger).await?;
+    cx.read(&*disk, &pieces, &ledger).await?;
     let secure = if offered.secure { ", half of them securely" } else { "" };
     Ok(format!("{} runs of {grain} sectors and more discarded{secure}", runs.len()))
 }

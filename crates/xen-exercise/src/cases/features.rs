@@ -4,6 +4,7 @@ use super::{Cx, Outcome, Way, stream};
 use crate::area::{Area, Ledger, Span};
 use crate::site::Failure;
 use crate::stamp::{Crc32c, SECTOR};
+use alloc::boxed::Box;
 use alloc::format;
 use core::cell::Cell;
 use xen_blk::front::{Info, Wishes};
@@ -71,7 +72,12 @@ async fn combinations(cx: &mut Cx<'_>, step: usize) -> Outcome {
 }
 
 /// Connects, moves some data, closes. Where nothing may be written, what is read must be the same with all.
-async fn combination(cx: &Cx<'_>, wishes: &Wishes, generation: u32, sums: &Cell<Option<u32>>) -> Result<Info, Failure> {
+async fn combination(
+    cx: &Cx<'_>,
+    wishes: &Wishes,
+    generation: u32,
+    sums: &Cell<Option<u32>>,
+) -> Result<Box<Info>, Failure> {
     let disk = cx.site.attach(cx.vdev, wishes).await?;
     let info = disk.info();
     let area = Area::new(info.sectors, u64::from(info.sector_size) / SECTOR as u64, BYTES.min(cx.plan.size));
@@ -80,13 +86,8 @@ async fn combination(cx: &Cx<'_>, wishes: &Wishes, generation: u32, sums: &Cell<
     // Not to be in the way of a report: an error is an error of this combination only.
     let moved = async {
         if cx.destroy {
-            let fill = |span: Span, bytes: &mut [u8]| {
-                cx.fill(span, generation, bytes);
-                ledger.set(span, generation);
-            };
-            stream(&*disk, &large, Way::Write, &fill).await?;
-            let look = |span: Span, bytes: &mut [u8]| cx.check_stamps(span, bytes, &ledger);
-            return stream(&*disk, &area.pieces(24), Way::Read, &look).await;
+            cx.write(&*disk, &large, generation, &ledger).await?;
+            return cx.read(&*disk, &area.pieces(24), &ledger).await;
         }
         let (crc, sum) = (Crc32c::new(), Cell::new(0));
         let add = |span: Span, bytes: &mut [u8]| {

@@ -5,6 +5,7 @@
 
 use super::requests::{self, ERROR, Given, INDIRECT, OKAY, PATIENCE, Row, UNSUPPORTED, row};
 use super::{Cx, Outcome};
+use crate::crowd::Boxed;
 use crate::raw::{Page, Raw};
 use crate::site::{Device, Failure, Io};
 use alloc::boxed::Box;
@@ -115,30 +116,36 @@ async fn witness(cx: &Cx<'_>) -> Result<Vec<Rc<dyn Device>>, Failure> {
 }
 
 /// Closes, connects honestly, and reads; the other disks must be readable, too.
-async fn settle(cx: &Cx<'_>, raw: Box<dyn Raw>, witness: &[Rc<dyn Device>], after: &str) {
-    let closed = raw.close().await;
-    cx.works(closed, format_args!("closing after {after}"));
-    alive(cx, witness, after).await;
+fn settle<'a>(cx: &'a Cx<'_>, raw: Box<dyn Raw>, witness: &'a [Rc<dyn Device>], after: &'a str) -> Boxed<'a, ()> {
+    Box::pin(async move {
+        let closed = raw.close().await;
+        cx.works(closed, format_args!("closing after {after}"));
+        alive(cx, witness, after).await;
+    })
 }
 
-async fn others(cx: &Cx<'_>, witness: &[Rc<dyn Device>], after: &str) {
-    let mut buffer = vec![0; 4096];
-    for disk in witness {
-        let read = disk.io(Io::Read(0, &mut buffer)).await;
-        cx.works(read, format_args!("reading another disk after {after}"));
-    }
+fn others<'a>(cx: &'a Cx<'_>, witness: &'a [Rc<dyn Device>], after: &'a str) -> Boxed<'a, ()> {
+    Box::pin(async move {
+        let mut buffer = vec![0; 4096];
+        for disk in witness {
+            let read = disk.io(Io::Read(0, &mut buffer)).await;
+            cx.works(read, format_args!("reading another disk after {after}"));
+        }
+    })
 }
 
-async fn alive(cx: &Cx<'_>, witness: &[Rc<dyn Device>], after: &str) {
-    others(cx, witness, after).await;
-    let mut buffer = vec![0; 4096];
-    let again = async {
-        let disk = cx.site.attach(cx.vdev, &Wishes::default()).await?;
-        let read = disk.io(Io::Read(0, &mut buffer)).await;
-        disk.close().await.and(read)
-    };
-    let again = again.await;
-    cx.works(again, format_args!("an honest connection after {after}"));
+fn alive<'a>(cx: &'a Cx<'_>, witness: &'a [Rc<dyn Device>], after: &'a str) -> Boxed<'a, ()> {
+    Box::pin(async move {
+        others(cx, witness, after).await;
+        let mut buffer = vec![0; 4096];
+        let again = async {
+            let disk = cx.site.attach(cx.vdev, &Wishes::default()).await?;
+            let read = disk.io(Io::Read(0, &mut buffer)).await;
+            disk.close().await.and(read)
+        };
+        let again = again.await;
+        cx.works(again, format_args!("an honest connection after {after}"));
+    })
 }
 
 /// The same number for two requests: both must be answered.

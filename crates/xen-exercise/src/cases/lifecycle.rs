@@ -1,7 +1,8 @@
 //! Lifecycle: connecting and closing, idle and busy, leaves nothing behind.
 
-use super::{Cx, Outcome};
+use super::{Cx, Outcome, failed_as};
 use crate::crowd::{self, Boxed};
+use crate::log::Ended;
 use crate::site::{Io, Kind, Usage};
 use crate::stamp::SECTOR;
 use alloc::boxed::Box;
@@ -71,9 +72,9 @@ async fn connection(cx: &Cx<'_>, busy: bool) -> Result<usize, crate::site::Failu
     ends.pop().unwrap_or(Ok(()))?;
     let mut cut = 0;
     for end in ends {
-        let gone = matches!(&end, Err(why) if why.kind() == Kind::Gone);
+        let gone = failed_as(&end, Kind::Gone);
         cut += usize::from(gone);
-        cx.check(gone || end.is_ok(), format_args!("a read during the close ended with {end:?}"));
+        cx.check(gone || end.is_ok(), format_args!("a read during the close ended with {}", Ended(&end)));
     }
     Ok(cut)
 }

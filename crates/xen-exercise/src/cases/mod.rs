@@ -19,7 +19,7 @@ use crate::crowd::{self, Boxed};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::site::{Device, Failure, Io, Site};
+use crate::site::{Device, Failure, Io, Kind, Site};
 use crate::stamp::{SECTOR, Stamps};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -146,11 +146,13 @@ impl<'a> Cx<'a> {
     }
 
     /// Closes the disk, for tests that connect in their own way.
-    pub async fn close(&mut self) -> Result<(), Failure> {
-        match self.device.take() {
-            Some(device) => device.close().await,
-            None => Ok(()),
-        }
+    pub fn close(&mut self) -> Boxed<'_, Result<(), Failure>> {
+        Box::pin(async {
+            match self.device.take() {
+                Some(device) => device.close().await,
+                None => Ok(()),
+            }
+        })
     }
 
     /// The part of the disk to work on.
@@ -172,6 +174,32 @@ impl<'a> Cx<'a> {
     /// Says something.
     pub fn note(&self, what: core::fmt::Arguments<'_>) {
         self.log.borrow().note(what);
+    }
+
+    /// Writes stamps of a generation of this test, and notes them in the ledger.
+    fn write<'b>(
+        &'b self,
+        disk: &'b dyn Device,
+        pieces: &'b [Span],
+        generation: u32,
+        ledger: &'b Ledger<'_>,
+    ) -> Boxed<'b, Result<(), Failure>> {
+        let fill = move |span: Span, bytes: &mut [u8]| {
+            self.fill(span, generation, bytes);
+            ledger.set(span, generation);
+        };
+        Box::pin(async move { stream(disk, pieces, Way::Write, &fill).await })
+    }
+
+    /// Reads, and checks that the stamps are those that the ledger says.
+    fn read<'b>(
+        &'b self,
+        disk: &'b dyn Device,
+        pieces: &'b [Span],
+        ledger: &'b Ledger<'_>,
+    ) -> Boxed<'b, Result<(), Failure>> {
+        let look = move |span: Span, bytes: &mut [u8]| self.check_stamps(span, bytes, ledger);
+        Box::pin(async move { stream(disk, pieces, Way::Read, &look).await })
     }
 
     /// Fills sectors with stamps of a generation of this test.
@@ -199,6 +227,11 @@ impl<'a> Cx<'a> {
     }
 }
 
+/// Whether that is a failure of this kind.
+fn failed_as(result: &Result<(), Failure>, kind: Kind) -> bool {
+    result.as_ref().is_err_and(|why| why.kind() == kind)
+}
+
 /// Which way data goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
@@ -214,32 +247,34 @@ const BUFFERS: usize = 1 << 20;
 const DEPTH: usize = 16;
 
 /// Moves all `pieces`, several at a time: `work` fills a piece before it is written, or sees it after it was read.
-pub async fn stream(
-    disk: &dyn Device,
-    pieces: &[Span],
+pub fn stream<'a>(
+    disk: &'a dyn Device,
+    pieces: &'a [Span],
     way: Way,
-    work: &dyn Fn(Span, &mut [u8]),
-) -> Result<(), Failure> {
-    let most = pieces.iter().map(|piece| piece.count as usize * SECTOR).max().unwrap_or(0);
-    let next = Cell::new(0);
-    let worker = || async {
-        let mut buffer = vec![0; most];
-        while let Some(piece) = pieces.get(next.replace(next.get() + 1)) {
-            let bytes = &mut buffer[..piece.count as usize * SECTOR];
-            match way {
-                Way::Read => {
-                    disk.io(Io::Read(piece.first, bytes)).await?;
-                    work(*piece, bytes);
-                }
-                Way::Write => {
-                    work(*piece, bytes);
-                    disk.io(Io::Write(piece.first, bytes)).await?;
+    work: &'a dyn Fn(Span, &mut [u8]),
+) -> Boxed<'a, Result<(), Failure>> {
+    Box::pin(async move {
+        let most = pieces.iter().map(|piece| piece.count as usize * SECTOR).max().unwrap_or(0);
+        let next = Cell::new(0);
+        let worker = || async {
+            let mut buffer = vec![0; most];
+            while let Some(piece) = pieces.get(next.replace(next.get() + 1)) {
+                let bytes = &mut buffer[..piece.count as usize * SECTOR];
+                match way {
+                    Way::Read => {
+                        disk.io(Io::Read(piece.first, bytes)).await?;
+                        work(*piece, bytes);
+                    }
+                    Way::Write => {
+                        work(*piece, bytes);
+                        disk.io(Io::Write(piece.first, bytes)).await?;
+                    }
                 }
             }
-        }
-        Ok(())
-    };
-    let depth = (BUFFERS / most.max(1)).clamp(1, DEPTH);
-    let workers: Vec<_> = (0..depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
-    crowd::all(workers).await.into_iter().collect()
+            Ok(())
+        };
+        let depth = (BUFFERS / most.max(1)).clamp(1, DEPTH);
+        let workers: Vec<_> = (0..depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
+        crowd::all_well(workers).await
+    })
 }

@@ -1,8 +1,9 @@
 //! Order: what was flushed stays, and nothing passes a barrier.
 
-use super::{Cx, Outcome, Way, stream};
+use super::{Cx, Outcome, Way, failed_as, stream};
 use crate::area::{Ledger, Span};
 use crate::crowd::{self, Boxed};
+use crate::log::Ended;
 use crate::site::{Failure, Io, Kind};
 use crate::stamp::{Flaw, SECTOR};
 use alloc::format;
@@ -16,22 +17,18 @@ pub async fn flush(cx: &mut Cx<'_>) -> Outcome {
     let mut disk = cx.device().await?;
     if !disk.info().flush {
         let refused = disk.io(Io::Flush).await;
-        let unsupported = matches!(&refused, Err(why) if why.kind() == Kind::Unsupported);
-        cx.check(unsupported, format_args!("a flush of a disk that offers none ended with {refused:?}"));
+        let unsupported = failed_as(&refused, Kind::Unsupported);
+        cx.check(unsupported, format_args!("a flush of a disk that offers none ended with {}", Ended(&refused)));
         return Ok("the backend offers no flush".into());
     }
     let area = cx.area(&*disk);
     let (pieces, ledger) = (area.pieces(128), Ledger::new(&area));
     let (kept, more) = pieces.split_at(pieces.len().div_ceil(2));
     for (generation, pieces) in [(1, kept), (2, more)] {
-        let fill = |span: Span, bytes: &mut [u8]| {
-            cx.fill(span, generation, bytes);
-            ledger.set(span, generation);
-        };
-        stream(&*disk, pieces, Way::Write, &fill).await?;
+        cx.write(&*disk, pieces, generation, &ledger).await?;
         // The second time, nothing is flushed: those sectors may be old or new, but not something between.
         if generation == 1 {
-            crowd::all((0..3).map(|_| disk.io(Io::Flush)).collect()).await.into_iter().collect::<Result<(), _>>()?;
+            crowd::all_well((0..3).map(|_| disk.io(Io::Flush)).collect()).await?;
             let generation = cx.generation + 1;
             let last = kept.last().map_or(0, |piece| piece.first + piece.count);
             let value = format!("first 0 count {last} seed {} generation {generation}", cx.plan.seed);
@@ -40,7 +37,7 @@ pub async fn flush(cx: &mut Cx<'_>) -> Outcome {
     }
     cx.close().await?;
     disk = cx.device().await?;
-    stream(&*disk, kept, Way::Read, &|span, bytes| cx.check_stamps(span, bytes, &ledger)).await?;
+    cx.read(&*disk, kept, &ledger).await?;
     let sectors: u64 = kept.iter().map(|piece| piece.count).sum();
     Ok(format!("{sectors} flushed sectors are there after the connection was closed and made again"))
 }
@@ -68,7 +65,7 @@ pub async fn barrier(cx: &mut Cx<'_>) -> Outcome {
             disk.io(Io::Barrier(place.first, within)),
             disk.io(Io::Write(place.first, after)),
         ];
-        crowd::all(works.into()).await.into_iter().collect::<Result<(), _>>()?;
+        crowd::all_well(works.into()).await?;
     }
     let (crossed, passed) = (Cell::new(0), Cell::new(0));
     let ledger = Ledger::new(&area);

@@ -1,9 +1,11 @@
 //! Single requests as they lie in a slot, good and bad, with the answer that each must get.
 
 use super::{Cx, Outcome};
+use crate::crowd::Boxed;
 use crate::raw::{Page, Raw};
 use crate::site::Io;
 use crate::stamp::SECTOR;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -108,9 +110,11 @@ pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, patience: Duration)
     answer(raw, &request, patience).await
 }
 
-async fn answer(raw: &mut dyn Raw, request: &[u8], patience: Duration) -> Option<i16> {
-    raw.send(request);
-    raw.answer(patience).await.map(|response| response.status)
+fn answer<'a>(raw: &'a mut dyn Raw, request: &'a [u8], patience: Duration) -> Boxed<'a, Option<i16>> {
+    Box::pin(async move {
+        raw.send(request);
+        raw.answer(patience).await.map(|response| response.status)
+    })
 }
 
 fn segment(raw: &dyn Raw, (page, first_sect, last_sect): Part) -> abi::Segment {

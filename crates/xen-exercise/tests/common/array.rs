@@ -119,8 +119,8 @@ impl Array {
 }
 
 impl Device for Array {
-    fn info(&self) -> Info {
-        Info {
+    fn info(&self) -> Box<Info> {
+        Box::new(Info {
             vdev: self.vdev,
             backend: DomId(0),
             backend_path: "/local/domain/0/backend/array/1/51712".into(),
@@ -141,7 +141,7 @@ impl Device for Array {
             units: Units::HEADER,
             max_transfer: 1 << 20,
             notes: vec![],
-        }
+        })
     }
 
     fn stats(&self) -> Stats {
