@@ -143,6 +143,8 @@ pub const ALL: &[Scenario] = &[
         .linux()
         .full(),
     Scenario::new("xen-disk-resize", "a disk grows and is disconnected by command", xendisk::resize).linux(),
+    Scenario::new("xen-disk-exercised", "our guest tries all it can with a disk of xen-disk", xendisk::exercised),
+    Scenario::new("xen-disk-exercised-all", "the same with every kind of storage", xendisk::exercised_all).full(),
     Scenario::new("memory-4", "a domain of 4 MiB serves", boot::memory_4),
     Scenario::new("memory-4096", "a domain of 4096 MiB serves", boot::memory_4096).memory(5632),
 ];

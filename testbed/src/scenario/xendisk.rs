@@ -241,3 +241,53 @@ pub(super) fn serve(bench: &Bench) -> Result<()> {
     serving.wait(PATIENCE)?.expect(0)?;
     bench.nothing_left(&before)
 }
+
+/// What our guest tries with a disk; all of it is in the way of a disk beside.
+const EXERCISE: &str = "blk.run=report,verify,seq,rand,flush,barrier,discard,features,boundary,lifecycle,hostile \
+                        blk.hostile=yes";
+
+/// Has our guest try all it can with one disk, and leaves one beside it alone, which must go on working.
+fn exercise(bench: &Bench, number: u32, stack: &str) -> Result<()> {
+    let name = format!("{}-{number}", bench.name);
+    let stamp = Stamp { seed: 9, ..Stamp::default() };
+    let image = Image::new(bench, "stamped", 16)?;
+    let stamps = bench.host.peer("blk-stamp");
+    bench.host.shell(&format!("{stamps} write {} {}", image.path, stamp.options()))?;
+    let extra = format!("extra=\"vchan.role=none {EXERCISE} blk.disk=xvda blk.destroy=xvda blk.seed=9\"");
+    // It runs once both are there.
+    let guest = Guest::create_from(bench.host, "xl/block.xl", &name, &["-p", &extra])?;
+    let victim = bench.xen_disk(&guest, &["--stack", stack, "--vdev", "xvda"])?;
+    let witness = bench.xen_disk(&guest, &["--stack", &format!("verify/file:{}", image.path), "--vdev", "xvdb"])?;
+    bench.host.xl(&["unpause", &guest.name])?;
+    guest.says_within(" skipped; seed 9", LONG)?;
+    guest.gone(PATIENCE)?;
+    let console = guest.console();
+    let tests = console.find("TAP version").unwrap_or(0);
+    ensure!(console.contains(" passed, 0 failed, "), "with {stack} the guest printed:\n{}", &console[tests..]);
+    for serving in [victim, witness] {
+        serving.wait(PATIENCE)?.expect(4)?;
+    }
+    image.stamped(stamp)
+}
+
+pub(super) fn exercised(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    exercise(bench, 1, "ram:size=16M")?;
+    bench.nothing_left(&before)
+}
+
+pub(super) fn exercised_all(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let image = Image::new(bench, "exercised", 16)?;
+    let path = &image.path;
+    let stacks = [
+        format!("file:{path}"),
+        format!("mmap:{path}"),
+        format!("cow:{path}"),
+        format!("overlay:\"{path}.o\"/cow:{path}"),
+    ];
+    for (number, stack) in (1..).zip(&stacks) {
+        exercise(bench, number, stack)?;
+    }
+    bench.nothing_left(&before)
+}
