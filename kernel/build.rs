@@ -18,7 +18,9 @@ fn main() {
         println!("cargo:rustc-link-arg-bins=--no-pie");
     }
     let prefix = if bare { "" } else { "-Wl," };
-    for arg in ["--build-id=none", "--gc-sections", "-zmax-page-size=4096", "-znoexecstack"] {
+    // Xen copies the segments out of the file, so that in it they need not begin at pages. Functions with the same code
+    // are one: nothing here compares addresses of functions.
+    for arg in ["--build-id=none", "--gc-sections", "--icf=all", "--nmagic", "-zmax-page-size=4096", "-znoexecstack"] {
         println!("cargo:rustc-link-arg-bins={prefix}{arg}");
     }
     println!("cargo:rustc-link-arg-bins=-T{script}");

@@ -36,8 +36,9 @@ impl Area {
             return Area { spans: vec![Span { first: 0, count: sectors }], unit };
         }
         let mut spans = vec![Span { first: 0, count: half }];
-        let mut marks: Vec<u64> = (0..64).map(|bit| 1 << bit).chain([sectors / 2 / unit * unit]).collect();
-        marks.sort_unstable();
+        let mut marks: Vec<u64> = (0..64).map(|bit| 1 << bit).collect();
+        let middle = sectors / 2 / unit * unit;
+        marks.insert(marks.partition_point(|mark| *mark < middle), middle);
         let count = unit.max(8);
         for first in marks {
             let mark = Span { first, count };

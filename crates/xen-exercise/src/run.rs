@@ -116,7 +116,7 @@ impl Runner<'_> {
         let log = cx.log.into_inner();
         let ok = log.failed() == 0;
         *(if ok { &mut self.verdict.passed } else { &mut self.verdict.failed }) += 1;
-        let ms = site.now().since(begun).as_millis();
+        let ms = site.now().since(begun).as_millis() as u64;
         show(site, number, ok, name, case, &summary, ms, &log);
         if !ok {
             let again = plan.again(case, name).to_string();
@@ -132,7 +132,7 @@ impl Runner<'_> {
 
 /// A test point, its details if it failed, and the JSON line.
 #[expect(clippy::too_many_arguments, reason = "what a line shows")]
-fn show(site: &dyn Site, number: u32, ok: bool, disk: &str, case: &Case, summary: &str, ms: u128, log: &Log<'_>) {
+fn show(site: &dyn Site, number: u32, ok: bool, disk: &str, case: &Case, summary: &str, ms: u64, log: &Log<'_>) {
     let (name, not) = (case.name, if ok { "" } else { "not " });
     let (checks, failed) = (log.checks(), log.failed());
     let words = if ok { summary } else { case.about };

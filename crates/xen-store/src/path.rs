@@ -42,7 +42,7 @@ pub fn check(path: &str) -> Result<(), PathError> {
     match path {
         "" => Err(PathError::Empty),
         "/" => Ok(()),
-        _ if path.ends_with('/') || path.contains("//") => Err(PathError::EmptyPart),
+        _ if path.ends_with('/') || path.as_bytes().windows(2).any(|pair| pair == b"//") => Err(PathError::EmptyPart),
         _ => Ok(()),
     }
 }

@@ -65,7 +65,7 @@ async fn stream(xen: &Xen, reader: &mut Reader<Xen>, writer: &mut Writer<Xen>, t
         let mut buffer = vec![0; CHUNK];
         for piece in pieces() {
             let answer = &mut buffer[..piece.len()];
-            reader.read_exact(answer).await?;
+            reader.read_exact(answer).await.map_err(plain)?;
             let wrong = piece.zip(answer.iter()).find(|&(at, &got)| got != byte_at(at).to_ascii_uppercase());
             if let Some((at, got)) = wrong {
                 panic!("byte {at} came back as {got:#04x}");
@@ -73,11 +73,19 @@ async fn stream(xen: &Xen, reader: &mut Reader<Xen>, writer: &mut Writer<Xen>, t
         }
         Ok(())
     };
-    let (sent, received): (Result<(), Error>, Result<(), ReadExactError<Error>>) = join(send, receive).await;
+    let (sent, received): (Result<(), Error>, Result<(), Error>) = join(send, receive).await;
     sent.unwrap_or_else(|why| panic!("sending failed: {why}"));
     received.unwrap_or_else(|why| panic!("receiving failed: {why}"));
     let micros = xen.now().since(start).as_micros().max(1) as u64;
     info!("{total} bytes echoed in {micros} us, {} KiB/s", total as u64 * 1_000_000 / 1024 / micros);
+}
+
+/// The error without its wrapping, which would show it in Rust's terms.
+fn plain(why: ReadExactError<Error>) -> Error {
+    match why {
+        ReadExactError::UnexpectedEof => Error::Closed,
+        ReadExactError::Other(why) => why,
+    }
 }
 
 /// Sends single bytes, each after the answer to the one before.
@@ -87,7 +95,7 @@ async fn round_trips(xen: &Xen, reader: &mut Reader<Xen>, writer: &mut Writer<Xe
         let start = xen.now();
         let mut answer = [0];
         writer.write_all(b"x").await.unwrap_or_else(|why| panic!("sending failed: {why}"));
-        reader.read_exact(&mut answer).await.unwrap_or_else(|why| panic!("receiving failed: {why}"));
+        reader.read_exact(&mut answer).await.unwrap_or_else(|why| panic!("receiving failed: {}", plain(why)));
         assert_eq!(answer, *b"X", "the answer to x");
         let took = xen.now().since(start).as_nanos() as u64;
         // In order from the start: the library's sort takes more of the image than all the rest of this.
