@@ -16,7 +16,7 @@ XL     ?=
 # Names of scenarios, or parts of them, for instance: make scenarios ONLY='echo memory'
 ONLY   ?=
 
-.PHONY: all kernel echo tools run test test-full host-tests scenarios bench shell check clean
+.PHONY: all kernel echo tools run test test-full host-tests cloud-tests scenarios bench shell check clean
 
 all: kernel tools
 

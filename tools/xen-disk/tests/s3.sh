@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the tests of a disk in a bucket against an S3 server on this machine: moto, from PyPI, in a folder of its own.
 #
-#   tools/xen-disk/tests/s3.sh [WORDS FOR cargo test]
+#   tools/xen-disk/tests/s3.sh [NAMES OF TESTS]
 set -eu
 
 cd "$(dirname "$0")/../../.."
@@ -43,4 +43,4 @@ import os, boto3
 boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT"]).create_bucket(Bucket="disks")
 END
 export XEN_DISK_TEST_URL=s3://disks/folder
-cargo test --quiet --package xen-disk --features cloud --test object --test killed -- "$@"
+${CARGO:-cargo} test --quiet --package xen-disk --features cloud --test object --test killed -- "$@"
