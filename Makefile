@@ -45,12 +45,16 @@ run: all
 
 test: host-tests scenarios
 
-test-full: host-tests all echo
+test-full: host-tests cloud-tests all echo
 	@out/testbed test --full $(ONLY)
 
 host-tests:
 	$(CARGO) test --quiet --workspace
 	$(CARGO) test --quiet --package xen-disk --features formats,object
+
+# Needs python3 with venv, and PyPI the first time.
+cloud-tests:
+	@CARGO="$(CARGO)" tools/xen-disk/tests/s3.sh
 
 scenarios: all echo
 	@out/testbed test $(ONLY)

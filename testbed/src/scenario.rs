@@ -144,7 +144,10 @@ pub const ALL: &[Scenario] = &[
         .full(),
     Scenario::new("xen-disk-resize", "a disk grows and is disconnected by command", xendisk::resize).linux(),
     Scenario::new("xen-disk-exercised", "our guest tries all it can with a disk of xen-disk", xendisk::exercised),
-    Scenario::new("xen-disk-exercised-all", "the same with every kind of storage", xendisk::exercised_all).full(),
+    Scenario::new("xen-disk-exercised-file", "the same with a file", xendisk::exercised_file).full(),
+    Scenario::new("xen-disk-exercised-mmap", "the same with a mapped file", xendisk::exercised_mmap).full(),
+    Scenario::new("xen-disk-exercised-cow", "the same with a golden image", xendisk::exercised_cow).full(),
+    Scenario::new("xen-disk-exercised-overlay", "the same with an overlay", xendisk::exercised_overlay).full(),
     Scenario::new("memory-4", "a domain of 4 MiB serves", boot::memory_4),
     Scenario::new("memory-4096", "a domain of 4096 MiB serves", boot::memory_4096).memory(5632),
 ];

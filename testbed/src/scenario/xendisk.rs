@@ -247,15 +247,14 @@ const EXERCISE: &str = "blk.run=report,verify,seq,rand,flush,barrier,discard,fea
                         blk.hostile=yes";
 
 /// Has our guest try all it can with one disk, and leaves one beside it alone, which must go on working.
-fn exercise(bench: &Bench, number: u32, stack: &str) -> Result<()> {
-    let name = format!("{}-{number}", bench.name);
+fn exercise(bench: &Bench, stack: &str) -> Result<()> {
     let stamp = Stamp { seed: 9, ..Stamp::default() };
     let image = Image::new(bench, "stamped", 16)?;
     let stamps = bench.host.peer("blk-stamp");
     bench.host.shell(&format!("{stamps} write {} {}", image.path, stamp.options()))?;
     let extra = format!("extra=\"vchan.role=none {EXERCISE} blk.disk=xvda blk.destroy=xvda blk.seed=9\"");
     // It runs once both are there.
-    let guest = Guest::create_from(bench.host, "xl/block.xl", &name, &["-p", &extra])?;
+    let guest = Guest::create_from(bench.host, "xl/block.xl", &bench.name, &["-p", &extra])?;
     let victim = bench.xen_disk(&guest, &["--stack", stack, "--vdev", "xvda"])?;
     let witness = bench.xen_disk(&guest, &["--stack", &format!("verify/file:{}", image.path), "--vdev", "xvdb"])?;
     bench.host.xl(&["unpause", &guest.name])?;
@@ -272,22 +271,29 @@ fn exercise(bench: &Bench, number: u32, stack: &str) -> Result<()> {
 
 pub(super) fn exercised(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
-    exercise(bench, 1, "ram:size=16M")?;
+    exercise(bench, "ram:size=16M")?;
     bench.nothing_left(&before)
 }
 
-pub(super) fn exercised_all(bench: &Bench) -> Result<()> {
+fn exercised_image(bench: &Bench, stack: &str) -> Result<()> {
     let before = Census::take(bench.host)?;
     let image = Image::new(bench, "exercised", 16)?;
-    let path = &image.path;
-    let stacks = [
-        format!("file:{path}"),
-        format!("mmap:{path}"),
-        format!("cow:{path}"),
-        format!("overlay:\"{path}.o\"/cow:{path}"),
-    ];
-    for (number, stack) in (1..).zip(&stacks) {
-        exercise(bench, number, stack)?;
-    }
+    exercise(bench, &stack.replace("PATH", &image.path))?;
     bench.nothing_left(&before)
+}
+
+pub(super) fn exercised_file(bench: &Bench) -> Result<()> {
+    exercised_image(bench, "file:PATH")
+}
+
+pub(super) fn exercised_mmap(bench: &Bench) -> Result<()> {
+    exercised_image(bench, "mmap:PATH")
+}
+
+pub(super) fn exercised_cow(bench: &Bench) -> Result<()> {
+    exercised_image(bench, "cow:PATH")
+}
+
+pub(super) fn exercised_overlay(bench: &Bench) -> Result<()> {
+    exercised_image(bench, "overlay:\"PATH.overlay\"/file:PATH")
 }
