@@ -57,7 +57,7 @@ pub enum Command {
     Revert(OverlayArguments),
     /// Does the requests of a log again.
     Replay(ReplayArguments),
-    /// Removes the chunks of an object store that no disk has any more.
+    /// Removes the chunks of an object store that no disk has any more, while none is written to.
     #[cfg(feature = "object")]
     Gc(GcArguments),
     /// Writes manual pages and shell completions into a folder.

@@ -19,6 +19,8 @@ pub struct Collected {
 
 /// Removes the chunks that are in no manifest and were put there more than `grace` before `now`: younger ones may be part
 /// of a flush that is under way. Nothing is removed if a manifest cannot be read.
+///
+/// Disks must not be written meanwhile: a flush may use an old chunk again that is garbage until its manifest is there.
 pub fn collect(objects: &impl Objects, now: SystemTime, grace: Duration) -> io::Result<Collected> {
     // Chunks first: what is put there later is not looked at.
     let chunks = objects.list(CHUNKS)?;
