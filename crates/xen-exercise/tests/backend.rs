@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use xen_blk::back::storage::{Error, Info};
 use xen_blk::back::{Config, Handle, Storage, serve};
-use xen_blk::front::DiscardInfo;
+use xen_blk::front::{DiscardInfo, Units};
 use xen_blk::toolstack::{self, Attributes, Device, VBD};
 use xen_exercise::{Boxed, Front, Host, Plan, Usage, run};
 use xen_platform::{DomId, EventCounter, sleep};
@@ -194,4 +194,16 @@ fn defects_are_found_through_a_backend_too() {
         let ran = on_backend(&format!("blk.run={test} {LINE}"), one(4096, 512, Some(defect)));
         assert_eq!(ran.verdict.failed, 1, "{test} does not find {defect:?}: {}", ran.text);
     }
+}
+
+#[test]
+fn the_units_in_which_a_backend_counts_are_found_out() {
+    for (name, units) in Units::NAMED {
+        let mut setup = one(4096, 4096, None);
+        setup.config.units = units;
+        let ran = on_backend(&format!("blk.run=report {LINE}"), setup);
+        assert!(ran.text.contains(&format!("\"units_inferred\":\"{name}\"")), "{name}: {}", ran.text);
+    }
+    let ran = on_backend(&format!("blk.run=report {LINE}"), one(4096, 512, None));
+    assert!(ran.text.contains("\"units_inferred\":\"any\""), "{}", ran.text);
 }

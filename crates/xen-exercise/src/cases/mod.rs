@@ -11,6 +11,7 @@ mod order;
 mod report;
 mod requests;
 mod resize;
+mod units;
 
 pub use report::{describe, numbers};
 

@@ -1,7 +1,9 @@
 //! The capability report: every key of the backend, and what is made of them.
 
-use super::{Cx, Outcome};
+use super::{Cx, Outcome, units};
 use crate::log::Json;
+use crate::site::Failure;
+use crate::stamp::SECTOR;
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
@@ -25,8 +27,9 @@ pub async fn report(cx: &mut Cx<'_>) -> Outcome {
         let comma = if number == 0 { "" } else { "," };
         let _ = write!(json, "{comma}\"{key}\":{value}");
     }
-    let units = info.units.name().unwrap_or("mixed");
-    let _ = write!(json, ",\"abi\":\"{}\",\"units\":\"{units}\"}},\"notes\":[", info.abi.name());
+    let (abi, units) = (info.abi.name(), info.units.name().unwrap_or("mixed"));
+    let inferred = inferred_units(cx, &info, &keys).await?;
+    let _ = write!(json, ",\"abi\":\"{abi}\",\"units\":\"{units}\"}},\"units_inferred\":\"{inferred}\",\"notes\":[");
     for (number, note) in info.notes.iter().enumerate() {
         let comma = if number == 0 { "" } else { "," };
         let _ = write!(json, "{comma}{}", Json(&format!("{note}")));
@@ -35,6 +38,21 @@ pub async fn report(cx: &mut Cx<'_>) -> Outcome {
     cx.site.print(format_args!("{json}\n"));
     sane(cx, &info);
     Ok(describe(&info))
+}
+
+/// The name of the units in which the backend counts.
+async fn inferred_units(cx: &mut Cx<'_>, info: &Info, keys: &[(String, String)]) -> Result<&'static str, Failure> {
+    if info.sector_size as usize == SECTOR {
+        return Ok("any");
+    }
+    let key = keys.iter().find(|(key, _)| key == "sectors").and_then(|(_, value)| value.parse().ok());
+    let Some(sectors) = key else { return Ok("unknown") };
+    let name = match units::infer(cx, sectors, info.sector_size).await? {
+        Some(units) => units.name().unwrap_or("mixed"),
+        None => "unknown",
+    };
+    cx.note(format_args!("sectors of {} bytes are counted in the units of: {name}", info.sector_size));
+    Ok(name)
 }
 
 /// What any backend must say.

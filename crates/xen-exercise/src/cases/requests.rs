@@ -110,7 +110,8 @@ pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, patience: Duration)
     answer(raw, &request, patience).await
 }
 
-fn answer<'a>(raw: &'a mut dyn Raw, request: &'a [u8], patience: Duration) -> Boxed<'a, Option<i16>> {
+/// Sends those bytes and waits for the answer: the status.
+pub fn answer<'a>(raw: &'a mut dyn Raw, request: &'a [u8], patience: Duration) -> Boxed<'a, Option<i16>> {
     Box::pin(async move {
         raw.send(request);
         raw.answer(patience).await.map(|response| response.status)
