@@ -58,6 +58,11 @@ impl Answers {
         self.of(number).status = Some(status);
     }
 
+    /// Whether the next answer is known.
+    pub fn is_ready(&self) -> bool {
+        self.owed.front().is_some_and(|owed| owed.status.is_some())
+    }
+
     /// The next answer, if it is known.
     pub fn next(&mut self, now: Time, stats: &mut Stats) -> Option<Response> {
         let status = self.owed.front()?.status?;

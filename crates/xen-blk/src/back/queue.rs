@@ -157,7 +157,8 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
 
     /// Takes what is in the ring and makes work of it; says whether there was anything.
     fn take(&mut self) -> Result<bool, Corrupt> {
-        let now = self.platform.now();
+        // Read once there is a request: it may be a system call, and most looks find nothing.
+        let mut now = None;
         let mut batch: Vec<(u64, Body)> = Vec::new();
         let (before, mut corrupt) = (self.answers.len(), Ok(()));
         let mut room = self.config.memory.saturating_sub(self.bytes);
@@ -175,6 +176,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
                 }
             }
             let wire::Request { id, operation, body } = wire::decode(*abi, slot);
+            let now = *now.get_or_insert_with(|| self.platform.now());
             let answer = self.answers.expect(id, operation, now);
             match body.and_then(|body| self.limits.admit(body)) {
                 Ok(body) => {
@@ -266,8 +268,10 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
 
     /// Answers what can be answered, with one event at most.
     fn answer(&mut self) {
+        if !self.answers.is_ready() {
+            return;
+        }
         let Wiring { ring, page, channel, abi, next, .. } = &mut self.wiring;
-        let mut any = false;
         let now = self.platform.now();
         let mut stats = self.handle.count();
         while let Some(response) = self.answers.next(now, &mut stats) {
@@ -276,9 +280,8 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
             ring.put(page, &response[..abi.response()]);
             *next = next.wrapping_add(1);
             stats.in_flight -= 1;
-            any = true;
         }
-        if any && ring.push(page) {
+        if ring.push(page) {
             stats.events_sent += 1;
             channel.notify();
         }
