@@ -1,6 +1,6 @@
 //! The backend: serves a disk, kept in any [`Storage`], to a frontend that is not trusted.
 //!
-//! [`toolstack::create`](crate::toolstack::create) makes a disk's folders in xenstore; [`serve`] then offers it, connects
+//! [`toolstack::create`](crate::toolstack::create) makes a disk's folders in xenstore; [`serve()`] then offers it, connects
 //! with its frontend, and carries its requests out until it ends. The [`Handle`] stops it, and tells what it does.
 //!
 //! * A request is copied out of the ring once and checked as a whole before anything of it is done. One that makes no
