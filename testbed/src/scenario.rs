@@ -1,6 +1,7 @@
 //! Scenarios: what is tried on a host, and the runner that tries them.
 
 mod block;
+mod block_full;
 mod block_linux;
 mod boot;
 mod clients;
@@ -69,6 +70,11 @@ impl Scenario {
         self
     }
 
+    const fn long(mut self) -> Scenario {
+        self.patience = Duration::from_secs(600);
+        self
+    }
+
     const fn memory(mut self, memory: u32) -> Scenario {
         self.memory = memory;
         self
@@ -122,6 +128,19 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("block-hotplug", "disks come and go under our guest", block::hotplug),
     Scenario::new("block-console", "disks are looked at and tried from the console", block::console),
     Scenario::new("block-resize", "a disk grows under our guest", block::resize),
+    Scenario::new("block-linux", "Linux finds what our guest wrote, and ours what Linux did", block_full::linux)
+        .linux()
+        .full(),
+    Scenario::new("block-errors", "sectors that fail are reported, slow ones awaited", block_full::errors)
+        .long()
+        .full(),
+    Scenario::new("block-qdisk", "QEMU's raw and qcow2 disks do as they should", block_full::qdisk)
+        .qemu()
+        .long()
+        .full(),
+    Scenario::new("block-sweep", "every combination of features, and many connections", block_full::sweep)
+        .long()
+        .full(),
     Scenario::new("blkback-stamps", "a Linux guest fills a disk, dom0 checks each sector", block_linux::stamps).linux(),
     Scenario::new("blkback-hotplug", "disks come, go and grow under a Linux guest", block_linux::hotplug).linux(),
     Scenario::new("blkback-kinds", "disks of all kinds read as dom0 wrote them", block_linux::kinds).linux().full(),
@@ -144,10 +163,10 @@ pub const ALL: &[Scenario] = &[
         .full(),
     Scenario::new("xen-disk-resize", "a disk grows and is disconnected by command", xendisk::resize).linux(),
     Scenario::new("xen-disk-exercised", "our guest tries all it can with a disk of xen-disk", xendisk::exercised),
-    Scenario::new("xen-disk-exercised-file", "the same with a file", xendisk::exercised_file).full(),
-    Scenario::new("xen-disk-exercised-mmap", "the same with a mapped file", xendisk::exercised_mmap).full(),
-    Scenario::new("xen-disk-exercised-cow", "the same with a golden image", xendisk::exercised_cow).full(),
-    Scenario::new("xen-disk-exercised-overlay", "the same with an overlay", xendisk::exercised_overlay).full(),
+    Scenario::new("xen-disk-try-file", "the same with a file", xendisk::exercised_file).full(),
+    Scenario::new("xen-disk-try-mmap", "the same with a mapped file", xendisk::exercised_mmap).full(),
+    Scenario::new("xen-disk-try-cow", "the same with a golden image", xendisk::exercised_cow).full(),
+    Scenario::new("xen-disk-try-overlay", "the same with an overlay", xendisk::exercised_overlay).full(),
     Scenario::new("memory-4", "a domain of 4 MiB serves", boot::memory_4),
     Scenario::new("memory-4096", "a domain of 4096 MiB serves", boot::memory_4096).memory(5632),
 ];

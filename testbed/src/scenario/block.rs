@@ -17,7 +17,7 @@ const SIZE: u32 = 16;
 const MIB: u64 = 2048;
 
 /// How long a guest may take for its tests.
-const LONG: Duration = Duration::from_secs(240);
+const LONG: Duration = Duration::from_secs(500);
 
 /// What stands in the last line of a run, whatever its result.
 const END: &str = " skipped; seed ";
@@ -31,7 +31,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs it to its end, and returns what it printed.
-    fn exercises(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<String> {
+    pub(super) fn exercises(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<String> {
         let guest = self.exerciser(number, options, list)?;
         guest.says_within(END, LONG)?;
         guest.gone(PATIENCE)?;
@@ -39,7 +39,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The same, for tests that must pass.
-    fn passes(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<String> {
+    pub(super) fn passes(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<String> {
         let console = self.exercises(number, options, list)?;
         if !console.contains(" passed, 0 failed, ") {
             let from = console.find("TAP version").unwrap_or(0);
