@@ -11,6 +11,7 @@ use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use xen_disk::stack::{Files, build, create};
 use xen_disk::storage::Storage;
@@ -130,8 +131,13 @@ fn is_of(values: &[Vec<u8>], now: &[u8]) -> bool {
     sectors(now).iter().enumerate().all(|(number, sector)| values.iter().any(|value| value[number] == *sector))
 }
 
+/// One test at a time: a program that another one just starts has for a moment all files that are open here, and with
+/// them their locks.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Kills the program again and again, and looks each time at what is left.
 fn nothing_is_lost(stack: &str) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut before = read(&*build(stack, &Files::default()).unwrap());
     let seed: u64 = env::var(SEED).map_or(1, |seed| seed.parse().unwrap());
     let mut all_flushed = 0;
