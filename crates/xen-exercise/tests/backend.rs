@@ -2,20 +2,14 @@
 
 mod common;
 
-use common::{Contents, Defect, Ran, XVDA, plan};
-use std::cell::RefCell;
-use std::fmt::Arguments;
+use common::{Contents, Defect, Ran, XVDA};
 use std::rc::Rc;
 use std::time::Duration;
 use xen_blk::back::storage::{Error, Info};
-use xen_blk::back::{Config, Handle, Storage, serve};
+use xen_blk::back::{Config, Storage};
 use xen_blk::front::{DiscardInfo, Units};
-use xen_blk::toolstack::{self, Attributes, Device, VBD};
-use xen_exercise::{Boxed, Front, Host, Plan, Usage, run};
-use xen_platform::{DomId, EventCounter, sleep};
-use xen_sim::xenstore::Xenstored;
-use xen_sim::{Domain, Sim, Spawner};
-use xen_store::Store;
+use xen_platform::{EventCounter, sleep};
+use xen_sim::Domain;
 
 const XVDB: u32 = 51728;
 
@@ -70,38 +64,6 @@ impl Storage for Served {
     }
 }
 
-struct Guest {
-    domain: Domain,
-    spawner: Spawner,
-    text: Rc<RefCell<String>>,
-}
-
-impl Host for Guest {
-    fn print(&self, text: Arguments<'_>) {
-        self.text.borrow_mut().push_str(&text.to_string());
-    }
-    fn shown(&self) -> Boxed<'_, ()> {
-        Box::pin(async {})
-    }
-    fn usage(&self) -> Option<Usage> {
-        let held = self.domain.world().leaks();
-        let count = |what: &str| held.iter().filter(|leak| leak.contains(what)).count() as u32;
-        Some(Usage { grants: count("grant"), ports: count("port"), ..Usage::default() })
-    }
-    fn spawn(&self, work: Boxed<'static, ()>) {
-        let _task = self.spawner.spawn(&self.domain, work);
-    }
-}
-
-fn connect(sim: &Sim, xs: &Xenstored, domain: &Domain) -> Store {
-    let (reader, writer) = xs.connect(domain.id());
-    let (store, driver) = xen_store::connect(reader, writer);
-    sim.spawn(domain, async move {
-        driver.await;
-    });
-    store
-}
-
 struct Setup {
     disks: Vec<(u32, Rc<Contents>)>,
     discard: bool,
@@ -109,45 +71,15 @@ struct Setup {
     config: Config,
 }
 
-/// Runs a plan in a guest whose disks a backend serves in dom0.
 fn on_backend(line: &str, setup: Setup) -> Ran {
-    let mut sim = Sim::new();
-    let xs = Xenstored::new();
-    xs.introduce(DomId(1));
-    xs.set("/local/domain/0/backend", "");
-    let (dom0, guest) = (sim.domain(0), sim.domain(1));
-    let (back, front) = (connect(&sim, &xs, &dom0), connect(&sim, &xs, &guest));
-    let text = Rc::new(RefCell::new(String::new()));
-    let site = Front::new(&guest, &front, Guest { domain: guest.clone(), spawner: sim.spawner(), text: text.clone() });
-    let (plan, spawner, store): (Plan, _, _) = (plan(line), sim.spawner(), front.clone());
-    let verdict = sim.run(async move {
-        store.mkdir("data").await.unwrap();
-        let mut ends = Vec::new();
-        for (vdev, contents) in setup.disks {
-            let device = Device { front: DomId(1), back: DomId(0), vdev, kind: VBD.to_string() };
-            toolstack::create(&back, &device, &Attributes::default()).await.unwrap();
-            let (dom0, back, config, handle) = (dom0.clone(), back.clone(), setup.config.clone(), Handle::new());
-            let (discard, grows, clock) = (setup.discard, setup.grows, dom0.clone());
-            let stop = handle.clone();
-            let task = spawner.spawn(&dom0.clone(), async move {
-                let storage = Served { contents, discard, clock, grown: EventCounter::new(), grows };
-                serve(&dom0, &back, &device, &storage, &config, &handle).await
-            });
-            ends.push((stop, task));
-        }
-        let verdict = run(&site, &plan).await;
-        for (stop, task) in ends {
-            stop.force();
-            task.join().await.unwrap();
-        }
-        verdict
-    });
-    let read = |key: &str| xs.get(&format!("/local/domain/1/data/report/{key}"));
-    let published = ["result", "passed", "failed", "seed"].map(|key| {
-        let value = read(key).map(|value| String::from_utf8(value).unwrap());
-        (key.to_string(), value.unwrap_or_default())
-    });
-    Ran { verdict, text: text.take(), published: published.to_vec() }
+    let Setup { disks, discard, grows, config } = setup;
+    common::on_backend(line, &config, |clock| {
+        let served = |(vdev, contents)| {
+            let clock = clock.clone();
+            (vdev, Served { contents, discard, clock, grown: EventCounter::new(), grows })
+        };
+        disks.into_iter().map(served).collect()
+    })
 }
 
 fn one(sectors: u64, sector_size: u32, defect: Option<Defect>) -> Setup {

@@ -1,9 +1,11 @@
 //! A disk in memory with one defect or none, and a site that stands on it.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
 mod array;
+mod backend;
 
 pub use array::Arrays;
+pub use backend::on_backend;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use xen_exercise::{Plan, SECTOR, Verdict, run};
