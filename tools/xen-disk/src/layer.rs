@@ -10,7 +10,7 @@ mod verify;
 pub use delay::Delay;
 pub use fault::{Fault, Rule};
 pub use log::{Log, Record, replay};
-pub use powercut::PowerCut;
+pub use powercut::{Cut, PowerCut};
 pub use throttle::Throttle;
 pub use verify::Verify;
 

@@ -1,4 +1,4 @@
-//! `fault`: requests that fail, by rule.
+//! `fault`: requests that fail, or are not done, by rule.
 
 use super::{Dice, Kind, Layer, Request};
 use crate::storage::Storage;
@@ -19,6 +19,8 @@ pub struct Rule {
     pub probability: Option<f64>,
     /// A write that fails is carried out in its first half.
     pub torn: bool,
+    /// They are answered as if they were done. Not for reads, which have nothing to answer with.
+    pub silent: bool,
 }
 
 /// Fails requests.
@@ -55,6 +57,9 @@ impl Layer for Fault {
         if let (true, Request::Write { at, from }) = (self.rule.torn, request) {
             let sector = below.info().sector_size as usize;
             below.write(at, &from[..from.len() / 2 / sector * sector])?;
+        }
+        if self.rule.silent {
+            return Ok(());
         }
         Err(io::Error::other(format!("this {kind} fails by the rule of the fault layer")))
     }
@@ -95,6 +100,15 @@ mod tests {
         let mut bytes = [9; 2048];
         below.read(0, &mut bytes).unwrap();
         assert_eq!((bytes[1023], bytes[1024]), (1, 0));
+    }
+
+    #[test]
+    fn what_fails_silently_is_answered_and_not_done() {
+        let (disk, below) = disk(Rule { kinds: vec![Kind::Write], every: Some(2), silent: true, ..Rule::default() });
+        assert!(disk.write(0, &[1; 512]).is_ok() && disk.write(0, &[2; 512]).is_ok());
+        let mut bytes = [9; 512];
+        below.read(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [1; 512]);
     }
 
     #[test]

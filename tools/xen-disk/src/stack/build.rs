@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::kinds::{Built, Entry, Fault, Make};
 use super::{StackError, parse};
-use crate::layer::{Delay, Fault as FaultLayer, Kind, Layered, Log, PowerCut, Rule, Throttle, Verify};
+use crate::layer::{Cut, Delay, Fault as FaultLayer, Kind, Layered, Log, PowerCut, Rule, Throttle, Verify};
 #[cfg(feature = "object")]
 use crate::storage::object::{Cached, Object, Objects, open_store};
 use crate::storage::{Cow, FileOptions, FileStorage, Mmap, Moved, Overlay, Ram, Vhd, Zero, lock};
@@ -222,14 +222,19 @@ fn seed(args: &Args) -> Result<u64, StackError> {
 
 pub(super) fn fault(args: &Args, below: Built) -> Result<Built, Fault> {
     let kind = |name: &str| Kind::named(name).ok_or_else(|| args.wrong(format!("op={name}: there is no such request")));
-    let kinds = args.text("op")?.map(|names| names.split('+').map(kind).collect()).transpose()?.unwrap_or_default();
+    let kinds: Option<Vec<Kind>> = args.text("op")?.map(|names| names.split('+').map(kind).collect()).transpose()?;
+    let kinds = kinds.unwrap_or_default();
     let (from, to) = (args.size("from")?, args.size("to")?);
     let range = from.or(to).map(|_| from.unwrap_or(0)..to.unwrap_or(u64::MAX));
     let (every, probability) = (args.number("every")?, args.number::<f64>("p")?);
     if every == Some(0) || probability.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
         return Err(args.wrong("every=N must be 1 or more, and p=NUMBER from 0 to 1").into());
     }
-    let rule = Rule { kinds, range, every, probability, torn: args.flag("torn")? };
+    let (torn, silent) = (args.flag("torn")?, args.flag("silent")?);
+    if silent && (kinds.is_empty() || kinds.contains(&Kind::Read)) {
+        return Err(args.wrong("a read cannot be silent: op=KIND must name what is, for instance op=flush").into());
+    }
+    let rule = Rule { kinds, range, every, probability, torn, silent };
     Ok(Arc::new(Layered::new(FaultLayer::new(rule, seed(args)?), below)))
 }
 
@@ -245,5 +250,10 @@ pub(super) fn log(args: &Args, below: Built) -> Result<Built, Fault> {
 pub(super) fn powercut(args: &Args, below: Built) -> Result<Built, Fault> {
     let off = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGUSR1, off.clone())?;
-    Ok(Arc::new(Layered::new(PowerCut::new(args.number("after")?, off), below)))
+    let keep = args.number("keep")?.unwrap_or(0.0);
+    if !(0.0..=1.0).contains(&keep) {
+        return Err(args.wrong("keep=NUMBER must be from 0 to 1").into());
+    }
+    let rule = Cut { after: args.number("after")?, keep, seed: seed(args)? };
+    Ok(Arc::new(Layered::new(PowerCut::new(rule, off), below)))
 }

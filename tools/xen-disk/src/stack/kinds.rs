@@ -169,7 +169,7 @@ const LAYERS: &[Entry] = &[
     ),
     layer(
         "fault",
-        "fails requests to which all of this applies",
+        "fails requests to which all of this applies, or does not do them",
         None,
         &[
             ("op=KIND", "read, write, flush or discard; several with + between them"),
@@ -178,6 +178,7 @@ const LAYERS: &[Entry] = &[
             ("every=N", "the Nth, 2Nth, ... of them"),
             ("p=NUMBER", "with this probability, for instance 0.001"),
             ("torn", "writes are carried out in their first half"),
+            ("silent", "they are answered as done; op=KIND must be there, and not be read"),
             SEED,
         ],
         build::fault,
@@ -188,7 +189,11 @@ const LAYERS: &[Entry] = &[
         "powercut",
         "loses what was not flushed when the power goes, at SIGUSR1 or when told",
         None,
-        &[("after=N", "after so many writes")],
+        &[
+            ("after=N", "after so many writes"),
+            ("keep=NUMBER", "each sector that was not flushed is there with this probability [default: 0]"),
+            SEED,
+        ],
         build::powercut,
     ),
 ];

@@ -53,6 +53,9 @@ fn what_is_wrong_is_said() {
         ("delay:5/ram", "\"5\" is no time"),
         ("fault:p=2/ram", "from 0 to 1"),
         ("fault:op=trim/ram", "no such request"),
+        ("fault:silent/ram", "a read cannot be silent"),
+        ("fault:op=write+read,silent/ram", "a read cannot be silent"),
+        ("powercut:keep=2/ram", "from 0 to 1"),
         ("overlay/ram", "a path must follow"),
     ] {
         assert!(says(text).contains(part), "{text}: {}", says(text));
