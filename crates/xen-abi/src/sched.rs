@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// `SCHEDOP_yield`, which takes no argument.
+pub const YIELD: u32 = 0;
 /// `SCHEDOP_shutdown`.
 pub const SHUTDOWN: u32 = 2;
 

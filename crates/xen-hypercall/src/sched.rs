@@ -1,8 +1,15 @@
-//! The end of the domain.
+//! Giving the processor away: for a moment, or for good.
 
 use crate::raw::hypercall;
-use xen_abi::sched::{Reason, SHUTDOWN, Shutdown};
+use xen_abi::sched::{Reason, SHUTDOWN, Shutdown, YIELD};
 use xen_abi::xen::HYPERVISOR_SCHED_OP;
+
+/// Lets other domains have the physical processor, if any wants it.
+#[inline]
+pub fn yield_now() {
+    // SAFETY: the operation takes no argument and touches no memory. It cannot fail.
+    unsafe { hypercall(HYPERVISOR_SCHED_OP, YIELD.into(), 0, 0) };
+}
 
 /// Ends the domain. The toolstack then does what its configuration says for `reason`.
 pub fn shutdown(reason: Reason) -> ! {

@@ -9,8 +9,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use xen_exec::{Executor, Spawner};
-use xen_platform::{Access, Channel, Clock, DomId, GrantRef, Piece, Platform, Port, Time};
+use xen_exec::{Executor, Spawner, Turn};
+use xen_platform::{Access, Channel, Clock, DomId, EventCounter, GrantRef, Piece, Platform, Port, Time};
 
 /// The Linux domain that the program runs in. Clones are the same domain; devices are opened when first needed.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ struct Inner {
     domid: Cell<Option<DomId>>,
     gntdev: OnceCell<Rc<OwnedFd>>,
     gntalloc: OnceCell<Rc<OwnedFd>>,
+    privcmd: OnceCell<Option<OwnedFd>>,
+    pauses: EventCounter,
 }
 
 impl Default for Linux {
@@ -43,6 +45,8 @@ impl Linux {
             domid: Cell::new(None),
             gntdev: OnceCell::new(),
             gntalloc: OnceCell::new(),
+            privcmd: OnceCell::new(),
+            pauses: EventCounter::new(),
         }))
     }
 
@@ -53,7 +57,27 @@ impl Linux {
     pub fn run<F: Future<Output: 'static> + 'static>(&self, main: impl FnOnce(Spawner) -> F) -> F::Output {
         let mut executor = Executor::new();
         let main = main(executor.spawner());
-        executor.run(main, |turn| self.0.reactor.turn(turn))
+        executor.run(main, |turn| self.turn(turn))
+    }
+
+    /// As [`Reactor::turn`]; and pauses, if no task can move and one waits for that.
+    fn turn(&self, turn: Turn) {
+        let pauses = &self.0.pauses;
+        if turn == Turn::Busy || !pauses.is_awaited() {
+            return self.0.reactor.turn(turn);
+        }
+        match self.privcmd() {
+            Some(privcmd) => sys::yield_processor(privcmd),
+            // Only to other programs of this domain.
+            None => std::thread::yield_now(),
+        }
+        pauses.signal();
+        self.0.reactor.turn(Turn::Busy);
+    }
+
+    /// The device that passes hypercalls on, if this program may.
+    fn privcmd(&self) -> Option<&OwnedFd> {
+        self.0.privcmd.get_or_init(|| self.open("privcmd", "xen-privcmd").ok()).as_ref()
     }
 
     pub(crate) fn reactor(&self) -> &Reactor {
@@ -107,6 +131,10 @@ impl Platform for Linux {
     type Channel = LinuxChannel;
     type Error = Error;
 
+    fn pauses(&self) -> &EventCounter {
+        &self.0.pauses
+    }
+
     /// Known once [`open_store`](crate::open_store) has read it there.
     fn domid(&self) -> Option<DomId> {
         self.0.domid.get()
@@ -149,6 +177,7 @@ impl Platform for Linux {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xen_platform::pause;
 
     #[test]
     fn a_missing_device_is_named_with_its_module() {
@@ -163,6 +192,27 @@ mod tests {
         says(linux.map(DomId(2), &[GrantRef(8)], Access::ReadOnly).err(), "gntdev");
         says(linux.copy(DomId(2), &mut [Piece::to_peer(GrantRef(8), 0, b"x")]).err(), "gntdev");
         says(linux.share(DomId(2), 1).err(), "gntalloc");
+    }
+
+    #[test]
+    fn a_pause_ends_without_the_device_and_lets_other_tasks_go_first() {
+        let linux = Linux::with_devices(Path::new("/nowhere"));
+        let moved = linux.run(|spawner| {
+            let linux = linux.clone();
+            async move {
+                let moved = Rc::new(Cell::new(0));
+                let other = moved.clone();
+                spawner.spawn(async move {
+                    for _ in 0..3 {
+                        xen_exec::yield_now().await;
+                        other.set(other.get() + 1);
+                    }
+                });
+                pause(&linux).await;
+                moved.get()
+            }
+        });
+        assert_eq!(moved, 3);
     }
 
     #[test]

@@ -25,6 +25,11 @@ impl EventCounter {
         self.count.get()
     }
 
+    /// Whether somebody waits for the next event.
+    pub fn is_awaited(&self) -> bool {
+        !self.wakers.borrow().is_empty()
+    }
+
     /// Counts one more event and wakes every waiter.
     pub fn signal(&self) {
         self.count.set(self.count.get().wrapping_add(1));

@@ -21,6 +21,6 @@ pub use copy::{Bytes, Piece};
 pub use event::EventCounter;
 pub use ids::{DomId, GrantRef, PAGE_SIZE, Port};
 pub use mem::{IndexMemory, SharedMem};
-pub use platform::{Access, Channel, Granted, Platform, ReadySince};
+pub use platform::{Access, Channel, Granted, Platform, ReadySince, pause};
 pub use raw::RawShared;
 pub use time::{Clock, Elapsed, Time, Timers, deadline, sleep};

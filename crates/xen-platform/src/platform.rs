@@ -1,6 +1,6 @@
 //! The platform itself: sharing, mapping, event channels.
 
-use crate::{Clock, DomId, GrantRef, Piece, Port, SharedMem};
+use crate::{Clock, DomId, EventCounter, GrantRef, Piece, Port, SharedMem};
 use alloc::rc::Rc;
 use core::task::{Context, Poll};
 
@@ -80,6 +80,9 @@ pub trait Platform: Clock + Clone + 'static {
     /// Why the platform said no; its text names the operation and its operands.
     type Error: core::error::Error + 'static;
 
+    /// Counts the moments at which this domain, with nothing else to do, has let others have the physical processor and
+    /// got it back. See [`pause`].
+    fn pauses(&self) -> &EventCounter;
     /// The own domain's number, where the platform can tell.
     fn domid(&self) -> Option<DomId>;
     /// Shares `pages` zeroed pages, contiguous here, with `peer`, which may read and write them.
@@ -101,4 +104,14 @@ pub trait Platform: Clock + Clone + 'static {
     fn clear_grant_on_death(&self, grant: &Self::Grant, at: usize, channel: &Self::Channel) -> Result<(), Self::Error>;
     /// The same for a byte in pages mapped from a peer.
     fn clear_map_on_death(&self, map: &Self::Map, at: usize, channel: &Self::Channel) -> Result<(), Self::Error>;
+}
+
+/// Lets all other tasks do what they can, and then other domains, for a moment: long enough for a peer that waits for the
+/// same processor to do its part, and no longer than a hypercall takes if there is none.
+///
+/// Who expects an answer soon pauses a few times before it asks for an event and sleeps: if the answer comes meanwhile, no
+/// event is sent, and nobody is woken.
+pub async fn pause(platform: &impl Platform) {
+    let mut seen = platform.pauses().count();
+    core::future::poll_fn(|cx| platform.pauses().poll_after(&mut seen, cx)).await
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use xen_exec::Turn;
-use xen_platform::{Channel as _, Clock, DomId, Platform, Port, ReadySince, Time, deadline, sleep};
+use xen_platform::{Channel as _, Clock, DomId, Platform, Port, ReadySince, Time, deadline, pause, sleep};
 use xen_sim::{Channel, Domain, Error, Reason, Sim, World};
 
 const DOM0: DomId = DomId(0);
@@ -191,4 +191,25 @@ fn a_seed_shuffles_and_the_same_seed_shuffles_alike() {
     for (seed, first) in orders.iter().enumerate() {
         assert_eq!(order(Sim::with_seed(seed as u64)), *first);
     }
+}
+
+#[test]
+fn a_pause_ends_when_nobody_else_can_move_and_before_time_passes() {
+    let mut sim = Sim::new();
+    let (dom0, guest) = (sim.world().domain(DOM0), sim.world().domain(GUEST));
+    let trace = Rc::new(RefCell::new(Vec::new()));
+    let (own, other) = (trace.clone(), trace.clone());
+    let spawner = sim.spawner();
+    sim.run(async move {
+        let timed = spawner.spawn(&guest.clone(), async move {
+            xen_exec::yield_now().await;
+            other.borrow_mut().push("the other domain moved");
+            sleep(&guest, Duration::from_nanos(1)).await;
+            other.borrow_mut().push("time passed");
+        });
+        pause(&dom0).await;
+        own.borrow_mut().push("the pause ended");
+        timed.join().await;
+    });
+    assert_eq!(*trace.borrow(), ["the other domain moved", "the pause ended", "time passed"]);
 }

@@ -39,9 +39,10 @@ impl<P: Platform> Connection<P> {
         self.0.state()
     }
 
-    /// Has waiting functions look again so many times before they ask the peer for an event and sleep. 0, as it is at
-    /// first, is best where the peer cannot run meanwhile; on a processor of its own it may answer within the time that
-    /// an event and a sleep take, and some hundred looks then save both. Nothing else runs during these looks.
+    /// Has waiting functions [pause](xen_platform::pause) and look again so many times (8 at first) before they ask the
+    /// peer for an event and sleep. A peer that answers meanwhile sends no event, and nobody is woken, which is what most
+    /// of a round trip consists of: on a shared processor it runs during the first pause, and on one of its own it may
+    /// answer within the time that the pauses take. Each pause costs about a hypercall.
     pub fn look_again(&self, times: u32) {
         self.0.relooks.set(times);
     }

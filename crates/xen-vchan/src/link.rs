@@ -56,6 +56,9 @@ pub(crate) struct Link<P: Platform> {
     pub keys: Keys,
 }
 
+/// How often to look again, unless told otherwise: about as long as it takes to sleep and to be woken.
+const LOOKS: u32 = 8;
+
 pub(crate) type Failure<P> = Error<<P as Platform>::Error>;
 
 impl<P: Platform> Link<P> {
@@ -73,7 +76,7 @@ impl<P: Platform> Link<P> {
             end: RefCell::new(None),
             ended: EventCounter::new(),
             met: Cell::new(info.role == Role::Client),
-            relooks: Cell::new(0),
+            relooks: Cell::new(LOOKS),
             holds_events: Cell::new(false),
             owes_look: Cell::new(false),
             lookout,

@@ -3,7 +3,7 @@
 use core::cell::{Cell, RefCell};
 use core::task::{Context, Poll};
 use core::time::Duration;
-use xen_platform::{DomId, Platform, Time};
+use xen_platform::{DomId, Platform, Time, pause};
 use xen_store::{Store, Watch};
 
 /// How often a waiting end looks whether the peer's end of the event channel is still bound: a peer that dies without a
@@ -45,6 +45,11 @@ impl<P: Platform> Lookout<P> {
 
     pub fn now(&self) -> Time {
         self.platform.now()
+    }
+
+    /// Lets others do their part: see [`pause`].
+    pub async fn pause(&self) {
+        pause(&self.platform).await
     }
 
     /// True once `at` is reached.

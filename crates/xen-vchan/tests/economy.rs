@@ -172,6 +172,38 @@ fn who_looks_again_in_time_asks_for_no_event() {
 }
 
 #[test]
+fn round_trips_between_two_who_look_again_take_no_event() {
+    let mut bench = Bench::new();
+    let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
+    let (spawner, world) = (bench.sim.spawner(), bench.sim.world().clone());
+    bench.run(async move {
+        let (server, client) = pair(&guest, &dom0, (12, 12)).await;
+        let serving = spawner.spawn(&guest.domain, async move {
+            let (mut reader, mut writer) = server.split();
+            let mut message = [0; 64];
+            while let n @ 1.. = reader.read(&mut message).await.unwrap() {
+                writer.write_all(&message[..n]).await.unwrap();
+            }
+            server.close().await.unwrap();
+        });
+        let (mut reader, mut writer) = client.split();
+        // The first message answers the request that stands in a fresh page.
+        let mut sent = None;
+        for n in 0..100 {
+            writer.write_all(&[n; 64]).await.unwrap();
+            let mut answer = [0; 64];
+            reader.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, [n; 64]);
+            let now = (world.notifies(GUEST), world.notifies(DOM0));
+            assert_eq!(*sent.get_or_insert(now), now, "round trip {n}");
+        }
+        drop((reader, writer));
+        client.close().await.unwrap();
+        serving.join().await;
+    });
+}
+
+#[test]
 fn the_state_of_the_event_channel_is_asked_once_a_second_and_not_at_each_event() {
     let mut bench = Bench::new();
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));

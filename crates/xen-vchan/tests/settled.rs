@@ -35,6 +35,7 @@ fn a_server_that_asked_for_data_before_it_found_some_is_not_taken_to_be_done() {
         let (mut reader, writer) = client.split();
         let writer = Rc::new(RefCell::new(writer));
         // The server's first look finds nothing; the message comes before it asks for an event; its second look finds it.
+        server.look_again(0);
         let (mut early, mut before) = (Some(writer.clone()), 0);
         let hook = world.on_access(move |access| {
             let found_nothing = access.by == GUEST && (before, access.at) == (LEFT_PROD, CLI_LIVE);

@@ -11,8 +11,8 @@ use core::cell::Cell;
 use core::task::{Context, Poll};
 use xen_abi::xen::VIRQ_TIMER;
 use xen_exec::Turn;
-use xen_hypercall::event_channel as evtchn;
-use xen_platform::{Access, Channel, Clock, Piece, Platform, Time, Timers};
+use xen_hypercall::{event_channel as evtchn, sched};
+use xen_platform::{Access, Channel, Clock, EventCounter, Piece, Platform, Time, Timers};
 
 /// A handle to the domain's platform.
 #[derive(Clone)]
@@ -22,6 +22,7 @@ struct Inner {
     domid: Option<DomId>,
     timers: Timers,
     alarm: Alarm,
+    pauses: EventCounter,
     timer_event: EventChannel,
     /// The time when timers were last looked at. What is due by the true time alone is found due when the alarm rings.
     looked: Cell<Time>,
@@ -32,14 +33,15 @@ impl Xen {
     pub fn new(domid: Option<DomId>) -> Result<Self, xen_hypercall::Error> {
         let timer_event = EventChannel::own(evtchn::bind_virq(VIRQ_TIMER)?);
         let looked = Cell::new(clock::now());
-        Ok(Xen(Rc::new(Inner { domid, timers: Timers::new(), alarm: Alarm::new(), timer_event, looked })))
+        let (timers, pauses) = (Timers::new(), EventCounter::new());
+        Ok(Xen(Rc::new(Inner { domid, timers, alarm: Alarm::new(), pauses, timer_event, looked })))
     }
 
-    /// What the executor does between two rounds: hands out events and timers, and sleeps while there are none.
+    /// What the executor does between two rounds: hands out events and timers, and sleeps while there are none, or pauses.
     ///
     /// That a timer is due is learned from the alarm's event, like everything else: the clock is not read for it.
     pub fn turn(&self, turn: Turn) {
-        let Inner { timers, alarm, timer_event, looked, .. } = &*self.0;
+        let Inner { timers, alarm, pauses, timer_event, looked, .. } = &*self.0;
         loop {
             alarm.set(timers.next());
             let rang = timer_event.seen();
@@ -50,6 +52,11 @@ impl Xen {
                 timers.fire(looked.get());
             }
             if moved || turn == Turn::Busy {
+                return;
+            }
+            if pauses.is_awaited() {
+                sched::yield_now();
+                pauses.signal();
                 return;
             }
             idle::sleep();
@@ -76,6 +83,10 @@ impl Platform for Xen {
     type Map = Map;
     type Channel = EventChannel;
     type Error = Error;
+
+    fn pauses(&self) -> &EventCounter {
+        &self.0.pauses
+    }
 
     fn domid(&self) -> Option<DomId> {
         self.0.domid

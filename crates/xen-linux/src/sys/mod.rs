@@ -4,6 +4,7 @@
 mod calls;
 mod copy;
 mod fd;
+mod hypercall;
 mod ioctl;
 mod map;
 
@@ -12,6 +13,7 @@ pub(crate) use calls::counting::calls;
 pub(crate) use calls::{poll, read, write};
 pub(crate) use copy::copy_pieces;
 pub(crate) use fd::owned;
+pub(crate) use hypercall::yield_processor;
 pub(crate) use ioctl::{
     alloc_grants, bind_interdomain, bind_unbound, free_grants, insert_grants, notify, remove_grants, set_unmap_notify,
 };

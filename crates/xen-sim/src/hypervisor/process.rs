@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
-use xen_platform::{Access, Clock, DomId, GrantRef, Piece, Platform, Port, SharedMem, Time};
+use xen_platform::{Access, Clock, DomId, EventCounter, GrantRef, Piece, Platform, Port, SharedMem, Time};
 
 /// One process of a domain. Its objects hold it, so it is known for as long as it can do anything.
 pub(crate) struct Process {
@@ -160,6 +160,10 @@ impl Platform for Domain {
     type Map = Map;
     type Channel = Channel;
     type Error = Error;
+
+    fn pauses(&self) -> &EventCounter {
+        &self.0.world.0.pauses
+    }
 
     fn domid(&self) -> Option<DomId> {
         Some(self.0.domid)

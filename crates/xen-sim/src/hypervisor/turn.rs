@@ -11,7 +11,7 @@ use xen_platform::{DomId, Port};
 const TURN_LIMIT: u64 = 1_000_000;
 
 impl World {
-    /// Delivers pending events. If there are none and no task can move, time jumps to the next timer.
+    /// Delivers pending events. If there are none and no task can move, pauses end, or time jumps to the next timer.
     ///
     /// Panics if nothing can ever happen again (deadlock), and if tasks move without end while time stands still.
     pub fn turn(&self, turn: Turn) {
@@ -20,6 +20,10 @@ impl World {
         assert!(turns < TURN_LIMIT, "livelock: {turns} turns and no time passed\n{}", self.who_waits());
         let at_least = if turn == Turn::Idle { 1 } else { 0 };
         if self.deliver(at_least) || turn == Turn::Busy {
+            return;
+        }
+        if self.0.pauses.is_awaited() {
+            self.0.pauses.signal();
             return;
         }
         match self.0.timers.next() {

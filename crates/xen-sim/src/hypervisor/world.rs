@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::task::Context;
-use xen_platform::{Access, DomId, GrantRef, Port, Time, Timers};
+use xen_platform::{Access, DomId, EventCounter, GrantRef, Port, Time, Timers};
 
 /// When a world begins. Not zero, so that nobody takes zero for a moment.
 const BEGIN: Time = Time(1_000_000_000);
@@ -26,6 +26,7 @@ pub(crate) struct Inner {
     pub timers: Timers,
     /// Turns since time last moved.
     pub turns: Cell<u64>,
+    pub pauses: EventCounter,
     pub random: RefCell<Option<Random>>,
     pub watchers: Watchers,
     mourners: RefCell<Vec<Mourner>>,
@@ -143,6 +144,7 @@ impl World {
             now: Cell::new(BEGIN),
             timers: Timers::new(),
             turns: Cell::new(0),
+            pauses: EventCounter::new(),
             random: RefCell::new(random),
             watchers: Watchers::default(),
             mourners: RefCell::default(),

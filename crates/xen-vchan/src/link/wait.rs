@@ -27,7 +27,7 @@ impl<P: Platform> Link<P> {
             }
             self.send_held_event();
             for _ in 0..self.relooks.get() {
-                core::hint::spin_loop();
+                self.lookout.pause().await;
                 if let Some(done) = attempt(self)? {
                     return Ok(done);
                 }

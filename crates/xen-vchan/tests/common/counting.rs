@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use xen_platform::{Access, Clock, DomId, GrantRef, Piece, Platform, Port, Time};
+use xen_platform::{Access, Clock, DomId, EventCounter, GrantRef, Piece, Platform, Port, Time};
 use xen_sim::{Domain, Error, Grant, Map};
 
 /// A domain's process, and how often it has asked for the state of an event channel.
@@ -40,6 +40,9 @@ impl Platform for Counting {
     type Channel = Channel;
     type Error = Error;
 
+    fn pauses(&self) -> &EventCounter {
+        self.domain.pauses()
+    }
     fn domid(&self) -> Option<DomId> {
         self.domain.domid()
     }

@@ -1,7 +1,7 @@
 //! Dom0 as it is: the simulated domain, but for event channels that do not tell whether their peer is there.
 
 use std::task::{Context, Poll};
-use xen_platform::{Access, Channel, Clock, DomId, GrantRef, Piece, Platform, Port, Time};
+use xen_platform::{Access, Channel, Clock, DomId, EventCounter, GrantRef, Piece, Platform, Port, Time};
 use xen_sim::{Domain, Error, Grant, Map};
 
 #[derive(Clone)]
@@ -42,6 +42,9 @@ impl Platform for Blind {
     type Channel = BlindChannel;
     type Error = Error;
 
+    fn pauses(&self) -> &EventCounter {
+        self.0.pauses()
+    }
     fn domid(&self) -> Option<DomId> {
         self.0.domid()
     }
