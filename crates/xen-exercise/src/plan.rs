@@ -20,6 +20,9 @@ pub struct Plan {
     pub seed: u64,
     /// `blk.generation=`: which version of the stamps `write` writes and `verify` expects.
     pub generation: u64,
+    /// `blk.durable=`: what must be on the disk for `durable-check` and `ordered-check`: the number that `durable` and
+    /// `ordered` said.
+    pub durable: u32,
     /// `blk.destroy=`: the disks that may be overwritten.
     pub destroy: Vec<String>,
     /// `blk.hostile=`: whether what the protocol forbids may be sent.
@@ -42,6 +45,7 @@ impl Default for Plan {
             all: false,
             seed: 0,
             generation: 0,
+            durable: 0,
             destroy: Vec::new(),
             hostile: false,
             loops: 20,
@@ -52,8 +56,11 @@ impl Default for Plan {
     }
 }
 
+/// The most that counts of rounds may be: twice as many fit into 32 bits.
+const MOST: u64 = 1 << 30;
+
 /// The names of all options.
-pub const OPTIONS: &str = "blk.disk, blk.run, blk.seed, blk.generation, blk.destroy, blk.hostile, blk.loops, \
+pub const OPTIONS: &str = "blk.disk, blk.run, blk.seed, blk.generation, blk.durable, blk.destroy, blk.hostile, blk.loops, \
     blk.size, blk.bytes, blk.backend";
 
 impl Plan {
@@ -70,7 +77,8 @@ impl Plan {
             }
             "blk.seed" => self.seed = number("a number")?,
             "blk.generation" => self.generation = number("a number")?,
-            "blk.loops" => self.loops = number("a number").map(|n| n.min(u32::MAX.into()) as u32)?,
+            "blk.durable" => self.durable = number("a number")?.min(MOST) as u32,
+            "blk.loops" => self.loops = number("a number")?.min(MOST) as u32,
             "blk.size" if value == "all" => self.size = u64::MAX,
             "blk.size" => self.size = number("bytes, such as 64M, or all")?.max(1),
             "blk.bytes" => self.bytes = number("bytes, such as 100M")?.max(1),
@@ -126,6 +134,7 @@ impl fmt::Display for Again<'_> {
         let default = Plan::default();
         for (name, value, usual) in [
             ("generation", plan.generation, default.generation),
+            ("durable", plan.durable.into(), default.durable.into()),
             ("loops", plan.loops.into(), default.loops.into()),
             ("size", plan.size, default.size),
             ("bytes", plan.bytes, default.bytes),
@@ -204,8 +213,8 @@ mod tests {
 
     #[test]
     fn every_option_is_taken() {
-        let plan = plan("blk.disk=xvda,xvdb blk.run=report,rand blk.seed=7 blk.generation=3 blk.destroy=xvdb blk.hostile=yes blk.loops=9 blk.size=1K blk.bytes=2G blk.backend=null_blk").unwrap();
-        assert_eq!((plan.disks.len(), plan.seed, plan.generation, plan.loops), (2, 7, 3, 9));
+        let plan = plan("blk.disk=xvda,xvdb blk.run=report,rand blk.seed=7 blk.generation=3 blk.durable=4 blk.destroy=xvdb blk.hostile=yes blk.loops=9 blk.size=1K blk.bytes=2G blk.backend=null_blk").unwrap();
+        assert_eq!((plan.disks.len(), plan.seed, plan.generation, plan.durable, plan.loops), (2, 7, 3, 4, 9));
         assert_eq!((plan.size, plan.bytes, plan.hostile, &*plan.backend), (1024, 2 << 30, true, "null_blk"));
         assert_eq!(plan.tests.iter().map(|case| case.name).collect::<Vec<_>>(), ["report", "rand"]);
         assert!(plan.may_destroy("xvdb") && !plan.may_destroy("xvda"));

@@ -4,6 +4,7 @@ mod bench;
 mod boundary;
 mod data;
 mod discard;
+mod durable;
 mod features;
 mod hostile;
 mod lifecycle;
@@ -28,6 +29,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use durable::Mark;
 use xen_blk::front::Wishes;
 
 /// What a test needs to be permitted.
@@ -59,7 +61,7 @@ const fn case(name: &'static str, about: &'static str, needs: Needs, in_all: boo
 }
 
 /// All tests, in the order in which `all` runs them.
-pub static CASES: [Case; 17] = [
+pub static CASES: [Case; 21] = [
     case("report", "what the backend offers", Needs::Nothing, true),
     case("seq", "in order, in pieces of 1 MiB", Needs::Nothing, true),
     case("rand", "at random places, in random sizes, many at a time", Needs::Nothing, true),
@@ -69,6 +71,10 @@ pub static CASES: [Case; 17] = [
     case("segments", "segments of every shape, as they lie on the ring", Needs::Nothing, true),
     case("flush", "what was flushed is there after the connection", Needs::Destroy, true),
     case("barrier", "nothing passes a barrier", Needs::Destroy, true),
+    case("durable", "writes and flushes until the power is cut, for durable-check", Needs::Destroy, false),
+    case("durable-check", "what was flushed survived", Needs::Nothing, false),
+    case("ordered", "writes with barriers until the power is cut, for ordered-check", Needs::Destroy, false),
+    case("ordered-check", "what lies before a barrier survived", Needs::Nothing, false),
     case("discard", "only what was discarded changes", Needs::Destroy, true),
     case("features", "every combination of features", Needs::Nothing, true),
     case("features-all", "all of them, not a part", Needs::Nothing, false),
@@ -119,6 +125,10 @@ impl<'a> Cx<'a> {
             "segments" => Box::pin(requests::shapes(self)),
             "flush" => Box::pin(order::flush(self)),
             "barrier" => Box::pin(order::barrier(self)),
+            "durable" => Box::pin(durable::write(self, Mark::Flush)),
+            "durable-check" => Box::pin(durable::check(self, Mark::Flush)),
+            "ordered" => Box::pin(durable::write(self, Mark::Barrier)),
+            "ordered-check" => Box::pin(durable::check(self, Mark::Barrier)),
             "discard" => Box::pin(discard::discard(self)),
             "features" => Box::pin(features::features(self)),
             "features-all" => Box::pin(features::all(self)),

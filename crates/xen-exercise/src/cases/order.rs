@@ -11,8 +11,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use xen_blk::front::Wishes;
 
-/// Writes A, flushes, writes B, and ends the connection: A is there when it is made again. Who ends the backend instead
-/// finds in `data/report/<disk>/durable` what must be on the disk, whatever happened since.
+/// Writes A, flushes, writes B, and ends the connection: A is there when it is made again.
 pub async fn flush(cx: &mut Cx<'_>) -> Outcome {
     let mut disk = cx.device().await?;
     if !disk.info().flush {
@@ -29,10 +28,6 @@ pub async fn flush(cx: &mut Cx<'_>) -> Outcome {
         // The second time, nothing is flushed: those sectors may be old or new, but not something between.
         if generation == 1 {
             crowd::all_well((0..3).map(|_| disk.io(Io::Flush)).collect()).await?;
-            let generation = cx.generation + 1;
-            let last = kept.last().map_or(0, |piece| piece.first + piece.count);
-            let value = format!("first 0 count {last} seed {} generation {generation}", cx.plan.seed);
-            cx.site.publish(&format!("{}/durable", cx.name), &value).await;
         }
     }
     cx.close().await?;
