@@ -101,6 +101,8 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("linux-server", "our client is served by C programs in a Linux guest", interop::linux_server).linux(),
     Scenario::new("linux-client", "our server in dom0 serves a Linux guest", interop::linux_client).linux(),
     Scenario::new("linux-vchan", "our tool serves and connects inside a Linux guest", linux::tool).linux(),
+    Scenario::new("linux-peer-gone", "our tool in a Linux guest notices that a domain is gone", linux::peer_destroyed)
+        .linux(),
     Scenario::new("guest-client", "our guest is a client of our server in dom0", interop::guest_client),
     Scenario::new("guest-to-guest", "two of our guests talk without dom0", interop::guest_to_guest),
     Scenario::new("hostile-clients", "lying clients are dropped, honest ones undisturbed", hostile::clients),

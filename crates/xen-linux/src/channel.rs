@@ -1,5 +1,6 @@
 //! Event channels over `/dev/xen/evtchn`.
 
+use crate::presence::Presence;
 use crate::reactor::Source;
 use crate::{Error, Linux, error, sys};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,13 +8,18 @@ use rustix::io::Errno;
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
-use xen_platform::{Channel, DomId, EventCounter, Port};
+use xen_platform::{Channel, DomId, EventCounter, GrantRef, Port};
 
 /// One port, alone on a descriptor of its own: closing that closes the port.
 ///
-/// [`Channel::is_bound`] is always true here: the device has no request that tells, and a peer that is gone is known
-/// from xenstore (`@releaseDomain`) and from what it left in shared memory.
-pub struct LinuxChannel(Rc<Bound>);
+/// [`Channel::is_bound`] cannot tell that here, only whether the peer's domain is there.
+pub struct LinuxChannel {
+    linux: Linux,
+    peer: DomId,
+    /// A page of the peer's that goes when it goes.
+    page: Cell<Option<GrantRef>>,
+    bound: Rc<Bound>,
+}
 
 struct Bound {
     fd: OwnedFd,
@@ -32,26 +38,31 @@ impl Bound {
 impl LinuxChannel {
     /// Opens a port that only `peer` may bind to.
     pub(crate) fn listen(linux: &Linux, peer: DomId) -> Result<Self, Error> {
-        Self::bind(linux, |fd| sys::bind_unbound(fd, peer).map_err(|reason| error::listen(peer, reason)))
+        Self::bind(linux, peer, |fd| sys::bind_unbound(fd, peer).map_err(|reason| error::listen(peer, reason)))
     }
 
     /// Binds to the port `remote` of `peer`.
     pub(crate) fn connect(linux: &Linux, peer: DomId, remote: Port) -> Result<Self, Error> {
-        Self::bind(linux, |fd| {
+        Self::bind(linux, peer, |fd| {
             sys::bind_interdomain(fd, peer, remote).map_err(|reason| error::connect(peer, remote, reason))
         })
     }
 
-    fn bind(linux: &Linux, bind: impl FnOnce(&OwnedFd) -> Result<Port, Error>) -> Result<Self, Error> {
+    fn bind(linux: &Linux, peer: DomId, bind: impl FnOnce(&OwnedFd) -> Result<Port, Error>) -> Result<Self, Error> {
         let fd = linux.open("evtchn", "xen-evtchn")?;
         let port = bind(&fd)?;
-        Ok(Self::watched(linux, Bound::new(fd, port)))
+        Ok(Self::watched(linux, peer, Bound::new(fd, port)))
     }
 
-    fn watched(linux: &Linux, bound: Rc<Bound>) -> Self {
+    fn watched(linux: &Linux, peer: DomId, bound: Rc<Bound>) -> Self {
         let source: Weak<dyn Source> = Rc::downgrade(&(bound.clone() as Rc<dyn Source>));
         linux.reactor().watch(source);
-        LinuxChannel(bound)
+        LinuxChannel { linux: linux.clone(), peer, page: Cell::default(), bound }
+    }
+
+    /// The peer's end is there for as long as this page of the peer's is.
+    pub(crate) fn depends_on(&self, page: GrantRef) {
+        self.page.set(Some(page));
     }
 }
 
@@ -86,25 +97,26 @@ impl Source for Bound {
 
 impl Channel for LinuxChannel {
     fn port(&self) -> Port {
-        self.0.port
+        self.bound.port
     }
 
     fn notify(&self) {
         // The request fails only for a port that is not this descriptor's; a peer that is gone is no error.
-        let sent = sys::notify(&self.0.fd, self.0.port);
-        debug_assert!(sent.is_ok(), "notify of port {}: {sent:?}", self.0.port);
+        let sent = sys::notify(&self.bound.fd, self.bound.port);
+        debug_assert!(sent.is_ok(), "notify of port {}: {sent:?}", self.bound.port);
     }
 
     fn seen(&self) -> u32 {
-        self.0.events.count()
+        self.bound.events.count()
     }
 
     fn poll_after(&self, seen: &mut u32, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.events.poll_after(seen, cx)
+        self.bound.events.poll_after(seen, cx)
     }
 
     fn is_bound(&self) -> bool {
-        true
+        let presence = Presence { peer: self.peer, page: self.page.get() };
+        presence.is_there(&self.linux, &self.bound.fd)
     }
 }
 
@@ -119,7 +131,7 @@ mod tests {
     fn on_a_socket(linux: &Linux) -> (LinuxChannel, UnixStream) {
         let (ours, device) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (LinuxChannel::watched(linux, Bound::new(sys::owned(ours), Port(71))), device)
+        (LinuxChannel::watched(linux, DomId(2), Bound::new(sys::owned(ours), Port(71))), device)
     }
 
     #[test]

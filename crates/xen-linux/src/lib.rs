@@ -12,6 +12,7 @@ mod error;
 mod local;
 mod memory;
 mod platform;
+mod presence;
 mod reactor;
 mod signal;
 mod stdio;

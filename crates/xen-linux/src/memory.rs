@@ -32,6 +32,7 @@ pub struct Foreign {
     gntdev: Rc<OwnedFd>,
     index: u64,
     pages: usize,
+    first: GrantRef,
 }
 
 impl Drop for Grants {
@@ -73,9 +74,14 @@ impl LinuxMap {
         let gntdev = linux.gntdev()?;
         let refused = |reason| error::map(format!("map {} of domain {peer}", named(refs)), peer, reason);
         let index = sys::insert_grants(&*gntdev, peer, refs).map_err(refused)?;
-        let held = Foreign { gntdev, index, pages: refs.len() };
+        let held = Foreign { gntdev, index, pages: refs.len(), first: refs[0] };
         let mapping = Mapping::new(&*held.gntdev, index, refs.len() * PAGE_SIZE, access).map_err(refused)?;
         Ok(Pages { mapping, held })
+    }
+
+    /// The grant of the first page.
+    pub(crate) fn first(&self) -> GrantRef {
+        self.held.first
     }
 
     /// See [`Platform::clear_map_on_death`](xen_platform::Platform::clear_map_on_death).

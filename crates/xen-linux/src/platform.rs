@@ -170,7 +170,9 @@ impl Platform for Linux {
     }
 
     fn clear_map_on_death(&self, map: &LinuxMap, at: usize, channel: &LinuxChannel) -> Result<(), Error> {
-        map.clear_on_death(at, channel.port())
+        map.clear_on_death(at, channel.port())?;
+        channel.depends_on(map.first());
+        Ok(())
     }
 }
 

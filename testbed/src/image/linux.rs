@@ -28,7 +28,8 @@ const PACKAGES: &[Alternatives] = &[
     &["e2fsprogs"],
 ];
 
-const MODULES: &[&str] = &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-blkfront", "ext4", "crc32c_generic"];
+const MODULES: &[&str] =
+    &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xen-blkfront", "ext4", "crc32c_generic"];
 
 const FILES: &[&str] = &["usr/bin/busybox", "usr/sbin/mke2fs", "etc/mke2fs.conf"];
 

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Bench;
 use super::clients::{KILL, PROMPT, stream};
-use super::interop::{LONG, RINGS, SENT, all_clients, path, serve};
+use super::interop::{LONG, RINGS, SENT, all_clients, client_guest, path, serve};
 use crate::client::Process;
 use crate::guest::Guest;
 use crate::host::{PATIENCE, until};
@@ -138,5 +138,45 @@ fn refusals(linux: &Linux) -> Result<()> {
         let said = linux.run(&format!("{command} && code=0 || code=$?; echo ended with $code"))?;
         ensure!(said.contains(words) && said.ends_with(&format!("ended with {code}\n")), "{command} said:\n{said}");
     }
+    Ok(())
+}
+
+/// How the tool there notices that the other domain is destroyed, of which nobody tells a guest.
+pub(super) fn peer_destroyed(bench: &Bench) -> Result<()> {
+    let linux = Linux::boot(bench)?;
+    client_of_destroyed(bench, &linux, 2).context("a client of the destroyed domain")?;
+    server_of_destroyed(bench, &linux).context("a server of the destroyed domain")
+}
+
+/// Runs `command` there, with an input of one line that never ends; the exit code stands at the end of what it says.
+fn start_open_ended(linux: &Linux, line: &str, command: &str) -> Result<Process> {
+    // Who opens a pipe both ways never sees its end.
+    let pipe = format!("rm -f open; mkfifo open; exec 3<>open; printf '{line}' >&3");
+    linux.start(&format!("{pipe}\ncode=0; {command} <&3 || code=$?; echo ended with $code"))
+}
+
+fn client_of_destroyed(bench: &Bench, linux: &Linux, number: u32) -> Result<()> {
+    let guest = bench.other_guest(number, &[&format!("extra=\"vchan.domid={}\"", linux.domid)])?;
+    let client = start_open_ended(linux, "attached\\n", &format!("vchan connect {} 2>&1", guest.domid()?))?;
+    client.wait_for("ATTACHED\n", PATIENCE)?;
+    died(bench, &client, &guest)
+}
+
+fn server_of_destroyed(bench: &Bench, linux: &Linux) -> Result<()> {
+    let guest = client_guest(bench, 3, &linux.domid, "data/mute")?;
+    let listen = format!("vchan listen {} -v --path data/mute 2>&1 >/dev/null", guest.domid()?);
+    let server = start_open_ended(linux, "", &listen)?;
+    server.wait_for("A client of domain", PATIENCE)?;
+    died(bench, &server, &guest)
+}
+
+/// Destroys the guest; the program in Linux says so and ends soon with the code for that, and lets all of the guest go.
+fn died(bench: &Bench, program: &Process, guest: &Guest) -> Result<()> {
+    let says = format!("domain {}, died", guest.domid()?);
+    bench.host.xl(&["destroy", &guest.name])?;
+    program.wait_for("ended with 4\n", PROMPT)?;
+    ensure!(program.said().contains(&says), "it said {:?}, without {says:?}", program.said());
+    let buried = until(PROMPT, || Ok(!bench.host.xl(&["list"])?.contains("(null)")))?;
+    ensure!(buried, "the destroyed domain is still there:\n{}", bench.host.xl(&["list"])?);
     Ok(())
 }
