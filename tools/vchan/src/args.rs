@@ -22,7 +22,7 @@ Exit codes:
   0    all went well, or the other side closed the channel in good order
   1    something else failed: the message says what
   2    wrong usage
-  3    no such domain, or no server there before the timeout
+  3    no such domain, or no server there that shows a sign of life before the timeout
   4    the other domain or its program died
   5    the other side broke the vchan protocol, or an echo was not what was sent
   130  SIGINT (Ctrl-C); the channel was closed in good order

@@ -24,7 +24,8 @@ pub async fn connect<P: Platform>(
     if args.verbose {
         say(&describe(&connection));
     }
-    let between = Between { ending: Ending::Quiet(Duration::from_millis(args.linger)), ..Between::STDIO };
+    let ending = Ending::Quiet(Duration::from_millis(args.linger));
+    let between = Between { ending, reaction: Some(args.dial.patience()), ..Between::STDIO };
     let ended = relay(platform, &connection, input, output, &between).await;
     if args.verbose && ended.is_ok() {
         say("Closing the channel");

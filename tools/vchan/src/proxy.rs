@@ -17,6 +17,9 @@ const TIMEOUT: u64 = 10;
 /// How many clients a server connects to the local address at a time.
 const CLIENTS: usize = 64;
 
+/// How long a local connection may take nothing more of what a client sent that has left.
+const STUCK: Duration = Duration::from_secs(10);
+
 /// What to call both directions of a local connection in errors.
 const LOCAL: &str = "the local connection";
 
@@ -34,7 +37,7 @@ pub async fn proxy<P: Platform, I: Read, O: Write>(
     if args.server {
         let &ProxyArguments { ref place, sizes, once, timeout, verbose, .. } = args;
         let service = Service { place, sizes, once, clients: CLIENTS, timeout, verbose };
-        let between = Between { ending: Ending::Drained, input: LOCAL, output: LOCAL };
+        let between = Between { ending: Ending::Drained { stuck: STUCK }, reaction: None, input: LOCAL, output: LOCAL };
         let session = async |connection: &Connection<P>| {
             let (input, output) = open().await?;
             relay(platform, connection, input, output, &between).await
@@ -68,10 +71,11 @@ async fn forward<P: Platform>(
     input: impl Read,
     output: impl Write,
 ) -> Result<(), Failure> {
-    let connection =
-        dial(platform, store, &Dial { place: args.place.clone(), timeout: args.timeout.unwrap_or(TIMEOUT) }).await?;
+    let server = Dial { place: args.place.clone(), timeout: args.timeout.unwrap_or(TIMEOUT) };
+    let connection = dial(platform, store, &server).await?;
     let ending = Ending::Quiet(Duration::from_millis(args.linger));
-    let ended = relay(platform, &connection, input, output, &Between { ending, input: LOCAL, output: LOCAL }).await;
+    let between = Between { ending, reaction: Some(server.patience()), input: LOCAL, output: LOCAL };
+    let ended = relay(platform, &connection, input, output, &between).await;
     let closed = connection.close().await;
     ended.and(closed.map_err(Failure::from))
 }

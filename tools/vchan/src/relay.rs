@@ -1,7 +1,10 @@
 //! Copies both ways between the channel and a pair of streams.
 
+mod patience;
+
 use crate::{Code, Failure};
 use embedded_io_async::{Read, Write};
+use patience::{delivered, heard};
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
@@ -18,13 +21,17 @@ const CHUNK: usize = 64 * 1024;
 pub(crate) struct Between {
     /// How it ends once the input has ended.
     pub ending: Ending,
+    /// How long a server may take to show that it is at work: to take the first of what is sent, to send something, or
+    /// to wait for more once the input has ended.
+    pub reaction: Option<Duration>,
     /// What to call the input and the output in errors.
     pub input: &'static str,
     pub output: &'static str,
 }
 
 impl Between {
-    pub const STDIO: Between = Between { ending: Ending::ByPeer, input: "standard input", output: "standard output" };
+    pub const STDIO: Between =
+        Between { ending: Ending::ByPeer, reaction: None, input: "standard input", output: "standard output" };
 }
 
 /// How the relay ends once its input has ended.
@@ -33,11 +40,18 @@ pub(crate) enum Ending {
     /// When the peer has read all that was sent, waits for more, and has sent nothing for so long: then no answer is
     /// under way.
     Quiet(Duration),
-    /// When the peer has read all that was sent: who made the input is gone. The output may break before that, and what
-    /// comes then is thrown away.
-    Drained,
+    /// When the peer has read all that was sent: who made the input is gone. The output may break before that, or take
+    /// nothing more for as long as `stuck` after the peer has gone, and what comes then is thrown away.
+    Drained { stuck: Duration },
     /// When the peer closes the channel.
     ByPeer,
+}
+
+impl Ending {
+    /// Whether what the output does not take is thrown away.
+    fn drops_rest(self) -> bool {
+        matches!(self, Ending::Drained { .. })
+    }
 }
 
 /// What one direction lets the other know.
@@ -49,12 +63,16 @@ struct Progress {
     delivering: Cell<bool>,
     /// Bytes of the input that do not fit the ring yet.
     unsent: Cell<usize>,
+    /// Bytes of the input that are in the ring or were.
+    sent: Cell<u64>,
+    /// The peer is known to be at work.
+    reacted: Cell<bool>,
 }
 
 /// Why the way to the peer ended before its time.
 enum Stopped<E> {
-    /// The input cannot be read.
-    Input(Failure),
+    /// The input cannot be read, or the peer is silent.
+    Failed(Failure),
     /// The connection is over.
     Connection(Error<E>),
 }
@@ -80,12 +98,12 @@ pub(crate) async fn relay<P: Platform>(
     let progress = Progress::default();
     let (reader, writer) = connection.split();
     {
-        let mut down = pin!(receive(reader, &mut output, between, &progress));
-        let up = pin!(send(platform, input, writer, between, &progress));
+        let mut down = pin!(receive((platform, connection), reader, &mut output, between, &progress));
+        let up = pin!(send((platform, connection), input, writer, between, &progress));
         match first(down.as_mut(), up).await {
             First::Down(ended) => return ended.and(all_was_read(connection, &progress).await),
             First::Up(Ok(())) => {}
-            First::Up(Err(Stopped::Input(failure))) => return Err(failure),
+            First::Up(Err(Stopped::Failed(failure))) => return Err(failure),
             First::Up(Err(Stopped::Connection(error))) => {
                 // The other direction may still have something to deliver, and then knows better why it ended.
                 down.await?;
@@ -96,7 +114,7 @@ pub(crate) async fn relay<P: Platform>(
             }
         }
     }
-    deliver_rest(connection, &mut output, between).await
+    deliver_rest(platform, connection, &mut output, between).await
 }
 
 /// Waits for the first of the two.
@@ -113,6 +131,7 @@ async fn first<E>(
 
 /// From the peer to the output, until the peer closes the channel.
 async fn receive<P: Platform>(
+    (platform, connection): (&P, &Connection<P>),
     mut reader: Reader<P>,
     output: &mut impl Write,
     between: &Between,
@@ -128,9 +147,11 @@ async fn receive<P: Platform>(
         progress.received.set(progress.received.get().wrapping_add(count as u64));
         progress.delivering.set(true);
         if !broken {
-            match deliver(output, &chunk[..count], between).await {
-                Err(_) if between.ending == Ending::Drained => broken = true,
-                done => done?,
+            let delivery = deliver(output, &chunk[..count], between);
+            match delivered(platform, connection, between.ending, delivery).await {
+                None => broken = true,
+                Some(Err(_)) if between.ending.drops_rest() => broken = true,
+                Some(done) => done?,
             }
         }
         // Where neither side ever waits, the other direction and a signal must get their turn all the same.
@@ -149,7 +170,7 @@ async fn deliver(output: &mut impl Write, bytes: &[u8], between: &Between) -> Re
 
 /// From the input to the peer, and then the wait for the peer to have nothing more to say.
 async fn send<P: Platform>(
-    platform: &P,
+    (platform, connection): (&P, &Connection<P>),
     mut input: impl Read,
     mut writer: Writer<P>,
     between: &Between,
@@ -158,7 +179,7 @@ async fn send<P: Platform>(
     let mut chunk = vec![0; CHUNK];
     loop {
         let count = input.read(&mut chunk).await.map_err(|error| {
-            Stopped::Input(Failure::new(Code::Other, format!("cannot read {}: {error}", between.input)))
+            Stopped::Failed(Failure::new(Code::Other, format!("cannot read {}: {error}", between.input)))
         })?;
         if count == 0 {
             break;
@@ -166,22 +187,27 @@ async fn send<P: Platform>(
         progress.unsent.set(count);
         while progress.unsent.get() > 0 {
             let rest = &chunk[count - progress.unsent.get()..count];
-            let written = writer.write(rest).await.map_err(Stopped::Connection)?;
+            let write = async || writer.write(rest).await;
+            let written = heard(platform, connection, between, progress, write).await?;
             progress.unsent.set(progress.unsent.get() - written);
+            progress.sent.set(progress.sent.get() + written as u64);
         }
         yield_now().await;
     }
-    let ended = match between.ending {
-        Ending::Quiet(linger) => quiet(platform, &mut writer, linger, progress).await,
-        Ending::Drained => writer.drained().await,
+    match between.ending {
+        Ending::Quiet(linger) => {
+            heard(platform, connection, between, progress, async || writer.settled().await).await?;
+            progress.reacted.set(true);
+            quiet(platform, &mut writer, linger, progress).await.map_err(Stopped::Connection)
+        }
+        Ending::Drained { .. } => writer.drained().await.map_err(Stopped::Connection),
         Ending::ByPeer => pending().await,
-    };
-    ended.map_err(Stopped::Connection)
+    }
 }
 
-/// Waits until the peer has read everything, has been seen to wait for more after that, and has sent nothing for as long as
-/// `linger`. However slow it is, a peer of one task has answered all it was sent by the time it waits; `linger` is for
-/// those that answer from another.
+/// Waits until the peer, which has settled, has sent nothing for as long as `linger` and still has read everything and
+/// waits for more. However slow it is, a peer of one task has answered all it was sent by the time it waits; `linger` is
+/// for those that answer from another.
 async fn quiet<P: Platform>(
     platform: &P,
     writer: &mut Writer<P>,
@@ -191,18 +217,19 @@ async fn quiet<P: Platform>(
     // Without a pause between two looks the peer's answer would never get its turn.
     let linger = linger.max(Duration::from_millis(1));
     loop {
-        writer.settled().await?;
         let received = progress.received.get();
         sleep(platform, linger).await;
         let silent = progress.received.get() == received && !progress.delivering.get();
         if silent && writer.idle()? {
             return Ok(());
         }
+        writer.settled().await?;
     }
 }
 
 /// Delivers what came in the moment between the last look and now.
 async fn deliver_rest<P: Platform>(
+    platform: &P,
     connection: &Connection<P>,
     output: &mut impl Write,
     between: &Between,
@@ -213,9 +240,10 @@ async fn deliver_rest<P: Platform>(
         if count == 0 {
             break;
         }
-        match deliver(output, &chunk[..count], between).await {
-            Err(_) if between.ending == Ending::Drained => break,
-            done => done?,
+        match delivered(platform, connection, between.ending, deliver(output, &chunk[..count], between)).await {
+            None => break,
+            Some(Err(_)) if between.ending.drops_rest() => break,
+            Some(done) => done?,
         }
     }
     Ok(())

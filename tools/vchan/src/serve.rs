@@ -68,7 +68,8 @@ pub async fn exec<P: Platform, O: Read, I: Write, E: Future<Output = Result<(), 
 ) -> Result<(), Failure> {
     let &ExecArguments { ref place, sizes, timeout, verbose, once, clients, .. } = args;
     let service = Service { place, sizes, once, clients, timeout, verbose };
-    let between = Between { ending: Ending::Drained, input: "the command's output", output: "the command" };
+    let ending = Ending::Drained { stuck: Duration::from_secs(args.grace) };
+    let between = Between { ending, reaction: None, input: "the command's output", output: "the command" };
     serve(platform, store, &service, stop, say, async |connection: &Connection<P>| {
         let (output, input, end) = start().await?;
         let relayed = relay(platform, connection, output, input, &between).await;

@@ -49,14 +49,15 @@ pub struct Dial {
     #[command(flatten)]
     pub place: Place,
 
-    /// How long to wait for the server to appear. With 0 only what is there at once is taken; xenstore itself has a
-    /// second to answer.
+    /// How long to wait for the server to appear, and then for its first sign of life once something waits for it. With
+    /// 0 only what is there at once is taken; xenstore and the server have a second to answer.
     #[arg(long, value_name = "SECS", default_value_t = 10)]
     pub timeout: u64,
 }
 
 impl Dial {
-    /// How long the search for the server may take: `--timeout`, but never less than the second that xenstore has.
+    /// How long the search for the server may take, and its first reaction: `--timeout`, but never less than the second
+    /// that xenstore has.
     pub(crate) fn patience(&self) -> Duration {
         Duration::from_secs(self.timeout.max(1))
     }

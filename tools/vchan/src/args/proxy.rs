@@ -39,8 +39,8 @@ pub struct ProxyArguments {
     #[arg(long)]
     pub once: bool,
 
-    /// How long each connection waits for the server to appear; with --server, how long to wait for each client (without
-    /// this, for as long as its domain lives).
+    /// How long each connection waits for the server to appear, and for its first sign of life; with --server, how long
+    /// to wait for each client (without this, for as long as its domain lives).
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
 

@@ -1,0 +1,148 @@
+//! Peers that are there and do nothing: what waits for them, and for how long.
+
+mod common;
+
+use common::{Bench, DOM0, GUEST, Step, args, letters, place};
+use embedded_io_async::{ErrorType, Read, Write};
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::Duration;
+use vchan::{Code, ExecArguments, Failure, RingSizes, Stop};
+use xen_platform::{Clock, sleep};
+use xen_vchan::ClientConfig;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// It has published its channel, let its client in, and hangs.
+#[test]
+fn a_server_that_does_nothing_is_given_up_at_the_timeout() {
+    for (steps, timeout) in [
+        (vec![], 10),
+        (vec![Step::Bytes(letters(5))], 10),
+        (vec![Step::Bytes(letters(4096))], 3),
+        (vec![Step::Bytes(letters(4097)), Step::Forever], 3),
+        (vec![Step::Pause(60 * SECOND), Step::Bytes(letters(100_000))], 10),
+    ] {
+        let mut bench = Bench::new();
+        bench.serve(Duration::ZERO, |_, _, _| pending());
+        let mut args = args();
+        args.dial.timeout = timeout;
+        let ended = bench.connect(args, steps);
+        let failure = ended.result.unwrap_err();
+        assert_eq!(failure.code, Code::NoServer, "{failure}");
+        assert!(failure.text.contains(&format!("no sign of life for {timeout}s")), "{failure}");
+        let pause = ended.took.saturating_sub(60 * SECOND);
+        assert!(pause.min(ended.took) <= Duration::from_secs(timeout) + 2 * SECOND, "{:?}", ended.took);
+        bench.sim.world().destroy(GUEST);
+    }
+}
+
+/// One byte taken, or one sent, within the timeout: it is at work, and may take as long as it likes.
+#[test]
+fn a_server_that_has_begun_is_waited_for() {
+    for reads in [true, false] {
+        for steps in [vec![Step::Bytes(letters(4096))], vec![Step::Bytes(letters(20_000))]] {
+            let mut bench = Bench::new();
+            let sent: usize =
+                steps.iter().map(|step| if let Step::Bytes(bytes) = step { bytes.len() } else { 0 }).sum();
+            bench.serve(Duration::ZERO, move |domain, mut reader, mut writer| async move {
+                sleep(&domain, 9 * SECOND).await;
+                let mut left = sent;
+                if reads {
+                    left -= reader.read(&mut [0; 1]).await.unwrap();
+                } else {
+                    writer.write_all(b"x").await.unwrap();
+                }
+                sleep(&domain, 500 * SECOND).await;
+                reader.read_exact(&mut vec![0; left]).await.unwrap();
+                writer.write_all(b"done").await.unwrap();
+                assert_eq!(reader.read(&mut [0; 1]).await.unwrap(), 0);
+            });
+            let ended = bench.connect(args(), steps);
+            assert_eq!(ended.result, Ok(()));
+            assert!(ended.output.ends_with(b"done") && ended.took > 509 * SECOND, "{:?}", ended.took);
+        }
+    }
+}
+
+/// Who types and waits decides when it has been long enough.
+#[test]
+fn a_user_at_a_terminal_is_not_sent_away() {
+    let mut bench = Bench::new();
+    bench.serve(Duration::ZERO, |domain, mut reader, mut writer| async move {
+        sleep(&domain, 100 * SECOND).await;
+        let mut line = [0; 5];
+        reader.read_exact(&mut line).await.unwrap();
+        writer.write_all(&line.to_ascii_uppercase()).await.unwrap();
+    });
+    let ended = bench.connect(args(), vec![Step::Bytes(b"line\n".into()), Step::Forever]);
+    assert_eq!((ended.result, ended.output), (Ok(()), b"LINE\n".to_vec()));
+}
+
+/// The input of a program that takes only so much, and no end of output.
+struct Full(usize);
+
+impl ErrorType for Full {
+    type Error = Infallible;
+}
+
+impl Write for Full {
+    async fn write(&mut self, from: &[u8]) -> Result<usize, Infallible> {
+        if self.0 == 0 {
+            pending().await
+        }
+        let count = from.len().min(self.0);
+        self.0 -= count;
+        Ok(count)
+    }
+
+    async fn flush(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+impl Read for Full {
+    async fn read(&mut self, _: &mut [u8]) -> Result<usize, Infallible> {
+        pending().await
+    }
+}
+
+#[test]
+fn a_program_that_reads_no_more_is_not_waited_for_once_its_client_is_gone() {
+    for dies in [false, true] {
+        let mut bench = Bench::new();
+        let (domain, store) = bench.host(GUEST);
+        let process = domain.clone();
+        bench.sim.spawn(&process.clone(), async move {
+            let config = ClientConfig { peer: DOM0, path: "data/vchan".into(), deadline: None };
+            let connection = xen_vchan::connect(&domain, &store, &config).await.unwrap();
+            let (_, mut writer) = connection.split();
+            writer.write_all(&letters(4000)).await.unwrap();
+            sleep(&domain, 100 * SECOND).await;
+            if dies {
+                process.kill_process();
+            } else {
+                connection.close().await.unwrap();
+            }
+        });
+        let (dom0, store) = bench.host(DOM0);
+        let args = ExecArguments {
+            place: place(),
+            sizes: RingSizes { left: 4096, right: 4096 },
+            once: true,
+            timeout: None,
+            grace: 5,
+            clients: 64,
+            verbose: false,
+            command: Vec::new(),
+        };
+        let (result, took) = bench.sim.run(async move {
+            let start = dom0.now();
+            let program = async || Ok((Full(0), Full(10), async { Err(Failure::new(Code::Other, "it was killed")) }));
+            let result = vchan::exec(&dom0, &store, &args, &Stop::new(), |_| {}, program).await;
+            (result, dom0.now().since(start))
+        });
+        assert_eq!(result.unwrap_err().text, "it was killed");
+        assert!(took > 104 * SECOND && took < 110 * SECOND, "{took:?}");
+    }
+}
