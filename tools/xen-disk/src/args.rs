@@ -57,7 +57,7 @@ pub enum Command {
     Revert(OverlayArguments),
     /// Does the requests of a log again.
     Replay(ReplayArguments),
-    /// Removes the chunks of an object store that no disk has any more, while none is written to.
+    /// Removes the chunks of an object store that no disk has any more, while none is in use.
     #[cfg(feature = "object")]
     Gc(GcArguments),
     /// Writes manual pages and shell completions into a folder.
@@ -171,9 +171,12 @@ pub struct GcArguments {
     /// The store: a folder or the URL of a bucket.
     #[arg(value_name = "STORE")]
     pub store: String,
-    /// Chunks that are younger stay: they may be part of a flush that is under way.
+    /// Chunks that are younger stay: a store in the network may still be doing what a program that has ended asked for.
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
     pub grace: u32,
+    /// Whoever is said to use the store is known to be dead: a program that is killed cannot say that it ends.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[cfg(test)]

@@ -98,6 +98,19 @@ async fn answer(disk: &Disk, seconds: f64, question: Question) -> Answer {
     }
 }
 
+/// Removes the sockets in `dir` of processes that were killed: those of disks that are not in xenstore. `known` says which
+/// are, and is asked once the sockets are known: a disk's folders are there before its socket is.
+pub async fn sweep<E>(dir: &Path, known: impl AsyncFnOnce() -> Result<Vec<Device>, E>) -> Result<(), E> {
+    let found: Vec<PathBuf> =
+        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let known: Vec<PathBuf> = known().await?.iter().map(|device| socket(dir, device)).collect();
+    for path in found.iter().filter(|path| path.extension().is_some_and(|end| end == "sock") && !known.contains(path)) {
+        // Another process may have been faster.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
 /// Whether a process serves the disk whose socket that is.
 pub fn is_served(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()

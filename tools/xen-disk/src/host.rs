@@ -61,7 +61,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             use xen_disk::storage::object::{collect, open_store};
             let grace = std::time::Duration::from_secs(u64::from(args.grace) * 3600);
             let collected = open_store(&args.store)
-                .and_then(|store| collect(&store, std::time::SystemTime::now(), grace))
+                .and_then(|store| collect(&store, std::time::SystemTime::now(), grace, args.force))
                 .map_err(|error| Failure::other(format!("{}: {error}", args.store)))?;
             let xen_disk::storage::object::Collected { disks, kept, removed } = collected;
             print(&format!("{disks} disks with {kept} chunks; {removed} chunks removed\n"))

@@ -5,6 +5,7 @@ mod common;
 
 use common::{Allowed, Folder, Model, ops};
 use proptest::prelude::*;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +46,9 @@ impl Objects for Cut {
     fn delete(&self, key: &str) -> io::Result<()> {
         self.0.delete(key)
     }
+    fn lock_file(&self) -> io::Result<Option<File>> {
+        self.0.lock_file()
+    }
 }
 
 fn open(folder: &Folder, left: u64) -> Object<Cut> {
@@ -56,12 +60,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 
     #[test]
-    fn it_is_a_disk(ops in ops(BYTES / 512, false)) {
+    fn it_is_a_disk(ops in ops(BYTES / 512, true)) {
         let folder = Folder::new();
         let mut model = Model::of(&[0; BYTES as usize]);
         let disk = open(&folder, u64::MAX);
         model.run(&disk, &ops)?;
         disk.flush().unwrap();
+        model.run(&disk, &[])?;
         model.run(&open(&folder, 0), &[])?;
     }
 
@@ -91,10 +96,14 @@ fn the_same_bytes_are_kept_once_and_garbage_is_collected() {
     one.write(0, &vec![9; CHUNK as usize]).unwrap();
     one.flush().unwrap();
     let later = SystemTime::now() + Duration::from_secs(60);
-    let young = collect(&store(), later, Duration::from_secs(3600)).unwrap();
+    let refused = collect(&store(), later, Duration::from_secs(3600), true).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy, "{refused}");
+    drop((one, other));
+    let young = collect(&store(), later, Duration::from_secs(3600), false).unwrap();
     assert_eq!((young.disks, young.kept, young.removed), (2, 2, 0));
-    assert_eq!(collect(&store(), later, Duration::from_secs(1)).unwrap().removed, 1);
+    assert_eq!(collect(&store(), later, Duration::from_secs(1), false).unwrap().removed, 1);
     let mut bytes = vec![0; 2 * CHUNK as usize];
+    let one = disk("one");
     one.read(0, &mut bytes).unwrap();
     assert!(bytes[..CHUNK as usize].iter().all(|byte| *byte == 9) && bytes[CHUNK as usize] == 7);
 }
@@ -120,6 +129,51 @@ fn a_chunk_that_was_changed_in_the_store_is_not_served() {
     std::fs::write(folder.path(&key), vec![2; CHUNK as usize]).unwrap();
     let error = open(&folder, 0).read(0, &mut [0; 512]).unwrap_err();
     assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn a_new_length_is_kept_or_not(
+        ops in ops(BYTES / 512, false),
+        sectors in proptest::collection::vec(1..2 * BYTES / 512, 1..4),
+        left in 0u64..8,
+    ) {
+        let folder = Folder::new();
+        let mut model = Model::of(&[0; BYTES as usize]);
+        let disk = open(&folder, u64::MAX);
+        model.run(&disk, &ops)?;
+        disk.flush().unwrap();
+        drop(disk);
+        let disk = open(&folder, left);
+        for bytes in sectors.iter().map(|sectors| sectors * 512) {
+            if disk.resize(bytes).is_err() {
+                break;
+            }
+            model.0.resize(bytes as usize, Some(0));
+        }
+        drop(disk);
+        let disk = open(&folder, u64::MAX);
+        prop_assert_eq!(disk.info().bytes, model.0.len() as u64);
+        model.run(&disk, &[])?;
+    }
+}
+
+#[test]
+fn what_is_written_while_the_length_changes_is_kept() {
+    let folder = Folder::new();
+    let disk = open(&folder, u64::MAX);
+    disk.write(BYTES - 512, &[1; 512]).unwrap();
+    disk.resize(BYTES + 512).unwrap();
+    disk.write(BYTES, &[2; 512]).unwrap();
+    disk.resize(BYTES - 512).unwrap();
+    assert!(disk.write(BYTES - 512, &[3; 512]).is_err());
+    disk.resize(4 * BYTES).unwrap();
+    let mut bytes = [9; 1024];
+    disk.read(BYTES - 512, &mut bytes).unwrap();
+    assert_eq!(bytes, [0; 1024], "new bytes are zero");
+    assert!(disk.resize(0).is_err() && disk.resize(700).is_err() && disk.resize(u64::MAX - 511).is_err());
 }
 
 /// A store whose answers are lost: it does what it is told, and says that it failed.
@@ -256,9 +310,9 @@ fn a_store_behind_a_url_is_one_as_well() {
     store.put("chunks/y", b"4").unwrap();
     assert_eq!(store.list("chunks/").unwrap()[0].0, "chunks/y");
     let old = SystemTime::now() + Duration::from_secs(7200);
-    assert!(collect(&store, old, Duration::from_secs(3600)).is_err(), "a manifest that cannot be read");
+    assert!(collect(&store, old, Duration::from_secs(3600), false).is_err(), "a manifest that cannot be read");
     store.delete("disks/x").unwrap();
-    assert_eq!(collect(&store, old, Duration::from_secs(3600)).unwrap().removed, 1);
+    assert_eq!(collect(&store, old, Duration::from_secs(3600), false).unwrap().removed, 1);
     let disk = Object::open(store, "disk", Some(BYTES), 1 << 20).unwrap();
     disk.write(512, &[7; 512]).unwrap();
     disk.flush().unwrap();

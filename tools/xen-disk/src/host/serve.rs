@@ -79,6 +79,7 @@ impl Host {
         for device in toolstack::sweep(&self.store, DomId(0), KIND).await? {
             say(&format!("removed what was left of disk {} of domain {}", Vdev(device.vdev), device.front));
         }
+        control::sweep(&run_dir(), async || toolstack::list(&self.store, DomId(0), KIND).await).await?;
         if self.mode.wait {
             privileges::keep_files()?;
         }

@@ -84,10 +84,15 @@ fn overlay_and_below(text: &str, read_only: bool) -> Result<(Args, Built), Stack
     Ok((args, build_parts(&parts, &Files { read_only, size: None })?))
 }
 
-/// Makes the file of a stack that is nothing but one, for a disk of so many bytes, if it is missing. Says whether it was.
+/// Makes the file of a stack that is nothing but one, or the disk in an object store, for so many bytes, if it is missing.
+/// Says whether it was.
 pub fn create(text: &str, bytes: u64) -> Result<bool, StackError> {
     let parts = parse(text)?.0;
     let (entry, args) = &parts[0];
+    #[cfg(feature = "object")]
+    if entry.name == "object" {
+        return create_object(args, bytes).map_err(|fault| fail(args, fault));
+    }
     if !entry.path || entry.is_layer() || args.path().exists() {
         return Ok(false);
     }
@@ -180,21 +185,37 @@ pub(super) fn vmdk(args: &Args, files: &Files) -> Result<Built, Fault> {
 #[cfg(feature = "object")]
 pub(super) fn object(args: &Args, files: &Files) -> Result<Built, Fault> {
     let size = args.size("size")?.or(files.size);
-    let path = args.path();
-    let place = path.to_str().expect("it was text");
     let memory = args.size("memory")?.unwrap_or(64 << 20);
-    let name = args.text("name")?.unwrap_or("disk");
-    if name.contains('/') || name.starts_with('.') {
-        return Err(args.wrong(format!("a disk cannot be called {name:?}: no slashes, and no dot in front")).into());
-    }
+    let name = object_name(args)?;
     let most = args.size("limit")?;
-    let store = open_store(place)?;
+    let store = object_store(args)?;
     let store: Box<dyn Objects> = match (args.text("cache")?, most) {
         (Some(folder), most) => Box::new(Cached::open(store, folder.as_ref(), most.unwrap_or(1 << 30))?),
         (None, None) => store,
         (None, Some(_)) => return Err(args.wrong("limit is that of a cache: cache=DIR names one").into()),
     };
     Ok(Arc::new(Object::open(store, name, size, memory)?))
+}
+
+#[cfg(feature = "object")]
+fn object_name(args: &Args) -> Result<&str, StackError> {
+    let name = args.text("name")?.unwrap_or("disk");
+    if name.contains('/') || name.starts_with('.') {
+        return Err(args.wrong(format!("a disk cannot be called {name:?}: no slashes, and no dot in front")));
+    }
+    Ok(name)
+}
+
+#[cfg(feature = "object")]
+fn object_store(args: &Args) -> io::Result<Box<dyn Objects>> {
+    open_store(args.path().to_str().expect("it was text"))
+}
+
+/// Makes the disk in an object store, if there is none of that name.
+#[cfg(feature = "object")]
+fn create_object(args: &Args, bytes: u64) -> Result<bool, Fault> {
+    let bytes = args.size("size")?.unwrap_or(bytes);
+    Ok(Object::create(&object_store(args)?, object_name(args)?, bytes)?)
 }
 
 pub(super) fn overlay(args: &Args, below: Built) -> Result<Built, Fault> {

@@ -3,6 +3,7 @@
 //! ```text
 //! chunks/<hash>   the bytes of a chunk; the same bytes are kept once, whoever has them
 //! disks/<name>    the manifest of a disk: its length, and the hash of each chunk; one of zeros has none
+//! users/<who>     that somebody uses the store, where files cannot be locked; collector the same of who removes garbage
 //! ```
 //!
 //! A chunk never changes. A flush uploads those that were written since, and then replaces the manifest, on the condition
@@ -12,6 +13,8 @@
 mod cache;
 mod folder;
 mod gc;
+mod keep;
+mod lease;
 mod manifest;
 mod recent;
 #[cfg(feature = "cloud")]
@@ -26,6 +29,7 @@ pub use remote::Remote;
 pub use store::{Objects, open_store};
 
 use super::{Discard, Info, Storage};
+use lease::Lease;
 use manifest::{Hash, Manifest};
 use recent::Recent;
 use std::collections::BTreeMap;
@@ -39,14 +43,13 @@ pub const CHUNK: u32 = 1 << 20;
 /// More bytes than this are not kept in memory for a guest that does not flush.
 const DIRTY_MOST: usize = 256 << 20;
 
-/// So many manifests are remembered that were sent without an answer.
-const SENT_MOST: usize = 64;
-
 type Chunk = Arc<Vec<u8>>;
 
 /// A disk in an object store.
-pub struct Object<O> {
+pub struct Object<O: Objects> {
     objects: O,
+    /// Taken out when this is dropped.
+    lease: Option<Lease>,
     name: String,
     state: Mutex<State>,
     /// Held by the one flush at a time: hashes of the manifests that were sent to the store since one was kept for sure.
@@ -67,22 +70,26 @@ impl<O: Objects> Object<O> {
     /// Opens the disk of that name, or makes it with `bytes` if there is none. Up to `memory` bytes of its chunks are kept
     /// in memory beside those that are not flushed.
     pub fn open(objects: O, name: &str, bytes: Option<u64>, memory: u64) -> io::Result<Self> {
-        let key = disk_key(name);
-        let (manifest, version) = match (objects.get(&key)?, bytes) {
-            (Some((raw, version)), _) => (Manifest::decode(&raw)?, version),
-            (None, Some(bytes)) => {
-                let manifest = Manifest::new(bytes, CHUNK)?;
-                let version = objects.replace(&key, &manifest.encode(), None)?;
-                (manifest, version)
+        let lease = lease::enter(&objects, name)?;
+        match find_or_make(&objects, &disk_key(name), bytes) {
+            Ok((manifest, version)) => {
+                let recent = Recent::new((memory / u64::from(manifest.chunk)).max(1) as usize);
+                let state = Mutex::new(State { manifest, version, dirty: BTreeMap::new(), recent });
+                Ok(Object { objects, lease: Some(lease), name: name.to_string(), state, sent: Mutex::default() })
             }
-            (None, None) => {
-                let text = format!("there is no disk {name:?} in it: a size makes one");
-                return Err(io::Error::new(io::ErrorKind::NotFound, text));
+            Err(error) => {
+                lease::leave(&objects, lease);
+                Err(error)
             }
-        };
-        let recent = Recent::new((memory / u64::from(manifest.chunk)).max(1) as usize);
-        let state = State { manifest, version, dirty: BTreeMap::new(), recent };
-        Ok(Object { objects, name: name.to_string(), state: Mutex::new(state), sent: Mutex::default() })
+        }
+    }
+
+    /// Makes a disk of zeros, and says whether there was none of that name.
+    pub fn create(objects: &O, name: &str, bytes: u64) -> io::Result<bool> {
+        match objects.replace(&disk_key(name), &Manifest::new(bytes, CHUNK)?.encode(), None) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            made => made.map(|_| true),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -109,54 +116,16 @@ impl<O: Objects> Object<O> {
         state.recent.add(hash, chunk.clone());
         Ok(chunk)
     }
-
-    /// Uploads a chunk that is not there yet, and says what it is called; one of zeros is not kept.
-    fn upload(&self, chunk: &Chunk) -> io::Result<Option<Hash>> {
-        if chunk.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
-        let hash = *blake3::hash(chunk).as_bytes();
-        let key = chunk_key(&hash);
-        if !self.objects.has(&key)? {
-            self.objects.put(&key, chunk)?;
-        }
-        Ok(Some(hash))
-    }
-
-    /// Replaces the manifest of the version `old`, and returns its new version. What a store in the network reports as
-    /// failed may have been done, or be done later: a manifest that was sent is known again when it turns up.
-    fn publish(&self, manifest: &[u8], old: &str, sent: &mut Vec<Hash>) -> io::Result<String> {
-        let key = disk_key(&self.name);
-        let hash = *blake3::hash(manifest).as_bytes();
-        if !sent.contains(&hash) {
-            sent.truncate(SENT_MOST - 1);
-            sent.insert(0, hash);
-        }
-        let refused = match self.objects.replace(&key, manifest, Some(old)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => error,
-            done => return done.inspect(|_| sent.clear()),
-        };
-        let Some((now, version)) = self.objects.get(&key)? else { return Err(refused) };
-        let now = *blake3::hash(&now).as_bytes();
-        let done = match now == hash {
-            true => Ok(version),
-            false if sent.contains(&now) => self.objects.replace(&key, manifest, Some(&version)),
-            false => Err(refused),
-        };
-        done.inspect(|_| sent.clear())
-    }
 }
 
 impl<O: Objects> Storage for Object<O> {
     fn info(&self) -> Info {
-        let Manifest { bytes, chunk, .. } = self.state().manifest;
-        let discard = Some(Discard { granularity: chunk, secure: false });
-        Info { physical_sector_size: 4096, discard, ..Info::new(bytes) }
+        self.state().info()
     }
 
     fn read(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
-        let range = self.info().range(at, to.len() as u64)?;
         let mut state = self.state();
+        let range = state.info().range(at, to.len() as u64)?;
         for (number, within, of_buffer) in pieces(state.manifest.chunk as usize, range) {
             to[of_buffer].copy_from_slice(&self.chunk(&mut state, number)?[within]);
         }
@@ -164,8 +133,8 @@ impl<O: Objects> Storage for Object<O> {
     }
 
     fn write(&self, at: u64, from: &[u8]) -> io::Result<()> {
-        let range = self.info().range(at, from.len() as u64)?;
         let mut state = self.state();
+        let range = state.info().range(at, from.len() as u64)?;
         for (number, within, of_buffer) in pieces(state.manifest.chunk as usize, range) {
             let mut chunk = self.chunk(&mut state, number)?;
             // Taken out, so that it is copied only if somebody else has it: a flush, or the cache.
@@ -179,49 +148,59 @@ impl<O: Objects> Storage for Object<O> {
     }
 
     fn flush(&self) -> io::Result<()> {
-        let mut sent = self.sent.lock().expect("no holder panics");
-        let (dirty, mut manifest, version) = {
-            let state = self.state();
-            (state.dirty.clone(), state.manifest.clone(), state.version.clone())
-        };
-        if dirty.is_empty() {
-            return Ok(());
-        }
-        for (number, chunk) in &dirty {
-            manifest.hashes[*number] = self.upload(chunk)?;
-        }
-        manifest.generation += 1;
-        let version = self.publish(&manifest.encode(), &version, &mut sent)?;
-        let mut state = self.state();
-        state.version = version;
-        state.manifest.generation = manifest.generation;
-        for (number, chunk) in dirty {
-            let hash = manifest.hashes[number];
-            state.manifest.hashes[number] = hash;
-            // What was written meanwhile is still to be flushed.
-            if state.dirty.get(&number).is_some_and(|now| Arc::ptr_eq(now, &chunk)) {
-                state.dirty.remove(&number);
-                if let Some(hash) = hash {
-                    state.recent.add(hash, chunk);
-                }
-            }
-        }
-        Ok(())
+        self.keep(None)
     }
 
     /// Whole chunks become zeros; parts of one are left as they are.
     fn discard(&self, at: u64, len: u64, secure: bool) -> io::Result<()> {
-        let range = self.info().range(at, len)?;
         if secure {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let mut state = self.state();
+        let range = state.info().range(at, len)?;
         for (number, within, _) in pieces(state.manifest.chunk as usize, range) {
             if within == (0..state.manifest.range(number).count()) {
                 state.dirty.insert(number, Arc::new(vec![0; within.len()]));
             }
         }
         Ok(())
+    }
+
+    /// The new length is kept at once, with all that was written so far.
+    fn resize(&self, bytes: u64) -> io::Result<()> {
+        self.keep(Some(bytes))
+    }
+}
+
+impl State {
+    fn info(&self) -> Info {
+        let Manifest { bytes, chunk, .. } = self.manifest;
+        let discard = Some(Discard { granularity: chunk, secure: false });
+        Info { physical_sector_size: 4096, discard, ..Info::new(bytes) }
+    }
+}
+
+impl<O: Objects> Drop for Object<O> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease::leave(&self.objects, lease);
+        }
+    }
+}
+
+/// The manifest under `key`, and its version; or that of a new disk of `bytes`.
+fn find_or_make(objects: &impl Objects, key: &str, bytes: Option<u64>) -> io::Result<(Manifest, String)> {
+    match (objects.get(key)?, bytes) {
+        (Some((raw, version)), _) => Ok((Manifest::decode(&raw)?, version)),
+        (None, Some(bytes)) => {
+            let manifest = Manifest::new(bytes, CHUNK)?;
+            let version = objects.replace(key, &manifest.encode(), None)?;
+            Ok((manifest, version))
+        }
+        (None, None) => {
+            let text = "there is no such disk in it: size=SIZE makes one";
+            Err(io::Error::new(io::ErrorKind::NotFound, text))
+        }
     }
 }
 

@@ -12,14 +12,17 @@
 //! which none says more than is true, so it does not matter which of them reach the file.
 
 mod bits;
+mod end;
 mod header;
 
+use super::file::whole_sectors;
 use super::{Backing, Discard, Info, Storage};
 use bits::Bits;
+pub use end::Moved;
 use header::{Header, Phase};
 use std::io;
 use std::ops::Range;
-use std::sync::{RwLock, RwLockWriteGuard};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What is kept at a time, in bytes.
 pub const CLUSTER: u64 = 64 * 1024;
@@ -28,108 +31,66 @@ pub const CLUSTER: u64 = 64 * 1024;
 pub struct Overlay<B, S> {
     file: B,
     base: S,
-    header: Header,
-    /// Writers of a cluster that is not kept yet, and a flush, hold it alone.
-    bits: RwLock<Bits>,
+    /// Writers of a cluster that is not kept yet, a flush and a resize hold it alone.
+    state: RwLock<State>,
 }
 
-/// What became of the changes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Moved {
-    /// How many clusters were kept.
-    pub clusters: u64,
+struct State {
+    header: Header,
+    bits: Bits,
 }
 
 impl<B: Backing, S: Storage> Overlay<B, S> {
     /// Opens the overlay in `file`, or makes one if that is empty. `base` is the disk below, and `identity` what tells it
     /// from others and from itself after a change: an overlay does not fit any other.
     pub fn open(file: B, base: S, identity: &[u8]) -> io::Result<Self> {
-        let overlay = Self::open_any(file, base, identity)?;
-        match overlay.header.phase {
+        let mut overlay = Self::open_any(file, base, identity)?;
+        match overlay.owned().header.phase {
             Phase::Serving => Ok(overlay),
             Phase::Committing => Err(invalid("its changes are halfway in the disk below: commit it again")),
         }
     }
 
     fn open_any(file: B, base: S, identity: &[u8]) -> io::Result<Self> {
-        let fresh = Header::new(base.info().bytes, identity);
-        let (header, bits) = if file.size()? == 0 {
+        let fresh = Header::new(base.info().bytes, identity)?;
+        let state = if file.size()? == 0 {
             file.set_len(fresh.end())?;
+            file.sync()?;
             file.write_at(header::AT, &fresh.encode())?;
             file.sync()?;
-            (fresh, Bits::none(fresh.clusters()))
+            State { header: fresh, bits: Bits::none(fresh.clusters()) }
         } else {
             let mut bytes = [0; header::LEN];
             file.read_at(header::AT, &mut bytes)?;
             let header = Header::decode(&bytes)?;
             header.check_base(&fresh)?;
-            (header, Bits::read(&file, header.clusters())?)
+            State { header, bits: Bits::read(&file, header.clusters())? }
         };
-        Ok(Overlay { file, base, header, bits: RwLock::new(bits) })
+        Ok(Overlay { file, base, state: RwLock::new(state) })
     }
 
-    /// Moves all changes into the disk below and forgets them. `identity` is what that disk was called, and `new_identity`
-    /// asks again once it has changed. If this is cut short at any moment, it can be done again.
-    pub fn commit(
-        file: B,
-        base: S,
-        identity: &[u8],
-        new_identity: impl Fn() -> io::Result<Vec<u8>>,
-    ) -> io::Result<Moved> {
-        let mut overlay = Self::open_any(file, base, identity)?;
-        overlay.write_header(Header { phase: Phase::Committing, ..overlay.header })?;
-        let clusters: Vec<u64> = overlay.bits.get_mut().expect("no holder panics").set().collect();
-        let mut bytes = vec![0; CLUSTER as usize];
-        for &cluster in &clusters {
-            let range = overlay.header.cluster(cluster);
-            let bytes = &mut bytes[..(range.end - range.start) as usize];
-            overlay.file.read_at(overlay.header.data() + range.start, bytes)?;
-            overlay.base.write(range.start, bytes)?;
-        }
-        overlay.base.flush()?;
-        overlay.forget(&clusters)?;
-        overlay.write_header(Header::new(overlay.header.bytes, &new_identity()?))?;
-        Ok(Moved { clusters: clusters.len() as u64 })
-    }
-
-    /// Gives all changes up.
-    pub fn revert(file: B, base: S, identity: &[u8]) -> io::Result<Moved> {
-        let overlay = Self::open(file, base, identity)?;
-        let clusters: Vec<u64> = overlay.bits.read().expect("no holder panics").set().collect();
-        overlay.forget(&clusters)?;
-        Ok(Moved { clusters: clusters.len() as u64 })
-    }
-
-    fn forget(&self, clusters: &[u64]) -> io::Result<()> {
-        Bits::none(self.header.clusters()).write_all(&self.file)?;
-        self.file.sync()?;
-        clusters.iter().try_for_each(|&cluster| {
-            let range = self.header.cluster(cluster);
-            // What has no bit is never read: a file system that cannot make holes merely keeps the room.
-            ignore_unsupported(self.file.punch(self.header.data() + range.start, range.end - range.start))
-        })
-    }
-
-    fn write_header(&mut self, header: Header) -> io::Result<()> {
+    fn write_header(&self, header: Header) -> io::Result<()> {
         self.file.write_at(header::AT, &header.encode())?;
-        self.file.sync()?;
-        self.header = header;
-        Ok(())
+        self.file.sync()
+    }
+
+    /// Reads the disk below, as far as it is seen.
+    fn read_below(&self, header: &Header, at: u64, to: &mut [u8]) -> io::Result<()> {
+        let seen = header.seen.saturating_sub(at).min(to.len() as u64) as usize;
+        let (seen, unseen) = to.split_at_mut(seen);
+        unseen.fill(0);
+        if seen.is_empty() { Ok(()) } else { self.base.read(at, seen) }
     }
 
     /// Takes in a cluster that is written only in part: the rest comes from below.
-    fn adopt(&self, cluster: u64, part: Range<u64>, with: Option<&[u8]>) -> io::Result<()> {
-        let range = self.header.cluster(cluster);
+    fn adopt(&self, header: &Header, cluster: u64, part: Range<u64>, from: &[u8]) -> io::Result<()> {
+        let range = header.cluster(cluster);
         let mut bytes = vec![0; (range.end - range.start) as usize];
         if part != range {
-            self.base.read(range.start, &mut bytes)?;
+            self.read_below(header, range.start, &mut bytes)?;
         }
-        let within = &mut bytes[(part.start - range.start) as usize..(part.end - range.start) as usize];
-        match with {
-            Some(from) => within.copy_from_slice(from),
-            None => within.fill(0),
-        }
-        self.file.write_at(self.header.data() + range.start, &bytes)
+        bytes[(part.start - range.start) as usize..(part.end - range.start) as usize].copy_from_slice(from);
+        self.file.write_at(header.data + range.start, &bytes)
     }
 
     /// The pieces of a range that lie in one cluster each.
@@ -141,8 +102,42 @@ impl<B: Backing, S: Storage> Overlay<B, S> {
         })
     }
 
-    fn alone(&self) -> RwLockWriteGuard<'_, Bits> {
-        self.bits.write().expect("no holder panics")
+    fn shared(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("no holder panics")
+    }
+
+    fn alone(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().expect("no holder panics")
+    }
+
+    fn owned(&mut self) -> &mut State {
+        self.state.get_mut().expect("no holder panics")
+    }
+
+    fn keep(&self, state: &mut State) -> io::Result<()> {
+        self.file.sync()?;
+        if state.bits.write_new(&self.file)? {
+            self.file.sync()?;
+            state.bits.kept();
+        }
+        Ok(())
+    }
+
+    /// Makes everything zero that `header`, which is that of a longer disk, adds to the old one.
+    fn clear_new(&self, state: &mut State, header: &Header) -> io::Result<()> {
+        let (old, end) = (state.header, state.header.bytes);
+        self.file.set_len(header.end())?;
+        if state.bits.has(end / CLUSTER) {
+            let zeros = vec![0; (end.next_multiple_of(CLUSTER).min(header.bytes) - end) as usize];
+            self.file.write_at(old.data + end, &zeros)?;
+        }
+        // Bits can be left from when the disk was longer.
+        state.bits.resize(header.clusters());
+        let written = state.bits.write_from(&self.file, old.clusters()).and_then(|()| self.file.sync());
+        if written.is_err() {
+            state.bits.resize(old.clusters());
+        }
+        written
     }
 }
 
@@ -150,7 +145,7 @@ impl<B: Backing, S: Storage> Storage for Overlay<B, S> {
     fn info(&self) -> Info {
         let Info { sector_size, physical_sector_size, .. } = self.base.info();
         let discard = Some(Discard { granularity: CLUSTER as u32, secure: false });
-        Info { bytes: self.header.bytes, sector_size, physical_sector_size, read_only: false, discard }
+        Info { bytes: self.shared().header.bytes, sector_size, physical_sector_size, read_only: false, discard }
     }
 
     fn read(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
@@ -158,10 +153,10 @@ impl<B: Backing, S: Storage> Storage for Overlay<B, S> {
         for (cluster, piece) in Self::pieces(range) {
             let buffer = &mut to[(piece.start - at) as usize..(piece.end - at) as usize];
             // Held while reading below: a writer may take the cluster in meanwhile, but not change what is read here.
-            let bits = self.bits.read().expect("no holder panics");
-            match bits.has(cluster) {
-                true => self.file.read_at(self.header.data() + piece.start, buffer)?,
-                false => self.base.read(piece.start, buffer)?,
+            let state = self.shared();
+            match state.bits.has(cluster) {
+                true => self.file.read_at(state.header.data + piece.start, buffer)?,
+                false => self.read_below(&state.header, piece.start, buffer)?,
             }
         }
         Ok(())
@@ -171,29 +166,29 @@ impl<B: Backing, S: Storage> Storage for Overlay<B, S> {
         let range = self.info().range(at, from.len() as u64)?;
         for (cluster, piece) in Self::pieces(range) {
             let buffer = &from[(piece.start - at) as usize..(piece.end - at) as usize];
-            let kept = self.bits.read().expect("no holder panics").has(cluster);
-            if !kept {
-                let mut bits = self.alone();
-                // Somebody else may have taken it in while nobody held the lock.
-                if !bits.has(cluster) {
-                    self.adopt(cluster, piece, Some(buffer))?;
-                    bits.add(cluster);
-                    continue;
-                }
+            let state = self.shared();
+            if state.bits.has(cluster) {
+                self.file.write_at(state.header.data + piece.start, buffer)?;
+                continue;
             }
-            self.file.write_at(self.header.data() + piece.start, buffer)?;
+            drop(state);
+            let mut state = self.alone();
+            let State { header, bits } = &mut *state;
+            // While nobody held it somebody else may have taken the cluster in, or cut it off.
+            if piece.end > header.bytes {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the disk has become shorter meanwhile"));
+            } else if bits.has(cluster) {
+                self.file.write_at(header.data + piece.start, buffer)?;
+            } else {
+                self.adopt(header, cluster, piece, buffer)?;
+                bits.add(cluster);
+            }
         }
         Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
-        let mut bits = self.alone();
-        self.file.sync()?;
-        if bits.write_new(&self.file)? {
-            self.file.sync()?;
-            bits.kept();
-        }
-        Ok(())
+        self.keep(&mut self.alone())
     }
 
     /// A whole cluster becomes a hole that counts as kept; parts of one are left as they are.
@@ -202,21 +197,35 @@ impl<B: Backing, S: Storage> Storage for Overlay<B, S> {
         if secure {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let mut bits = self.alone();
+        let mut state = self.alone();
+        let State { header, bits } = &mut *state;
         for (cluster, piece) in Self::pieces(range) {
-            if piece == self.header.cluster(cluster) {
-                self.file.punch(self.header.data() + piece.start, piece.end - piece.start)?;
+            if cluster < header.clusters() && piece == header.cluster(cluster) {
+                self.file.punch(header.data + piece.start, piece.end - piece.start)?;
                 bits.add(cluster);
             }
         }
         Ok(())
     }
-}
 
-fn ignore_unsupported(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        done => done,
+    /// The disk below stays as long as it is until the changes are committed. What happens is kept at once: after a power
+    /// failure the disk has the one length or the other.
+    fn resize(&self, bytes: u64) -> io::Result<()> {
+        whole_sectors(bytes, self.base.info().sector_size)?;
+        let mut state = self.alone();
+        let header = state.header.resized(bytes)?;
+        self.keep(&mut state)?;
+        if bytes > state.header.bytes {
+            self.clear_new(&mut state, &header)?;
+        }
+        self.write_header(header)?;
+        if bytes < state.header.bytes {
+            // Nothing there counts any more: a file that stays longer merely keeps the room.
+            let _ = self.file.set_len(header.end());
+        }
+        state.header = header;
+        state.bits.resize(header.clusters());
+        Ok(())
     }
 }
 

@@ -176,4 +176,8 @@ impl<O: Objects> Objects for Cached<O> {
     fn delete(&self, key: &str) -> io::Result<()> {
         self.objects.delete(key)
     }
+
+    fn lock_file(&self) -> io::Result<Option<fs::File>> {
+        self.objects.lock_file()
+    }
 }

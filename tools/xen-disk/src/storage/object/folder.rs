@@ -21,7 +21,7 @@ const WORK: &str = "work";
 impl Folder {
     /// Opens the folder, or makes it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        for name in [WORK, "chunks", "disks"] {
+        for name in [WORK, "chunks", "disks", "users"] {
             fs::create_dir_all(path.join(name))?;
         }
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(WORK).join("lock"))?;
@@ -84,5 +84,9 @@ impl Objects for Folder {
 
     fn delete(&self, key: &str) -> io::Result<()> {
         fs::remove_file(self.path.join(key))
+    }
+
+    fn lock_file(&self) -> io::Result<Option<File>> {
+        File::options().create(true).truncate(false).write(true).open(self.path.join(WORK).join("in-use")).map(Some)
     }
 }

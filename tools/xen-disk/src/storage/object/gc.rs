@@ -1,5 +1,6 @@
 //! Removing chunks that no disk has any more.
 
+use super::lease::{enter_alone, leave};
 use super::manifest::Manifest;
 use super::{CHUNKS, DISKS, Objects, chunk_key};
 use std::collections::HashSet;
@@ -17,12 +18,17 @@ pub struct Collected {
     pub removed: usize,
 }
 
-/// Removes the chunks that are in no manifest and were put there more than `grace` before `now`: younger ones may be part
-/// of a flush that is under way. Nothing is removed if a manifest cannot be read.
-///
-/// Disks must not be written meanwhile: a flush may use an old chunk again that is garbage until its manifest is there.
-pub fn collect(objects: &impl Objects, now: SystemTime, grace: Duration) -> io::Result<Collected> {
-    // Chunks first: what is put there later is not looked at.
+/// Removes the chunks that are in no manifest and were put there more than `grace` before `now`: a store in the network may
+/// still be doing what a program that has ended asked for. Nothing is removed if a manifest cannot be read, or while disks
+/// of the store are in use; with `force`, those who are said to use it are known to be dead.
+pub fn collect(objects: &impl Objects, now: SystemTime, grace: Duration, force: bool) -> io::Result<Collected> {
+    let lease = enter_alone(objects, force)?;
+    let collected = collect_alone(objects, now, grace);
+    leave(objects, lease);
+    collected
+}
+
+fn collect_alone(objects: &impl Objects, now: SystemTime, grace: Duration) -> io::Result<Collected> {
     let chunks = objects.list(CHUNKS)?;
     let mut used = HashSet::new();
     let disks = objects.list(DISKS)?;

@@ -33,6 +33,14 @@ impl Manifest {
         Ok(Manifest { bytes, chunk, generation: 0, hashes: vec![None; count as usize] })
     }
 
+    /// That of a disk of another length; what is new is zero. The last chunk that both have may have another length then,
+    /// and so another hash.
+    pub fn resized(&self, bytes: u64) -> io::Result<Self> {
+        let mut manifest = Manifest { generation: self.generation, ..Manifest::new(bytes, self.chunk)? };
+        manifest.hashes.iter_mut().zip(&self.hashes).for_each(|(new, old)| *new = *old);
+        Ok(manifest)
+    }
+
     /// The bytes of the disk that a chunk stands for.
     pub fn range(&self, number: usize) -> Range<u64> {
         let start = number as u64 * u64::from(self.chunk);

@@ -3,6 +3,7 @@
 use super::Folder;
 #[cfg(feature = "cloud")]
 use super::Remote;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,6 +23,10 @@ pub trait Objects: Send + Sync {
     fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>>;
     /// Removes what is under a key.
     fn delete(&self, key: &str) -> io::Result<()>;
+    /// A file that all who use this store can lock, if there is one: opened anew, so that each lock is another's.
+    fn lock_file(&self) -> io::Result<Option<File>> {
+        Ok(None)
+    }
 }
 
 /// Opens the store that is called `place`: the URL of one in the network, or a folder.
@@ -54,6 +59,9 @@ impl<O: Objects + ?Sized> Objects for Box<O> {
     fn delete(&self, key: &str) -> io::Result<()> {
         (**self).delete(key)
     }
+    fn lock_file(&self) -> io::Result<Option<File>> {
+        (**self).lock_file()
+    }
 }
 
 impl<O: Objects + ?Sized> Objects for Arc<O> {
@@ -74,5 +82,8 @@ impl<O: Objects + ?Sized> Objects for Arc<O> {
     }
     fn delete(&self, key: &str) -> io::Result<()> {
         (**self).delete(key)
+    }
+    fn lock_file(&self) -> io::Result<Option<File>> {
+        (**self).lock_file()
     }
 }

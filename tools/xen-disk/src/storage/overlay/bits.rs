@@ -25,11 +25,28 @@ impl Bits {
     pub fn read(file: &impl Backing, clusters: u64) -> io::Result<Self> {
         let mut bits = Self::none(clusters);
         file.read_at(BITS_AT, &mut bits.bytes)?;
+        bits.cut();
         Ok(bits)
     }
 
+    /// Bits behind the last cluster can be left from when there were more.
+    fn cut(&mut self) {
+        if let (Some(last), rest @ 1..) = (self.bytes.last_mut(), self.clusters % 8) {
+            *last &= (1 << rest) - 1;
+        }
+    }
+
+    /// Another number of clusters; new ones are not kept.
+    pub fn resize(&mut self, clusters: u64) {
+        self.clusters = clusters;
+        self.bytes.resize(clusters.div_ceil(8) as usize, 0);
+        self.dirty.resize(self.bytes.len().div_ceil(BLOCK), false);
+        self.cut();
+    }
+
+    /// Whether a cluster is kept; one that is not there is not.
     pub fn has(&self, cluster: u64) -> bool {
-        self.bytes[(cluster / 8) as usize] & 1 << (cluster % 8) != 0
+        self.bytes.get((cluster / 8) as usize).is_some_and(|byte| byte & 1 << (cluster % 8) != 0)
     }
 
     pub fn add(&mut self, cluster: u64) {
@@ -60,7 +77,9 @@ impl Bits {
         self.dirty.fill(false);
     }
 
-    pub fn write_all(&self, file: &impl Backing) -> io::Result<()> {
-        file.write_at(BITS_AT, &self.bytes)
+    /// Writes all that are there from that of `cluster` on.
+    pub fn write_from(&self, file: &impl Backing, cluster: u64) -> io::Result<()> {
+        let first = (cluster / 8) as usize;
+        file.write_at(BITS_AT + first as u64, &self.bytes[first..])
     }
 }
