@@ -2,6 +2,10 @@
 //!
 //! Each end of a disk has a folder of its own, which it alone writes and the other only reads; nobody else can see
 //! either. They come and go together, in one transaction.
+//!
+//! Of a domain that libxl made, libxl gets an entry as well (`/libxl/DOMID/device/vbd/N`, the keys of libxl_disk.c): so
+//! `xl block-list` shows the disk, and `xl block-attach` gives nothing else its number. The type in it is the backend's
+//! kind. If that is none of libxl's own, `xl block-detach` says so and leaves the disk alone.
 
 use crate::front;
 use alloc::format;
@@ -38,6 +42,11 @@ impl Device {
         format!("{}/{}", self.backs_path(), self.vdev)
     }
 
+    /// libxl's entry for it.
+    fn libxl_path(&self) -> String {
+        format!("{}/device/vbd/{}", libxl(self.front), self.vdev)
+    }
+
     /// The folder of all backends of that kind for that domain.
     fn backs_path(&self) -> String {
         format!("{}/{}", kind_path(self.back, &self.kind), self.front)
@@ -46,6 +55,11 @@ impl Device {
 
 fn vbds(front: DomId) -> String {
     format!("{}/device/vbd", path::of_domain(front))
+}
+
+/// What libxl knows of a domain.
+fn libxl(front: DomId) -> String {
+    format!("/libxl/{front}")
 }
 
 fn kind_path(back: DomId, kind: &str) -> String {
@@ -84,7 +98,14 @@ pub async fn create(store: &Store, device: &Device, attributes: &Attributes) -> 
                 return Err(Error::new(xen_store::Op::Mkdir, &front_path, ErrorKind::Exists));
             }
             folder(tx, &front_path, device.front, device.back, &front_keys(device, attributes)).await?;
-            folder(tx, &back_path, device.back, device.front, &back_keys(device, attributes)).await
+            folder(tx, &back_path, device.back, device.front, &back_keys(device, attributes)).await?;
+            if exists(tx, &libxl(device.front)).await? {
+                let entry = device.libxl_path();
+                tx.rm(&entry).await.or_else(unless_missing)?;
+                // It inherits that nobody else sees it.
+                write_all(tx, &entry, &libxl_keys(device, attributes)).await?;
+            }
+            Ok(())
         })
         .await
 }
@@ -119,6 +140,14 @@ fn back_keys(device: &Device, attributes: &Attributes) -> Vec<(&'static str, Str
     .into()
 }
 
+/// What libxl reads of a disk; if it misses one, it shows no disk of the domain at all.
+fn libxl_keys(device: &Device, attributes: &Attributes) -> Vec<(&'static str, String)> {
+    let mut keys = back_keys(device, attributes);
+    keys.retain(|(key, _)| !matches!(*key, "state" | "hotplug-status"));
+    keys.extend([("backend", device.back_path()), ("type", device.kind.clone())]);
+    keys
+}
+
 fn kind_of_device(attributes: &Attributes) -> &'static str {
     if attributes.cdrom { "cdrom" } else { "disk" }
 }
@@ -128,17 +157,22 @@ async fn folder(store: &Store, path: &str, owner: DomId, reader: DomId, keys: &[
     store.rm(path).await.or_else(unless_missing)?;
     store.mkdir(path).await?;
     store.set_permissions(path, &Permissions::shared_with(owner, reader, Access::Read)).await?;
+    write_all(store, path, keys).await
+}
+
+async fn write_all(store: &Store, path: &str, keys: &[(&str, String)]) -> Result<(), Error> {
     for (key, value) in keys {
         store.write(&format!("{path}/{key}"), value.as_bytes()).await?;
     }
     Ok(())
 }
 
-/// Removes both folders, and those above the backend's that are empty then. What is missing already is no error.
+/// Removes both folders and libxl's entry, and the folders above the backend's that are empty then. What is missing
+/// already is no error.
 pub async fn remove(store: &Store, device: &Device) -> Result<(), Error> {
     store
         .transaction(async |tx| {
-            for path in [device.front_path(), device.back_path()] {
+            for path in [device.front_path(), device.back_path(), device.libxl_path()] {
                 tx.rm(&path).await.or_else(unless_missing)?;
             }
             for path in [device.backs_path(), kind_path(device.back, &device.kind)] {

@@ -46,6 +46,41 @@ fn the_folders_are_for_the_two_ends_alone() {
 }
 
 #[test]
+fn libxl_learns_of_the_disks_of_its_domains() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    let xs = bench.xs.clone();
+    bench.run(async move {
+        let device = device(XVDB);
+        let attributes = Attributes { params: "file:disk.raw".into(), ..Attributes::default() };
+        toolstack::create(&dom0.store, &device, &attributes).await.unwrap();
+        assert!(xs.get("/libxl/1/device/vbd/51728").is_none(), "nobody has told of such a domain");
+        toolstack::remove(&dom0.store, &device).await.unwrap();
+
+        dom0.store.write("/libxl/1/type", b"pvh").await.unwrap();
+        toolstack::create(&dom0.store, &device, &attributes).await.unwrap();
+        let entry =
+            |key: &str| String::from_utf8(xs.get(&format!("/libxl/1/device/vbd/51728/{key}")).unwrap()).unwrap();
+        for (key, value) in [
+            ("backend", &*device.back_path()),
+            ("frontend", &*device.front_path()),
+            ("type", &*device.kind),
+            ("params", "file:disk.raw"),
+            ("dev", "xvdb"),
+            ("mode", "w"),
+            ("removable", "0"),
+            ("device-type", "disk"),
+        ] {
+            assert_eq!(entry(key), value, "{key}");
+        }
+        assert!(guest.store.read("/libxl/1/device/vbd/51728/params").await.is_err());
+        toolstack::remove(&dom0.store, &device).await.unwrap();
+        assert!(xs.get("/libxl/1/device/vbd/51728").is_none());
+        dom0.store.rm("/libxl").await.unwrap();
+    });
+}
+
+#[test]
 fn a_disk_is_made_once_and_only_for_a_domain_that_is_there() {
     let mut bench = Bench::new();
     let dom0 = bench.host(DOM0);
