@@ -12,7 +12,8 @@ use xen_platform::{Channel, DomId, EventCounter, GrantRef, Port};
 
 /// One port, alone on a descriptor of its own: closing that closes the port.
 ///
-/// [`Channel::is_bound`] cannot tell that here, only whether the peer's domain is there.
+/// [`Channel::is_bound`] tells that only to a program that may make hypercalls (`/dev/xen/privcmd`), as root may in dom0. To
+/// others it tells whether the peer's domain is there.
 pub struct LinuxChannel {
     linux: Linux,
     peer: DomId,
@@ -116,7 +117,7 @@ impl Channel for LinuxChannel {
 
     fn is_bound(&self) -> bool {
         let presence = Presence { peer: self.peer, page: self.page.get() };
-        presence.is_there(&self.linux, &self.bound.fd)
+        presence.is_there(&self.linux, self.bound.port, &self.bound.fd)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The platform: the handle that opens devices and runs tasks.
 
 use crate::reactor::Reactor;
-use crate::{Error, LinuxChannel, LinuxGrant, LinuxMap, error, sys};
+use crate::sys::{self, Mapping};
+use crate::{Error, LinuxChannel, LinuxGrant, LinuxMap, error};
 use rustix::fd::OwnedFd;
 use std::cell::{Cell, OnceCell};
 use std::fs::OpenOptions;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use xen_exec::{Executor, Spawner, Turn};
-use xen_platform::{Access, Channel, Clock, DomId, EventCounter, GrantRef, Piece, Platform, Port, Time};
+use xen_platform::{Access, Channel, Clock, DomId, EventCounter, GrantRef, PAGE_SIZE, Piece, Platform, Port, Time};
 
 /// The Linux domain that the program runs in. Clones are the same domain; devices are opened when first needed.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ struct Inner {
     gntdev: OnceCell<Rc<OwnedFd>>,
     gntalloc: OnceCell<Rc<OwnedFd>>,
     privcmd: OnceCell<Option<OwnedFd>>,
+    /// Where Xen finds what a hypercall is about; `None` where there is no such device.
+    hypercall_page: OnceCell<Option<Mapping>>,
     pauses: EventCounter,
 }
 
@@ -46,6 +49,7 @@ impl Linux {
             gntdev: OnceCell::new(),
             gntalloc: OnceCell::new(),
             privcmd: OnceCell::new(),
+            hypercall_page: OnceCell::new(),
             pauses: EventCounter::new(),
         }))
     }
@@ -78,6 +82,16 @@ impl Linux {
     /// The device that passes hypercalls on, if this program may.
     fn privcmd(&self) -> Option<&OwnedFd> {
         self.0.privcmd.get_or_init(|| self.open("privcmd", "xen-privcmd").ok()).as_ref()
+    }
+
+    /// Whether `port` is bound to another domain's; `None` if this program may not ask Xen.
+    pub(crate) fn is_interdomain(&self, port: Port) -> Option<bool> {
+        let privcmd = self.privcmd()?;
+        let page = self.0.hypercall_page.get_or_init(|| {
+            let device = self.open("hypercall", "xen-privcmd").ok()?;
+            Mapping::new(device, 0, PAGE_SIZE, Access::ReadWrite).ok()
+        });
+        sys::is_interdomain(privcmd, page.as_ref()?, port).ok()
     }
 
     pub(crate) fn reactor(&self) -> &Reactor {

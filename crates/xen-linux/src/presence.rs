@@ -1,11 +1,13 @@
 //! Whether the peer at the other end of an event channel is still there.
 //!
-//! A peer whose domain is destroyed sends no event, and only dom0 hears of it from xenstore (`@releaseDomain`). Linux has
-//! no request that tells how a port stands, so it is found out from what Xen refuses: a page of the peer's cannot be
-//! copied once its domain's memory is gone, and nothing can be bound to a domain that there is not. The first works
-//! while this program maps pages of the peer's and so keeps what is left of its domain; the second when it maps none.
+//! A peer whose domain is destroyed sends no event, and only dom0 hears of it from xenstore (`@releaseDomain`). Xen knows
+//! how a port stands, but Linux asks it for root in dom0 only: since XSA-482 a guest's programs make no hypercalls, unless
+//! `xen_privcmd` was loaded with `unrestricted=1`. For them it shows in what Xen refuses: a page of the peer's cannot be
+//! copied once its domain's memory is gone, and nothing can be bound to a domain that there is not. The first works while
+//! this program maps pages of the peer's and so keeps what is left of its domain; the second when it maps none.
 
 use crate::{Linux, sys};
+use rustix::fd::OwnedFd;
 use std::io;
 use xen_platform::{DomId, GrantRef, Piece, Port};
 
@@ -17,11 +19,13 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Whether the peer's domain is there; true where that cannot be told. `evtchn` is any descriptor of that device.
-    pub fn is_there(&self, linux: &Linux, evtchn: &rustix::fd::OwnedFd) -> bool {
-        match self.page {
-            Some(page) => self.has_memory(linux, page),
-            None => exists(&sys::bind_interdomain(evtchn, self.peer, NO_PORT)),
+    /// Whether the peer's end of `port` is there, or at least its domain; true where nothing can be told. `evtchn` is any
+    /// descriptor of that device.
+    pub fn is_there(&self, linux: &Linux, port: Port, evtchn: &OwnedFd) -> bool {
+        match (linux.is_interdomain(port), self.page) {
+            (Some(bound), _) => bound,
+            (None, Some(page)) => self.has_memory(linux, page),
+            (None, None) => exists(&sys::bind_interdomain(evtchn, self.peer, NO_PORT)),
         }
     }
 

@@ -31,7 +31,7 @@ pub trait Channel {
     /// Ready, with `seen` brought up to date, once an event came that is newer than `seen`.
     fn poll_after(&self, seen: &mut u32, cx: &mut Context<'_>) -> Poll<()>;
     /// Whether the peer's end is there: false before the peer binds and after it closed or died. Where the platform
-    /// cannot tell (Linux without the privilege), true.
+    /// cannot tell (Linux without the privilege), true for as long as the peer's domain is there.
     fn is_bound(&self) -> bool;
 }
 

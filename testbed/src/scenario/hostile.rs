@@ -90,18 +90,23 @@ const LIES: &[(&str, i32, &str)] = &[
 /// What a server may do to its own harm alone.
 const QUIRKS: &[&str] = &["own", "orders", "notify", "storm"];
 
-/// Servers that say nothing more, which a measuring client notices.
-const SILENT: &[&str] = &["deaf", "vanish"];
+/// Servers that say nothing more: how a measuring client ends, and what it says.
+const SILENT: &[(&str, i32, &str)] = &[("deaf", 3, "nothing came back for 3s"), ("vanish", 4, "died")];
 
 pub(super) fn servers(bench: &Bench) -> Result<()> {
     let linux = Linux::boot(bench)?;
     let domid = &linux.domid;
-    let all: Vec<_> =
-        LIES.iter().map(|lie| lie.0).chain(QUIRKS.iter().copied()).chain(SILENT.iter().copied()).collect();
+    let all: Vec<_> = LIES
+        .iter()
+        .map(|lie| lie.0)
+        .chain(QUIRKS.iter().copied())
+        .chain(SILENT.iter().map(|silent| silent.0))
+        .collect();
     let start = |name: &&str| format!("vchan-rogue 0 /local/domain/{domid}/data/{name} {name} >>ready 2>&1 &\n");
     linux.run(&all.iter().map(start).collect::<String>())?;
+    linux.run(&format!("vchan-rogue 0 /local/domain/{domid}/data/mute deaf >>ready 2>&1 &"))?;
     linux.run("vchan exec 0 -- capitals >honest 2>&1 &")?;
-    let ready = || Ok(linux.run("cat ready")?.matches(": ready").count() == all.len());
+    let ready = || Ok(linux.run("cat ready")?.matches(": ready").count() == all.len() + 1);
     ensure!(until(PATIENCE, ready)?, "not all servers are ready");
 
     for (name, code, words) in LIES {
@@ -115,10 +120,12 @@ pub(super) fn servers(bench: &Bench) -> Result<()> {
     }
     let client = format!("out/vchan connect {domid} --path data/owned --timeout 3 </dev/null");
     blamed(bench, &client, 5, "belongs to domain 0")?;
-    for name in SILENT {
+    for (name, code, words) in SILENT {
         let client = format!("out/vchan ping {domid} --path data/{name} --timeout 3 --size 9000");
-        blamed(bench, &client, 3, "nothing came back for 3s").with_context(|| format!("server {name}"))?;
+        blamed(bench, &client, *code, words).with_context(|| format!("server {name}"))?;
     }
+    let client = format!("yes | out/vchan connect {domid} --path data/mute --timeout 3 >/dev/null");
+    blamed(bench, &client, 3, "no sign of life for 3s")?;
     for name in QUIRKS {
         let client = format!("out/vchan connect {domid} --path data/{name} --timeout 20");
         let ended = transfer_by(bench, &client, &bench.name, 300_000, "")?.wait(PATIENCE);

@@ -1,13 +1,17 @@
 //! Hypercalls of this program's own, through `/dev/xen/privcmd`. The structure is of Linux (`xen/privcmd.h`), the numbers
 //! are of Xen.
 
+use super::Mapping;
 use super::ioctl::{call, code};
 use rustix::fd::AsFd;
 use rustix::ioctl::Opcode;
 use std::io;
 use std::mem::{offset_of, size_of};
+use xen_abi::event_channel::{self, Status};
 use xen_abi::sched;
-use xen_abi::xen::HYPERVISOR_SCHED_OP;
+use xen_abi::xen::{DOMID_SELF, HYPERVISOR_EVENT_CHANNEL_OP, HYPERVISOR_SCHED_OP};
+use xen_platform::{Port, SharedMem};
+use zerocopy::{FromZeros, IntoBytes};
 
 /// `struct privcmd_hypercall`.
 #[repr(C)]
@@ -28,6 +32,18 @@ pub(crate) fn yield_processor(privcmd: impl AsFd) {
         PRIVCMD_HYPERCALL,
         &mut [Hypercall { op: HYPERVISOR_SCHED_OP, arg: [sched::YIELD.into(), 0, 0, 0, 0] }],
     );
+}
+
+/// Whether `port` of this domain is bound to another domain's (`EVTCHNOP_status`, event_channel.h). `page` is one of
+/// `/dev/xen/hypercall`, which are always in memory when Xen looks for them; others need not be.
+pub(crate) fn is_interdomain(privcmd: impl AsFd, page: &Mapping, port: Port) -> io::Result<bool> {
+    let mut status = Status { dom: DOMID_SELF, port: port.0, ..Status::new_zeroed() };
+    page.area().write(0, status.as_bytes());
+    let address = page.area().start().as_ptr() as u64;
+    let arg = [event_channel::STATUS.into(), address, 0, 0, 0];
+    call(privcmd, PRIVCMD_HYPERCALL, &mut [Hypercall { op: HYPERVISOR_EVENT_CHANNEL_OP, arg }])?;
+    page.area().read(0, status.as_mut_bytes());
+    Ok(status.status == event_channel::STATUS_INTERDOMAIN)
 }
 
 #[cfg(test)]

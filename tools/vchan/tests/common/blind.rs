@@ -1,4 +1,4 @@
-//! Dom0 as it is: the simulated domain, but for event channels that do not tell whether their peer is there.
+//! Dom0 for who may not ask Xen: the simulated domain, but for event channels that do not tell whether their peer is there.
 
 use std::task::{Context, Poll};
 use xen_platform::{Access, Channel, Clock, DomId, EventCounter, GrantRef, Piece, Platform, Port, Time};
