@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod channel;
+mod dial;
 mod doorbell;
 mod error;
 mod local;
@@ -21,9 +22,10 @@ mod store;
 mod sys;
 
 pub use channel::LinuxChannel;
+pub use dial::{connect_tcp, connect_unix};
 pub use doorbell::{Bell, Doorbell};
 pub use error::Error;
-pub use local::{LocalListener, Pty, Streams, connect_tcp, connect_unix};
+pub use local::{LocalListener, Pty, Streams};
 pub use memory::{LinuxGrant, LinuxMap, Pages};
 pub use platform::Linux;
 pub use signal::{Signal, Signals};

@@ -1,5 +1,6 @@
 //! Local connections: unix sockets, TCP, and pseudo terminals.
 
+use crate::dial::unix_now;
 use crate::reactor::{os_error, retry};
 use crate::{Input, IoError, Linux, Output, sys};
 use rustix::event::PollFlags;
@@ -13,7 +14,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -99,17 +100,7 @@ impl Drop for LocalListener {
 
 /// Whether nobody listens to this socket.
 fn is_dead(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-/// Connects to a unix socket.
-pub fn connect_unix(linux: &Linux, path: &Path) -> io::Result<Streams> {
-    streams(linux, UnixStream::connect(path)?.into())
-}
-
-/// Connects to a TCP address of this machine, which answers at once.
-pub fn connect_tcp(linux: &Linux, address: SocketAddr) -> io::Result<Streams> {
-    streams(linux, prompt(TcpStream::connect(address)?)?)
+    unix_now(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Without the wait for more bytes to send: they come in the pieces in which the peer wrote them.
@@ -118,7 +109,7 @@ fn prompt(stream: TcpStream) -> io::Result<std::os::fd::OwnedFd> {
     Ok(stream.into())
 }
 
-fn streams(linux: &Linux, fd: std::os::fd::OwnedFd) -> io::Result<Streams> {
+pub(crate) fn streams(linux: &Linux, fd: std::os::fd::OwnedFd) -> io::Result<Streams> {
     let input = Input::new(linux, fd.try_clone()?)?;
     Ok((input, Output::new(linux, fd)?))
 }
@@ -167,6 +158,7 @@ const O_NOCTTY: i32 = 0o400;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{connect_tcp, connect_unix};
     use embedded_io_async::{Read, Write};
 
     /// Sends through both directions of two connected pairs.
@@ -192,7 +184,7 @@ mod tests {
         linux.run(|spawner| async move {
             let accepting = spawner.spawn(async move { (listener.accept().await.unwrap(), listener) });
             xen_exec::yield_now().await;
-            let ours = connect_unix(&host, Path::new(&path)).unwrap();
+            let ours = connect_unix(&host, Path::new(&path)).await.unwrap();
             let (theirs, listener) = accepting.join().await;
             talk(ours, theirs).await;
             assert!(LocalListener::unix(&host, &path).is_err(), "it is in use");
@@ -209,10 +201,11 @@ mod tests {
         assert_ne!(address.port(), 0);
         let host = linux.clone();
         linux.run(|_| async move {
-            let ours = connect_tcp(&host, address).unwrap();
+            let ours = connect_tcp(&host, address).await.unwrap();
             talk(ours, listener.accept().await.unwrap()).await;
+            drop(listener);
+            assert!(connect_tcp(&host, address).await.is_err());
         });
-        assert!(connect_tcp(&linux, address).is_err());
     }
 
     #[test]

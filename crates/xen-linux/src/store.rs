@@ -3,14 +3,14 @@
 mod turns;
 
 use self::turns::Turns;
+use crate::dial::unix_now;
 use crate::reactor::{os_error, retry};
 use crate::{Error, IoError, Linux, sys};
 use embedded_io_async::{ErrorType, Read, Write};
 use rustix::event::PollFlags;
 use rustix::fd::OwnedFd;
 use std::env;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use xen_exec::Spawner;
@@ -65,7 +65,7 @@ enum Way {
 fn open_transport(linux: &Linux, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<(OwnedFd, Way), Error> {
     let mut tried = Vec::new();
     for path in sockets(variable) {
-        match socket(&path) {
+        match unix_now(&path) {
             Ok(fd) => return Ok((fd, Way::Socket)),
             Err(reason) => tried.push(format!("{}: {reason}", path.display())),
         }
@@ -88,12 +88,6 @@ fn sockets(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
         Some(dir) => vec![dir.join("socket")],
         None => ["/run/xenstored/socket", "/var/run/xenstored/socket"].map(PathBuf::from).to_vec(),
     }
-}
-
-fn socket(path: &Path) -> std::io::Result<OwnedFd> {
-    let socket = UnixStream::connect(path)?;
-    socket.set_nonblocking(true)?;
-    Ok(sys::owned(socket))
 }
 
 fn split(linux: &Linux, fd: OwnedFd, way: Way) -> (StoreReader, StoreWriter) {

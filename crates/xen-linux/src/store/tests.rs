@@ -1,5 +1,6 @@
 use super::*;
 use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 
 #[test]
 fn the_socket_is_where_the_tools_of_xen_look_for_it() {

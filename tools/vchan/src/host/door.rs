@@ -49,10 +49,10 @@ impl Local {
             Local::Listener(listener) => listener.accept().await.map_err(other),
             Local::Pty(pty) => pty.streams().map_err(other),
             Local::Connect(linux, Door { unix: Some(path), .. }) => {
-                connect_unix(linux, path).map_err(|error| refused(path.display().to_string(), error))
+                connect_unix(linux, path).await.map_err(|error| refused(path.display().to_string(), error))
             }
             Local::Connect(linux, Door { tcp: Some(address), .. }) => {
-                connect_tcp(linux, *address).map_err(|error| refused(address.to_string(), error))
+                connect_tcp(linux, *address).await.map_err(|error| refused(address.to_string(), error))
             }
             Local::Connect(..) => unreachable!("the command line does not take --server --pty"),
         }
