@@ -4,7 +4,8 @@
  *   local-client unix PATH BYTES SEED      connects, sends random bytes, checks
  *   local-client tcp PORT BYTES SEED       that they come back in capitals, and
  *   local-client pty DEVICE BYTES SEED     leaves
- *   local-client server PORT               is such a server itself, on loopback
+ *   local-client server PORT|PATH          is such a server itself, on loopback
+ *                                          or on a unix socket
  *
  * Pieces of writes and reads are of random sizes. With a seed of 0 it leaves in
  * the middle, without reading. Exit codes: 0 well, 1 not, 2 usage.
@@ -41,9 +42,17 @@ static struct sockaddr_in loopback(const char *port)
     return address;
 }
 
+static struct sockaddr_un at_path(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+    strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
+    return address;
+}
+
 static int open_local(const char *kind, const char *where)
 {
-    struct sockaddr_un path = { .sun_family = AF_UNIX };
+    struct sockaddr_un path = at_path(where);
     struct sockaddr_in tcp = loopback(where);
     int fd;
 
@@ -55,7 +64,6 @@ static int open_local(const char *kind, const char *where)
     }
     if (!strcmp(kind, "unix")) {
         fd = socket(AF_UNIX, SOCK_STREAM, 0);
-        strncpy(path.sun_path, where, sizeof(path.sun_path) - 1);
         if (connect(fd, (struct sockaddr *)&path, sizeof(path)) < 0)
             fail("cannot connect to the socket", 0);
         return fd;
@@ -97,15 +105,25 @@ static void exchange(int fd, const unsigned char *sent, unsigned long count)
     }
 }
 
-static void serve(const char *port)
+static int listen_at(const char *where)
 {
-    struct sockaddr_in address = loopback(port);
-    int on = 1, listening = socket(AF_INET, SOCK_STREAM, 0);
-    static unsigned char data[20000];
+    struct sockaddr_in tcp = loopback(where);
+    struct sockaddr_un path = at_path(where);
+    int on = 1, local = *where == '/', fd = socket(local ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
 
-    setsockopt(listening, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(listening, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listening, 5) < 0)
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (local ? bind(fd, (struct sockaddr *)&path, sizeof(path)) : bind(fd, (struct sockaddr *)&tcp, sizeof(tcp)))
+        fail("cannot bind", 0);
+    if (listen(fd, 5) < 0)
         fail("cannot listen", 0);
+    return fd;
+}
+
+static void serve(const char *where)
+{
+    static unsigned char data[20000];
+    int listening = listen_at(where);
+
     printf("local-client: serving\n");
     fflush(stdout);
     for (;;) {
@@ -134,7 +152,7 @@ int main(int argc, char **argv)
     if (argc == 3 && !strcmp(argv[1], "server"))
         serve(argv[2]);
     if (argc != 5) {
-        fprintf(stderr, "usage: local-client unix|tcp|pty WHERE BYTES SEED | local-client server PORT\n");
+        fprintf(stderr, "usage: local-client unix|tcp|pty WHERE BYTES SEED | local-client server PORT|PATH\n");
         return 2;
     }
     srand(atoi(argv[4]));

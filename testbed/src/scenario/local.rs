@@ -59,10 +59,19 @@ fn local(bench: &Bench, place: &[&str], seed: u32) -> Result<()> {
 
 pub(super) fn proxy_server(bench: &Bench) -> Result<()> {
     bench.host.shell("ip link set lo up")?;
-    let server = bench.host.spawn(&[&bench.host.peer("local-client"), "server", "7012"])?;
-    server.wait_for("serving", PATIENCE)?;
-    let guest = client_guest(bench, 1, "0", "data/vchan")?;
-    let proxy = bench.host.spawn(&["out/vchan", "proxy", &guest.domid()?, "--server", "--tcp", "127.0.0.1:7012"])?;
-    guest.says(ANSWERED).with_context(|| format!("the proxy said:\n{}", proxy.said()))?;
-    guest.gone(PATIENCE)
+    let socket = format!("/tmp/{}", bench.name);
+    for (number, place, door) in [(1, "7012", ["--tcp", "127.0.0.1:7012"]), (2, &socket, ["--unix", &socket])] {
+        let server = bench.host.spawn(&[&bench.host.peer("local-client"), "server", place])?;
+        server.wait_for("serving", PATIENCE)?;
+        let guest = client_guest(bench, number, "0", "data/vchan")?;
+        let proxy = bench.host.spawn(&[&["out/vchan", "proxy", &guest.domid()?, "--server"], &door[..]].concat())?;
+        guest.says(ANSWERED).with_context(|| format!("the proxy said:\n{}", proxy.said()))?;
+        guest.gone(PATIENCE)?;
+        // There will be no more clients.
+        proxy.wait(PROMPT)?.expect(4)?;
+        bench.host.shell("! xenstore-exists /local/domain/0/data/vchan/ring-ref")?;
+        server.signal(TERM)?;
+    }
+    bench.host.shell(&format!("rm {socket}"))?;
+    Ok(())
 }
