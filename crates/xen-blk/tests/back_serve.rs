@@ -12,7 +12,7 @@ use xen_blk::back::{Config, End, Ram, Reach, Storage};
 use xen_blk::front::{self, Units, Wishes};
 use xen_blk::toolstack;
 use xen_blk::wire::Abi;
-use xen_platform::sleep;
+use xen_platform::{EventCounter, sleep};
 use xen_sim::Operation;
 
 /// Connects with these features, and writes and reads all over the disk.
@@ -262,13 +262,14 @@ fn survives_a_restart_at(nth: u32) -> bool {
         let config = Config { persistent: 4, ..Config::default() };
         let served = dom0.plug(XVDA, &ram, config.clone()).await;
         let (disk, end) = guest.attach(XVDA, &Wishes { ring_pages: 1, ..Wishes::default() }).await;
-        let left = Rc::new(std::cell::Cell::new(nth));
-        let (count, victim) = (left.clone(), dom0.domain.clone());
+        let (left, killed) = (Rc::new(std::cell::Cell::new(nth)), Rc::new(EventCounter::new()));
+        let (count, victim, kill) = (left.clone(), dom0.domain.clone(), killed.clone());
         let hook = world.on_access(move |access| {
             if access.by == DOM0 && count.get() > 0 {
                 count.set(count.get() - 1);
                 if count.get() == 0 {
                     victim.kill_process();
+                    kill.signal();
                 }
             }
         });
@@ -286,11 +287,7 @@ fn survives_a_restart_at(nth: u32) -> bool {
         // Until it is done or the backend is dead.
         let ended = std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
             std::task::Poll::Ready(got) => std::task::Poll::Ready(Some(got)),
-            std::task::Poll::Pending if left.get() == 0 => std::task::Poll::Ready(None),
-            std::task::Poll::Pending => {
-                cx.waker().wake_by_ref();
-                std::task::Poll::Pending
-            }
+            std::task::Poll::Pending => killed.poll_after(&mut 0, cx).map(|()| None),
         })
         .await;
         drop(hook);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use xen_abi::blkif::{RSP_EOPNOTSUPP, RSP_ERROR, RSP_OKAY};
 use xen_abi::xenbus::State;
 use xen_blk::back::storage::{Error, Info};
-use xen_blk::back::{Config, End, Ram, Storage};
+use xen_blk::back::{Config, End, Pages, Ram, Storage};
+use xen_blk::front::Wishes;
 use xen_blk::toolstack;
 use xen_blk::wire::{Body, Op};
 use xen_platform::{EventCounter, PAGE_SIZE};
@@ -23,12 +24,14 @@ struct Slow {
     opened: EventCounter,
     /// What touches this sector fails.
     bad: Cell<Option<u64>>,
+    /// Reads and writes are done at once where that can be.
+    now: Cell<bool>,
 }
 
 impl Slow {
     fn new(open: bool) -> Rc<Slow> {
         let (ram, log, bad) = (Ram::with_sectors(1024), RefCell::default(), Cell::new(None));
-        Rc::new(Slow { ram, log, open: Cell::new(open), opened: EventCounter::new(), bad })
+        Rc::new(Slow { ram, log, open: Cell::new(open), opened: EventCounter::new(), bad, now: Cell::new(false) })
     }
 
     fn let_go(&self) {
@@ -38,6 +41,25 @@ impl Slow {
 
     fn take_log(&self) -> Vec<String> {
         self.log.take()
+    }
+
+    /// Does it at once, if it is to be so.
+    fn act_now(
+        &self,
+        what: &str,
+        sector: u64,
+        pages: &mut dyn Pages,
+        work: impl FnOnce(&mut dyn Pages) -> Option<Result<(), Error>>,
+    ) -> Option<Result<(), Error>> {
+        if !self.now.get() {
+            return None;
+        }
+        let count = pages.left() as u64 / 512;
+        self.log.borrow_mut().push(format!("!{what}{sector}+{count}"));
+        match self.bad.get() {
+            Some(bad) if (sector..sector + count).contains(&bad) => Some(Err(Error::Failed)),
+            _ => work(pages),
+        }
     }
 
     async fn act(
@@ -71,6 +93,12 @@ impl Storage for Slow {
     async fn write(&self, sector: u64, from: &[u8]) -> Result<(), Error> {
         let count = from.len() as u64 / 512;
         self.act(format!("w{sector}+{count}"), sector, count, self.ram.write(sector, from)).await
+    }
+    fn read_now(&self, sector: u64, to: &mut dyn Pages) -> Option<Result<(), Error>> {
+        self.act_now("r", sector, to, |to| self.ram.read_now(sector, to))
+    }
+    fn write_now(&self, sector: u64, from: &mut dyn Pages) -> Option<Result<(), Error>> {
+        self.act_now("w", sector, from, |from| self.ram.write_now(sector, from))
     }
     async fn flush(&self) -> Result<(), Error> {
         self.act("f".into(), 0, 0, self.ram.flush()).await
@@ -135,7 +163,8 @@ fn requests_run_side_by_side_and_neighbours_are_put_together() {
 fn one_bad_sector_fails_only_the_request_that_touches_it() {
     with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
         slow.let_go();
-        for op in [Op::Read, Op::Write] {
+        for (op, now) in [(Op::Read, false), (Op::Write, false), (Op::Read, true), (Op::Write, true)] {
+            slow.now.set(now);
             slow.bad.set(Some(13));
             for sector in [0, 8, 16] {
                 let raw_request = xen_blk::wire::encode(raw.abi, sector, &pages(raw, op, sector, 1));
@@ -179,6 +208,67 @@ fn nothing_passes_a_barrier_and_a_flush_follows_what_was_asked_before() {
         assert!(at("+w200+8") > 6 && at("+r0+8") > 6);
         let flush = log.iter().rposition(|entry| entry == "+f").unwrap();
         assert!(flush > at("-w200+8") && flush > at("-r0+8"), "{log:?}");
+    });
+}
+
+#[test]
+fn what_can_be_done_at_once_is_but_passes_no_barrier() {
+    with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
+        let read = pages(raw, Op::Read, 0, 1);
+        raw.ask(&read);
+        raw.host.moment().await;
+        slow.now.set(true);
+        let now = [(Op::Write, 8, 2), (Op::Write, 24, 1), (Op::Read, 8, 1)];
+        for body in now.map(|(op, sector, count)| pages(raw, op, sector, count)) {
+            raw.front.put(&raw.ring, &xen_blk::wire::encode(raw.abi, 1, &body));
+        }
+        raw.show();
+        raw.host.moment().await;
+        assert_eq!(slow.take_log(), ["+r0+8", "!w8+24", "!r8+8"], "beside what takes time");
+        for body in [pages(raw, Op::Barrier, 100, 1), pages(raw, Op::Write, 200, 1)] {
+            raw.front.put(&raw.ring, &xen_blk::wire::encode(raw.abi, 2, &body));
+        }
+        raw.show();
+        raw.host.moment().await;
+        let later = pages(raw, Op::Read, 200, 1);
+        raw.ask(&later);
+        raw.host.moment().await;
+        assert_eq!(slow.take_log(), [""; 0], "not before the barrier");
+        slow.let_go();
+        for _ in 0..7 {
+            assert_eq!(raw.response().await.status, RSP_OKAY);
+        }
+        let log = slow.take_log();
+        assert_eq!(log[..7], ["-r0+8", "+f", "-f", "+w100+8", "-w100+8", "+f", "-f"], "{log:?}");
+        // What waited has its data in private memory by then.
+        assert!(log[7..].iter().all(|entry| !entry.starts_with('!')), "{log:?}");
+    });
+}
+
+#[test]
+fn a_frontend_that_asks_on_and_on_need_not_send_events() {
+    let mut bench = Bench::new();
+    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
+    bench.run(async move {
+        let ram = Rc::new(Ram::with_sectors(1024));
+        let served = dom0.plug(XVDA, &ram, Config::default()).await;
+        let (disk, end) = guest.attach(XVDA, &Wishes::default()).await;
+        let mut bytes = [0; 4096];
+        for at in 0..100 {
+            disk.read(at * 8, &mut bytes).await.unwrap();
+        }
+        let events = served.handle.stats().events_received;
+        assert!(events < 10, "{events} events for 100 reads");
+        // One that rests is waited for a few times and no more.
+        for at in 0..20 {
+            guest.moment().await;
+            disk.read(at * 8, &mut bytes).await.unwrap();
+        }
+        let more = served.handle.stats().events_received - events;
+        assert!(more >= 19, "{more} events after 20 rests");
+        disk.close().await;
+        end.join().await;
+        served.unplug().await;
     });
 }
 

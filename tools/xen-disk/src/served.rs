@@ -1,7 +1,7 @@
 //! A storage as the backend wants it: in sectors, asynchronous, on one thread.
 
 use crate::pool::Pool;
-use crate::storage::{Info, Pace, Storage};
+use crate::storage::{Info, Pace, Pages, Storage};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
@@ -133,6 +133,16 @@ impl xen_blk::back::Storage for Served {
             }
         };
         self.outcome("write", sector, done)
+    }
+
+    fn read_now(&self, sector: u64, to: &mut dyn Pages) -> Option<Result<(), back::Error>> {
+        let done = self.storage.read_now(sector * SECTOR, to)?;
+        Some(self.outcome("read", sector, done))
+    }
+
+    fn write_now(&self, sector: u64, from: &mut dyn Pages) -> Option<Result<(), back::Error>> {
+        let done = self.storage.write_now(sector * SECTOR, from)?;
+        Some(self.outcome("write", sector, done))
     }
 
     async fn flush(&self) -> Result<(), back::Error> {

@@ -58,6 +58,7 @@ pub use mmap::Mmap;
 pub use overlay::{CLUSTER, Moved, Overlay};
 pub use ram::Ram;
 pub use vhd::Vhd;
+pub use xen_blk::back::Pages;
 pub use zero::Zero;
 
 use std::io;
@@ -82,6 +83,19 @@ pub trait Storage: Send + Sync {
 
     /// Puts `from` at `at`. Not called for a storage that is read-only.
     fn write(&self, at: u64, from: &[u8]) -> io::Result<()>;
+
+    /// Does a read straight into the guest's pages, if that needs no waiting and no memory in between: for storages that are
+    /// in memory themselves. `None` if it cannot: nothing of it is done then, and [`Storage::read`] is called.
+    fn read_now(&self, at: u64, to: &mut dyn Pages) -> Option<io::Result<()>> {
+        let _ = (at, to);
+        None
+    }
+
+    /// Does a write straight from the guest's pages, as [`Storage::read_now`] a read.
+    fn write_now(&self, at: u64, from: &mut dyn Pages) -> Option<io::Result<()>> {
+        let _ = (at, from);
+        None
+    }
 
     /// Makes what was written so far outlast a power failure.
     fn flush(&self) -> io::Result<()>;
@@ -184,6 +198,12 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     }
     fn write(&self, at: u64, from: &[u8]) -> io::Result<()> {
         (**self).write(at, from)
+    }
+    fn read_now(&self, at: u64, to: &mut dyn Pages) -> Option<io::Result<()>> {
+        (**self).read_now(at, to)
+    }
+    fn write_now(&self, at: u64, from: &mut dyn Pages) -> Option<io::Result<()>> {
+        (**self).write_now(at, from)
     }
     fn flush(&self) -> io::Result<()> {
         (**self).flush()

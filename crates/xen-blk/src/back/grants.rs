@@ -1,9 +1,14 @@
 //! Reaching the frontend's pages: copied, mapped for a moment, or mapped and kept.
 
+mod kept;
+
+use self::kept::Kept;
 use super::Stats;
 use super::config::Reach;
-use alloc::collections::BTreeMap;
+use super::storage::Pages;
+use crate::wire::Segment;
 use alloc::vec::Vec;
+use xen_abi::blkif::SECTOR;
 use xen_platform::{Access, Bytes, DomId, GrantRef, PAGE_SIZE, Piece, Platform, SharedMem};
 
 /// The most pages that are mapped at a time for a moment.
@@ -15,12 +20,14 @@ pub(super) struct Grants<P: Platform> {
     peer: DomId,
     reach: Reach,
     kept: Kept<P::Map>,
+    /// What [`Grants::window`] works on.
+    spans: Vec<Span>,
 }
 
 impl<P: Platform> Grants<P> {
     /// With `persistent` above zero, the frontend uses pages again and again, and that many at most are kept mapped.
     pub fn new(platform: &P, peer: DomId, reach: Reach, persistent: usize) -> Self {
-        Grants { platform: platform.clone(), peer, reach, kept: Kept::new(persistent) }
+        Grants { platform: platform.clone(), peer, reach, kept: Kept::new(persistent), spans: Vec::new() }
     }
 
     /// Copies all pieces; says of each, in their order, whether that could be done.
@@ -28,7 +35,7 @@ impl<P: Platform> Grants<P> {
         let mut done = alloc::vec![false; pieces.len()];
         let (mut numbers, mut rest) = (Vec::with_capacity(pieces.len()), Vec::with_capacity(pieces.len()));
         for (number, mut piece) in pieces.into_iter().enumerate() {
-            if self.kept.most > 0 && self.through_kept(&mut piece) {
+            if self.through_kept(&mut piece) {
                 done[number] = true;
             } else {
                 numbers.push(number);
@@ -70,18 +77,86 @@ impl<P: Platform> Grants<P> {
         }
     }
 
-    /// Copies through a mapping that is kept, if there is one or can be. The grant must permit writing, whatever the
-    /// request; one that does not goes the other way.
+    /// Copies through a mapping that is kept, if there is one or can be.
     fn through_kept(&mut self, piece: &mut Piece<'_>) -> bool {
-        let gref = piece.gref();
-        if !self.kept.contains(gref) {
-            match self.platform.map(self.peer, &[gref], Access::ReadWrite) {
-                Ok(map) => self.kept.add(gref, map),
-                Err(_) => return false,
+        let place = self.keep(piece.gref());
+        place.inspect(|&place| through(self.kept.at(place), 0, piece)).is_some()
+    }
+
+    /// The place of a page that is kept, or is from now on. The grant must permit writing, whatever the request; one
+    /// that does not goes the other way.
+    fn keep(&mut self, gref: GrantRef) -> Option<u16> {
+        if let Some(place) = self.kept.find(gref) {
+            return Some(place);
+        }
+        if !self.kept.has_place(gref) {
+            return None;
+        }
+        let map = self.platform.map(self.peer, &[gref], Access::ReadWrite).ok()?;
+        Some(self.kept.add(gref, map))
+    }
+
+    /// The pages of a run of segments, if all of them are kept.
+    pub fn window<'a>(&mut self, segments: impl Iterator<Item = &'a Segment>) -> Option<Window<'_, P::Map>> {
+        if self.kept.most() == 0 {
+            return None;
+        }
+        self.spans.clear();
+        for segment in segments {
+            // More could not all be kept at the same time.
+            if self.spans.len() >= self.kept.most() / 2 {
+                return None;
+            }
+            let (at, len) = (usize::from(segment.first) * SECTOR, segment.sectors() as usize * SECTOR);
+            let place = self.keep(segment.gref)?;
+            self.spans.push(Span { place, at: at as u16, len: len as u16 });
+        }
+        Some(Window { kept: &self.kept, spans: &self.spans, done: 0 })
+    }
+}
+
+/// A part of a page that is kept.
+struct Span {
+    place: u16,
+    at: u16,
+    len: u16,
+}
+
+/// The frontend's pages of one or more requests, all of them kept, to be copied from or to in one go.
+pub(super) struct Window<'a, M> {
+    kept: &'a Kept<M>,
+    spans: &'a [Span],
+    /// Bytes of the first of them that are done.
+    done: usize,
+}
+
+impl<M: SharedMem> Window<'_, M> {
+    /// Calls `copy` with the pages of the next `len` bytes, and where these bytes are in the page and in the run.
+    fn next(&mut self, len: usize, mut copy: impl FnMut(&M, usize, core::ops::Range<usize>)) {
+        let mut at = 0;
+        while at < len {
+            let (span, rest) = self.spans.split_first().expect("no more bytes than the requests have");
+            let step = (usize::from(span.len) - self.done).min(len - at);
+            copy(self.kept.at(span.place), usize::from(span.at) + self.done, at..at + step);
+            (at, self.done) = (at + step, self.done + step);
+            if self.done == usize::from(span.len) {
+                (self.spans, self.done) = (rest, 0);
             }
         }
-        through(self.kept.get(gref), 0, piece);
-        true
+    }
+}
+
+impl<M: SharedMem> Pages for Window<'_, M> {
+    fn left(&self) -> usize {
+        self.spans.iter().map(|span| usize::from(span.len)).sum::<usize>() - self.done
+    }
+
+    fn take(&mut self, to: &mut [u8]) {
+        self.next(to.len(), |map, at, range| map.read(at, &mut to[range]))
+    }
+
+    fn put(&mut self, from: &[u8]) {
+        self.next(from.len(), |map, at, range| map.write(at, &from[range]))
     }
 }
 
@@ -93,66 +168,4 @@ fn through(map: &impl SharedMem, page: usize, piece: &mut Piece<'_>) {
         Bytes::ToPeer(from) => map.write(at, from),
     }
     piece.set_status(0);
-}
-
-/// Mappings that are kept, each of one page. When there are too many, those go that were not used for longest.
-struct Kept<M> {
-    most: usize,
-    maps: BTreeMap<GrantRef, (M, u64)>,
-    /// Counts uses.
-    clock: u64,
-}
-
-impl<M> Kept<M> {
-    fn new(most: usize) -> Self {
-        Kept { most, maps: BTreeMap::new(), clock: 0 }
-    }
-
-    fn contains(&self, gref: GrantRef) -> bool {
-        self.maps.contains_key(&gref)
-    }
-
-    fn get(&mut self, gref: GrantRef) -> &M {
-        self.clock += 1;
-        let (map, used) = self.maps.get_mut(&gref).expect("the caller has looked");
-        *used = self.clock;
-        map
-    }
-
-    fn add(&mut self, gref: GrantRef, map: M) {
-        if self.maps.len() >= self.most {
-            self.evict();
-        }
-        self.maps.insert(gref, (map, self.clock));
-    }
-
-    /// Lets an eighth go, so that a frontend which uses more pages than are kept does not make each use a search.
-    fn evict(&mut self) {
-        let mut uses: Vec<u64> = self.maps.values().map(|(_, used)| *used).collect();
-        let (_, limit, _) = uses.select_nth_unstable(self.most / 8);
-        let limit = *limit;
-        self.maps.retain(|_, (_, used)| *used > limit);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pages_not_used_for_longest_go_first_and_there_are_never_too_many() {
-        for most in [1, 2, 7, 8, 64] {
-            let mut kept = Kept::new(most);
-            for gref in 0..200 {
-                kept.add(GrantRef(gref), ());
-                kept.get(GrantRef(gref));
-                if kept.contains(GrantRef(0)) {
-                    kept.get(GrantRef(0));
-                }
-                assert!(kept.maps.len() <= most);
-                assert!(kept.contains(GrantRef(gref)));
-                assert!(most < 3 || kept.contains(GrantRef(0)), "used all the time, of {most}");
-            }
-        }
-    }
 }

@@ -9,7 +9,8 @@
 //!   connect again after it has closed.
 //! * Requests are carried out side by side and answered in the order of the ring, so that a backend which is started anew
 //!   beside a connected frontend finds in the ring which ones are still open, and goes on with them.
-//! * Data pass through private memory: a storage never sees a page that the frontend can change.
+//! * A storage never sees a page that the frontend can change: data pass through private memory, or are copied by the
+//!   backend between the frontend's pages and the storage's own memory ([`Pages`]).
 //! * Nothing waits for ever: not for a frontend that does not let go ([`Config::stop_timeout`]), nor for a storage that
 //!   does not finish ([`Config::drain_timeout`]).
 
@@ -24,6 +25,8 @@ mod handle;
 mod journal;
 mod keys;
 mod link;
+mod now;
+mod patience;
 mod queue;
 mod ram;
 mod request;
@@ -38,4 +41,4 @@ pub use handle::Handle;
 pub use ram::Ram;
 pub use serve::serve;
 pub use stats::{Count, Histogram, Latencies, Stats};
-pub use storage::Storage;
+pub use storage::{Pages, Storage};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   ring --take--> batch --check, lists, merge, copy in--> waiting --start--> in flight --copy out--> answers --> ring
+//!                                        \--if the storage can do it at once----------------------------/
 //! ```
 //!
 //! Answers wait for those before them, so that a backend that is started anew knows from the ring alone which requests
@@ -15,6 +16,8 @@ use super::data;
 use super::flight::Flight;
 use super::grants::Grants;
 use super::journal;
+use super::now;
+use super::patience::Patience;
 use super::request::{self, Good, Kind, Limits, Work};
 use super::storage::Storage;
 use super::work::carry_out;
@@ -51,6 +54,7 @@ pub(super) struct Queue<'a, P: Platform, S> {
     limits: Limits,
     /// Events seen.
     seen: u32,
+    patience: Patience,
     /// No more requests are taken.
     closing: bool,
     answers: Answers,
@@ -82,6 +86,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
             handle,
             limits,
             seen,
+            patience: Patience::new(),
             closing: false,
             answers: Answers::default(),
             waiting: VecDeque::new(),
@@ -140,6 +145,10 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
         if !self.has_room() {
             return Ok(false);
         }
+        // What the storage is still at may want this processor.
+        if self.flight.is_empty() && !self.patience.is_over(&self.platform, cx) {
+            return Ok(false);
+        }
         let Wiring { ring, page, channel, .. } = &mut self.wiring;
         if ring.arm(page)? {
             return Ok(true);
@@ -192,12 +201,14 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
         if self.answers.len() == before {
             return corrupt.map(|()| false);
         }
+        self.patience.rewarded(&self.platform);
         let mut stats = self.handle.count();
         stats.occupancy.add(self.wiring.ring.unanswered() as usize);
         stats.in_flight += (self.answers.len() - before) as u32;
         drop(stats);
         let good = self.look_closer(batch);
         let works = request::merge(good, self.config.merge);
+        let works = self.do_now(works);
         self.prepare(works);
         corrupt.map(|()| true)
     }
@@ -223,6 +234,22 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
         good
     }
 
+    /// Does what the storage can do at once, straight between it and the frontend's pages; returns the rest. Nothing that
+    /// would have to wait for something else is done.
+    fn do_now(&mut self, mut works: Vec<Work>) -> Vec<Work> {
+        let mut free = self.waiting.is_empty() && !self.barrier;
+        works.retain_mut(|work| {
+            let done = free && now::carry_out(self.storage, &mut self.wiring.grants, work, self.handle);
+            if done {
+                self.handle.count().merged += work.parts.len() as u64 - 1;
+                work.parts.iter().for_each(|part| self.answers.set(part.answer, part.status));
+            }
+            free &= work.may_be_passed();
+            !done
+        });
+        works
+    }
+
     /// Gives works their memory, fetches what is to be written, and puts them in line.
     fn prepare(&mut self, mut works: Vec<Work>) {
         for work in &mut works {
@@ -238,8 +265,7 @@ impl<'a, P: Platform, S: Storage> Queue<'a, P, S> {
     fn start(&mut self) -> bool {
         let mut started = false;
         while let Some(work) = self.waiting.front() {
-            let alone = matches!(work.kind, Kind::Barrier | Kind::Flush);
-            if self.barrier || alone && !self.flight.is_empty() {
+            if self.barrier || !work.may_be_passed() && !self.flight.is_empty() {
                 break;
             }
             self.barrier = work.kind == Kind::Barrier;

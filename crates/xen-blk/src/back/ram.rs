@@ -1,6 +1,6 @@
 //! A disk in memory.
 
-use super::storage::{Error, Info, Storage};
+use super::storage::{Error, Info, Pages, Storage};
 use crate::front::DiscardInfo;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -71,6 +71,16 @@ impl Storage for Ram {
         let mut bytes = self.bytes.borrow_mut();
         bytes.get_mut(range(sector, from.len())).ok_or(Error::Failed)?.copy_from_slice(from);
         Ok(())
+    }
+
+    fn read_now(&self, sector: u64, to: &mut dyn Pages) -> Option<Result<(), Error>> {
+        let done = self.bytes.borrow().get(range(sector, to.left())).map(|bytes| to.put(bytes));
+        Some(done.ok_or(Error::Failed))
+    }
+
+    fn write_now(&self, sector: u64, from: &mut dyn Pages) -> Option<Result<(), Error>> {
+        let done = self.bytes.borrow_mut().get_mut(range(sector, from.left())).map(|bytes| from.take(bytes));
+        Some(done.ok_or(Error::Failed))
     }
 
     async fn flush(&self) -> Result<(), Error> {

@@ -192,6 +192,11 @@ impl Work {
         self.parts.last().map_or(0, |part| part.bytes.end)
     }
 
+    /// Whether others may be carried out beside it.
+    pub fn may_be_passed(&self) -> bool {
+        !matches!(self.kind, Kind::Barrier | Kind::Flush)
+    }
+
     /// Whether the frontend's data are needed before it is done.
     pub fn brings_data(&self) -> bool {
         matches!(self.kind, Kind::Write | Kind::Barrier)

@@ -53,6 +53,18 @@ pub enum Error {
     Unsupported,
 }
 
+/// The frontend's pages of a read or a write, where the backend has them mapped: what is copied here needs no private memory
+/// in between. The bytes are those of the request, in the order of the disk, each to be copied once; more than the
+/// request has is a panic. The frontend can change them at any time, so that what is taken twice may differ.
+pub trait Pages {
+    /// How many bytes are left to be copied.
+    fn left(&self) -> usize;
+    /// Copies the next `to.len()` bytes of a write.
+    fn take(&mut self, to: &mut [u8]);
+    /// Copies `from` to where the next bytes of a read are wanted.
+    fn put(&mut self, from: &[u8]);
+}
+
 /// Where a disk's data are, behind a backend.
 ///
 /// The backend has checked that what it asks for lies within [`Info::sectors`] and is made of whole sectors of
@@ -70,6 +82,17 @@ pub trait Storage {
     async fn read(&self, sector: u64, to: &mut [u8]) -> Result<(), Error>;
     /// Writes `from` at `sector` on. Reads that begin after the end of this see it.
     async fn write(&self, sector: u64, from: &[u8]) -> Result<(), Error>;
+    /// Does a read at once and without private memory in between, and says how it went. `None` of who cannot, or would have
+    /// to wait: nothing of it is done, and [`Storage::read`] is asked.
+    fn read_now(&self, sector: u64, to: &mut dyn Pages) -> Option<Result<(), Error>> {
+        let _ = (sector, to);
+        None
+    }
+    /// Does a write at once, as [`Storage::read_now`] a read.
+    fn write_now(&self, sector: u64, from: &mut dyn Pages) -> Option<Result<(), Error>> {
+        let _ = (sector, from);
+        None
+    }
     /// Brings all writes that ended before this to where a power failure does not take them away.
     async fn flush(&self) -> Result<(), Error>;
     /// Does away with `count` sectors. With `secure`, so that nothing can read them again by any means; asked only of who

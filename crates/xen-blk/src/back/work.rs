@@ -44,7 +44,8 @@ async fn act(storage: &impl Storage, work: &mut Work, sector: u64, part: Option<
     }
 }
 
-fn status(outcome: Result<(), Error>) -> i16 {
+/// The status to answer with.
+pub(super) fn status(outcome: Result<(), Error>) -> i16 {
     match outcome {
         Ok(()) => RSP_OKAY,
         Err(Error::Failed) => RSP_ERROR,

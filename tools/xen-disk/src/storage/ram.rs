@@ -1,6 +1,6 @@
 //! `ram`: a disk in this program's memory, gone with it.
 
-use super::{Discard, Info, Pace, Storage};
+use super::{Discard, Info, Pace, Pages, Storage};
 use std::io;
 use std::ops::Range;
 use std::sync::RwLock;
@@ -33,6 +33,31 @@ impl Ram {
     }
 }
 
+impl Ram {
+    /// Calls `copy` with the bytes of a range, part by part.
+    fn read_pieces(&self, at: u64, len: usize, mut copy: impl FnMut(&[u8])) -> io::Result<()> {
+        let state = self.state.read().expect("no holder panics");
+        let range = self.describe(state.bytes).range(at, len as u64)?;
+        for (piece, within) in touched(range) {
+            match &state.pieces[piece] {
+                Some(bytes) => copy(&bytes[within]),
+                None => zeros(within.len(), &mut copy),
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `copy` with the memory of a range, part by part.
+    fn write_pieces(&self, at: u64, len: usize, mut copy: impl FnMut(&mut [u8])) -> io::Result<()> {
+        let mut state = self.state.write().expect("no holder panics");
+        let range = self.describe(state.bytes).range(at, len as u64)?;
+        for (piece, within) in touched(range) {
+            copy(&mut state.pieces[piece].get_or_insert_with(|| vec![0; PIECE].into())[within]);
+        }
+        Ok(())
+    }
+}
+
 impl State {
     fn resize(&mut self, bytes: u64) {
         let count = bytes.div_ceil(PIECE as u64) as usize;
@@ -46,13 +71,22 @@ impl State {
     }
 }
 
-/// The pieces that a range touches: the number of each, the range within it, and the range of the buffer.
-fn touched(range: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
-    let start = range.start;
-    (start / PIECE..range.end.div_ceil(PIECE)).map(move |piece| {
+/// Calls `copy` with so many zeros, part by part.
+fn zeros(mut len: usize, copy: &mut impl FnMut(&[u8])) {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    while len > 0 {
+        let step = len.min(ZEROS.len());
+        copy(&ZEROS[..step]);
+        len -= step;
+    }
+}
+
+/// The pieces that a range touches: the number of each, and the range within it.
+fn touched(range: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+    (range.start / PIECE..range.end.div_ceil(PIECE)).map(move |piece| {
         let from = range.start.max(piece * PIECE);
         let to = range.end.min((piece + 1) * PIECE);
-        (piece, from - piece * PIECE..to - piece * PIECE, from - start..to - start)
+        (piece, from - piece * PIECE..to - piece * PIECE)
     })
 }
 
@@ -61,26 +95,28 @@ impl Storage for Ram {
         self.describe(self.state.read().expect("no holder panics").bytes)
     }
 
-    fn read(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
-        let state = self.state.read().expect("no holder panics");
-        let range = self.describe(state.bytes).range(at, to.len() as u64)?;
-        for (piece, within, of_buffer) in touched(range) {
-            match &state.pieces[piece] {
-                Some(piece) => to[of_buffer].copy_from_slice(&piece[within]),
-                None => to[of_buffer].fill(0),
-            }
-        }
-        Ok(())
+    fn read(&self, at: u64, mut to: &mut [u8]) -> io::Result<()> {
+        self.read_pieces(at, to.len(), |bytes| {
+            let (now, rest) = std::mem::take(&mut to).split_at_mut(bytes.len());
+            now.copy_from_slice(bytes);
+            to = rest;
+        })
     }
 
-    fn write(&self, at: u64, from: &[u8]) -> io::Result<()> {
-        let mut state = self.state.write().expect("no holder panics");
-        let range = self.describe(state.bytes).range(at, from.len() as u64)?;
-        for (piece, within, of_buffer) in touched(range) {
-            let piece = state.pieces[piece].get_or_insert_with(|| vec![0; PIECE].into());
-            piece[within].copy_from_slice(&from[of_buffer]);
-        }
-        Ok(())
+    fn write(&self, at: u64, mut from: &[u8]) -> io::Result<()> {
+        self.write_pieces(at, from.len(), |bytes| {
+            let (now, rest) = from.split_at(bytes.len());
+            bytes.copy_from_slice(now);
+            from = rest;
+        })
+    }
+
+    fn read_now(&self, at: u64, to: &mut dyn Pages) -> Option<io::Result<()>> {
+        Some(self.read_pieces(at, to.left(), |bytes| to.put(bytes)))
+    }
+
+    fn write_now(&self, at: u64, from: &mut dyn Pages) -> Option<io::Result<()>> {
+        Some(self.write_pieces(at, from.left(), |bytes| from.take(bytes)))
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -90,7 +126,7 @@ impl Storage for Ram {
     fn discard(&self, at: u64, len: u64, _: bool) -> io::Result<()> {
         let mut state = self.state.write().expect("no holder panics");
         let range = self.describe(state.bytes).range(at, len)?;
-        for (piece, within, _) in touched(range) {
+        for (piece, within) in touched(range) {
             match &mut state.pieces[piece] {
                 slot if within.len() == PIECE => *slot = None,
                 Some(piece) => piece[within].fill(0),
