@@ -1,12 +1,13 @@
 //! `vchan connect`, and how every client finds its server.
 
 use crate::args::{Dial, DomainArgument, Place};
+use crate::ask::answered_until;
 use crate::hexdump::hexdump;
 use crate::relay::{Between, Ending, relay};
 use crate::{Code, ConnectArguments, Failure, domain};
 use embedded_io_async::{Read, Write};
 use std::time::Duration;
-use xen_platform::{DomId, Platform, Time, deadline};
+use xen_platform::{DomId, Platform, Time};
 use xen_store::Store;
 use xen_vchan::{ClientConfig, Connection, Error};
 
@@ -66,8 +67,7 @@ pub(crate) async fn find_domain<P: Platform>(
     domain: &DomainArgument,
     until: Time,
 ) -> Result<DomId, Failure> {
-    let peer = deadline(platform, Some(until), domain::resolve(store, domain)).await;
-    let peer = peer.map_err(|_| Failure::new(Code::Other, "xenstore does not answer: is xenstored running?"))??;
+    let peer = answered_until(platform, until, domain::resolve(store, domain)).await?;
     if platform.domid() == Some(peer) {
         let text = format!("domain {peer} is this one: a vchan joins two domains, so name the other's (see xl list)");
         return Err(Failure::new(Code::Usage, text));

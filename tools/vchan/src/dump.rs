@@ -1,5 +1,6 @@
 //! `vchan dump`: a shared page for people who look for what is wrong with it.
 
+use crate::ask::answered;
 use crate::connect::{find_domain, path_of_client};
 use crate::hexdump::hexdump;
 use crate::json::Json;
@@ -18,8 +19,8 @@ pub async fn dump<P: Platform>(platform: &P, store: &Store, args: &DumpArguments
     let server = find_domain(platform, store, &args.place.domain, until).await?;
     let dir = path_of_client(platform, store, &args.place, server).await?;
     let key = |name: &str| format!("{dir}/{name}");
-    let ring_ref = read(store, &key("ring-ref")).await?;
-    let port = read(store, &key("event-channel")).await?;
+    let ring_ref = answered(platform, read(store, &key("ring-ref"))).await?;
+    let port = answered(platform, read(store, &key("event-channel"))).await?;
     let map = platform.map(server, &[GrantRef(ring_ref)], Access::ReadOnly);
     let map = map.map_err(|error| Failure::new(Code::Other, error.to_string()))?;
     let dump = Dump { server, dir, ring_ref, port, page: Page::copy(&map) };

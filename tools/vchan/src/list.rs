@@ -1,5 +1,6 @@
 //! `vchan ls`: the vchans that are published below the domains' `data`, each looked at without touching it.
 
+use crate::ask::answered;
 use crate::json::Json;
 use crate::page::Page;
 use crate::{Code, Failure, ListArguments, domain};
@@ -28,6 +29,15 @@ struct Published {
 
 /// All vchans on this host, as a table or as JSON. Their pages are mapped read-only, and no port is bound.
 pub async fn list<P: Platform>(platform: &P, store: &Store, args: &ListArguments) -> Result<String, Failure> {
+    let mut found = answered(platform, published(platform, store)).await?;
+    found.sort_by(|a, b| (a.server, &a.path).cmp(&(b.server, &b.path)));
+    match args.json {
+        true => Ok(format!("{}\n", found.iter().map(Published::to_json).collect::<Json>())),
+        false => Ok(table(&found)),
+    }
+}
+
+async fn published<P: Platform>(platform: &P, store: &Store) -> Result<Vec<Published>, Failure> {
     let mut found = Vec::new();
     let domains = store.directory("/local/domain").await.map_err(|error| match domain::is_refusal(&error) {
         true => Failure::new(Code::Usage, "only dom0 may see the vchans of all domains: run this there"),
@@ -38,11 +48,7 @@ pub async fn list<P: Platform>(platform: &P, store: &Store, args: &ListArguments
             found.extend(look(platform, store, server, dir).await?);
         }
     }
-    found.sort_by(|a, b| (a.server, &a.path).cmp(&(b.server, &b.path)));
-    match args.json {
-        true => Ok(format!("{}\n", found.iter().map(Published::to_json).collect::<Json>())),
-        false => Ok(table(&found)),
-    }
+    Ok(found)
 }
 
 /// The folders of a domain that have the keys of a vchan.

@@ -4,6 +4,7 @@ mod attend;
 mod door;
 
 use crate::args::{ListenArguments, Place, RingSizes};
+use crate::ask::answered;
 use crate::connect::find_domain;
 use crate::relay::{Between, Ending, relay};
 use crate::{ExecArguments, Failure, Stop};
@@ -94,8 +95,8 @@ pub(crate) async fn serve<P: Platform>(
     let path = service.place.layout()?.server_path(peer)?;
     let orders = service.sizes.orders();
     let config = ServerConfig { peer, path, left: orders.left(), right: orders.right() };
-    let mut door = Door::open(platform, store, &config, service.once).await?;
+    let mut door = answered(platform, Door::open(platform, store, &config, service.once)).await?;
     let ended = attend::attend((platform, store), &mut door, service, stop, &mut say, &session).await;
-    let closed = door.close().await;
+    let closed = answered(platform, door.close()).await;
     ended.and(closed)
 }

@@ -7,8 +7,10 @@ use embedded_io_async::{ErrorType, Read, Write};
 use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
-use vchan::{Code, ExecArguments, Failure, RingSizes, Stop};
+use vchan::{Code, DumpArguments, ExecArguments, Failure, ListArguments, ListenArguments, RingSizes, Stop};
 use xen_platform::{Clock, sleep};
+use xen_sim::Domain;
+use xen_store::Store;
 use xen_vchan::ClientConfig;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -77,6 +79,54 @@ fn a_user_at_a_terminal_is_not_sent_away() {
     });
     let ended = bench.connect(args(), vec![Step::Bytes(b"line\n".into()), Step::Forever]);
     assert_eq!((ended.result, ended.output), (Ok(()), b"LINE\n".to_vec()));
+}
+
+/// Runs `command` in dom0, whose xenstore stops answering after `delay`.
+fn with_a_xenstore_that_hangs(
+    delay: Duration,
+    command: impl AsyncFnOnce(Domain, Store, Stop) -> Result<(), Failure> + 'static,
+) {
+    let mut bench = Bench::new();
+    let (dom0, store) = bench.host(DOM0);
+    let (clock, xs, stop) = (dom0.clone(), bench.xs.clone(), Stop::new());
+    let request = stop.clone();
+    bench.sim.spawn(&dom0, async move {
+        sleep(&clock, delay).await;
+        xs.hold(DOM0);
+        request.request();
+    });
+    let (result, took) = bench.sim.run(async move {
+        let start = dom0.now();
+        sleep(&dom0, SECOND / 2).await;
+        (command(dom0.clone(), store, stop).await, dom0.now().since(start))
+    });
+    let failure = result.unwrap_err();
+    assert_eq!((failure.code, &*failure.text), (Code::Other, "xenstore does not answer: is xenstored running?"));
+    assert!(took < delay + 11 * SECOND, "{took:?}");
+}
+
+#[test]
+fn a_xenstore_that_hangs_is_not_waited_for_for_ever() {
+    with_a_xenstore_that_hangs(Duration::ZERO, async |dom0, store, _| {
+        vchan::list(&dom0, &store, &ListArguments { json: false }).await.map(drop)
+    });
+    with_a_xenstore_that_hangs(Duration::ZERO, async |dom0, store, _| {
+        vchan::dump(&dom0, &store, &DumpArguments { place: place(), json: false }).await.map(drop)
+    });
+    with_a_xenstore_that_hangs(Duration::ZERO, async |dom0, store, stop| {
+        let streams = common::streams(&dom0, vec![]);
+        vchan::listen(&dom0, &store, &listen_args(), streams, &stop, |_| {}).await
+    });
+    // Only once it is to remove its keys.
+    with_a_xenstore_that_hangs(5 * SECOND, async |dom0, store, stop| {
+        let streams = common::streams(&dom0, vec![]);
+        vchan::listen(&dom0, &store, &listen_args(), streams, &stop, |_| {}).await
+    });
+}
+
+fn listen_args() -> ListenArguments {
+    let sizes = RingSizes { left: 4096, right: 4096 };
+    ListenArguments { place: place(), sizes, once: false, keep: false, linger: None, timeout: None, verbose: false }
 }
 
 /// The input of a program that takes only so much, and no end of output.

@@ -2,6 +2,7 @@
 
 use super::Service;
 use super::door::Door;
+use crate::ask::answered;
 use crate::crowd::Crowd;
 use crate::hexdump::hexdump;
 use crate::{Code, Failure, Stop, domain};
@@ -59,7 +60,7 @@ pub(super) async fn attend<P: Platform>(
             Some(News::Came(Ok(connection))) => {
                 let (peer, page) = (connection.info().peer, hexdump(connection.first_page()));
                 tell(Some(format!("A client of domain {peer} has come. The shared page was:\n\n{page}")), say);
-                crowd.add(serve_one(connection, stop, session));
+                crowd.add(serve_one(platform, connection, stop, session));
                 tell(door.describe(), say);
             }
             Some(News::Came(Err(Error::Peer(error)))) if !service.once => say(&error.to_string()),
@@ -78,7 +79,7 @@ pub(super) async fn attend<P: Platform>(
                 }
                 closed?;
                 if let Err(failure) = ended {
-                    survive(store, peer, &failure).await?;
+                    survive(platform, store, peer, &failure).await?;
                     say(&failure.to_string());
                 }
             }
@@ -110,13 +111,14 @@ async fn next<P: Platform>(
 
 /// A client's time, from its coming to its end or a request to stop.
 async fn serve_one<P: Platform>(
+    platform: &P,
     connection: Connection<P>,
     stop: &Stop,
     session: &impl AsyncFn(&Connection<P>) -> Result<(), Failure>,
 ) -> Served {
     let ended = stop.or(session(&connection)).await;
     let peer = connection.info().peer;
-    Served { peer, ended, closed: connection.close().await.map_err(Failure::from) }
+    Served { peer, ended, closed: answered(platform, connection.close()).await }
 }
 
 /// Waits for all sessions, which were asked to stop, to close their channels.
@@ -129,8 +131,8 @@ async fn finish(crowd: &mut Crowd<'_, Served>) -> Result<(), Failure> {
 }
 
 /// Whether there can be another client: not if the domain is gone.
-async fn survive(store: &Store, peer: DomId, failure: &Failure) -> Result<(), Failure> {
-    match failure.code == Code::Died && domain::is_gone(store, peer).await? {
+async fn survive(platform: &impl Platform, store: &Store, peer: DomId, failure: &Failure) -> Result<(), Failure> {
+    match failure.code == Code::Died && answered(platform, domain::is_gone(store, peer)).await? {
         true => Err(failure.clone()),
         false => Ok(()),
     }
