@@ -4,7 +4,7 @@ mod connect;
 mod names;
 
 pub use connect::{Backend, ConnectArguments, DiskSource, ServeArguments};
-pub use names::{DomainArgument, Vdev};
+pub use names::{DomainArgument, Vdev, parse_units};
 
 use crate::stack::{self, parse_size};
 use clap::{Args, Parser, Subcommand};

@@ -1,5 +1,6 @@
 //! The configuration of `xen-disk serve`.
 
+use crate::args::parse_units;
 use crate::stack::parse_size;
 use crate::{Backend, Code, DiskSource, DomainArgument, Failure, Vdev};
 use serde::Deserialize;
@@ -33,6 +34,7 @@ struct Entry {
     #[serde(default)]
     readonly: bool,
     stack: Option<String>,
+    units: Option<String>,
 }
 
 /// Reads the file at `path`.
@@ -45,9 +47,10 @@ pub fn read(path: &Path) -> Result<Vec<Spec>, Failure> {
 fn parse(text: &str) -> Result<Vec<Spec>, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut specs: Vec<Spec> = Vec::new();
-    for Entry { vm, vdev, path, backend, size, readonly, stack } in file.disk {
+    for Entry { vm, vdev, path, backend, size, readonly, stack, units } in file.disk {
         let size = size.map(|size| parse_size(&size)).transpose()?;
-        let source = DiskSource { path, backend, size, readonly, stack };
+        let units = units.map(|units| parse_units(&units)).transpose()?;
+        let source = DiskSource { path, backend, size, readonly, stack, units };
         let Ok(domain) = vm.parse();
         let vdev: Vdev = vdev.parse()?;
         source.stack().map_err(|failure| format!("disk {vdev} of {vm}: {failure}"))?;
@@ -62,14 +65,16 @@ fn parse(text: &str) -> Result<Vec<Spec>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xen_blk::front::Units;
 
     #[test]
     fn a_configuration_is_read() {
         let text = "[[disk]]\nvm = \"a\"\nvdev = \"xvdb\"\npath = \"/srv/x\"\nbackend = \"cow\"\nreadonly = true\n\
-                    [[disk]]\nvm = \"7\"\nvdev = \"xvdc\"\nstack = \"verify/ram\"\nsize = \"20G\"\n";
+                    [[disk]]\nvm = \"7\"\nvdev = \"xvdc\"\nstack = \"verify/ram\"\nsize = \"20G\"\nunits = \"qemu\"\n";
         let specs = parse(text).unwrap();
         let stacks: Vec<String> = specs.iter().map(|spec| spec.source.stack().unwrap()).collect();
         assert_eq!(stacks, ["cow:\"/srv/x\"", "verify/ram"]);
+        assert_eq!((specs[0].source.units, specs[1].source.units), (None, Some(Units::QEMU)));
         assert_eq!((specs[0].source.readonly, specs[1].source.size), (true, Some(20 << 30)));
         assert_eq!(specs[1].domain, DomainArgument::Number(xen_platform::DomId(7)));
     }
@@ -83,6 +88,7 @@ mod tests {
             ("[[disk]]\nvdev = \"xvdb\"", "missing field `vm`"),
             ("[[disk]]\nvm = \"a\"\nvdev = \"b\"", "no virtual disk"),
             (&format!("{disk}size = \"big\""), "is no size"),
+            (&format!("{disk}units = \"inches\""), "there are header, qemu"),
             (&format!("{disk}colour = \"red\""), "unknown field"),
             (&format!("{disk}backend = \"mmap\""), "needs a path"),
             (&format!("{disk}{disk}"), "is there twice"),

@@ -1,5 +1,6 @@
 //! The arguments of `xen-disk connect` and `serve`.
 
+use super::names::parse_units;
 use super::{DomainArgument, Vdev, after_help};
 use crate::stack::{self, Files, StackError, parse_size};
 use crate::storage::Storage;
@@ -8,6 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use xen_blk::front::Units;
 
 /// The arguments of `xen-disk connect`.
 #[derive(Args, Clone, Debug)]
@@ -51,6 +53,10 @@ pub struct DiskSource {
     /// Layers over a storage; see below.
     #[arg(long, value_name = "STACK")]
     pub stack: Option<String>,
+    /// How the guest counts sectors of 4096 bytes: header (Linux, Ringside), qemu (Windows, Unikraft), freebsd, minios or
+    /// tapdisk [default: header].
+    #[arg(long, value_name = "NAME", value_parser = parse_units)]
+    pub units: Option<Units>,
 }
 
 /// How a disk is kept.

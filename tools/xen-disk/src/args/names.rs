@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
-use xen_blk::front;
+use xen_blk::front::{self, Units};
 use xen_platform::DomId;
 
 /// A domain as the user calls it.
@@ -63,4 +63,10 @@ impl fmt::Display for Vdev {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&front::name(self.0))
     }
+}
+
+/// The units that a guest counts in, by the name of a set of them.
+pub fn parse_units(text: &str) -> Result<Units, String> {
+    let names = Units::NAMED.map(|(name, _)| name).join(", ");
+    Units::from_name(text).ok_or_else(|| format!("{text:?} are no units; there are {names}"))
 }

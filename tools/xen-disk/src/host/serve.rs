@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use xen_blk::back::{Config, End, Handle};
+use xen_blk::front::Units;
 use xen_blk::toolstack;
 use xen_disk::config::Spec;
 use xen_disk::disk::{Disk, KIND, Plugged, plug, verdict};
@@ -206,8 +207,9 @@ impl Host {
         if self.asked.get() > 0 {
             disk.handle.stop();
         }
+        let config = Config { units: spec.source.units.unwrap_or(Units::HEADER), ..Config::default() };
         say("Press Control+C to disconnect device.");
-        let end = self.serve_disk(&disk, listener).await;
+        let end = self.serve_disk(&disk, &config, listener).await;
         self.handles.borrow_mut().remove(&key);
         verdict(&disk.name(), end?)
     }
@@ -218,10 +220,9 @@ impl Host {
         Served::new(storage, pool, read_only, say)
     }
 
-    async fn serve_disk(&self, disk: &Rc<Disk>, listener: LocalListener) -> Result<End, Failure> {
+    async fn serve_disk(&self, disk: &Rc<Disk>, config: &Config, listener: LocalListener) -> Result<End, Failure> {
         let start = self.linux.now();
-        let config = Config::default();
-        let serving = disk.serve(&self.linux, &self.store, &config);
+        let serving = disk.serve(&self.linux, &self.store, config);
         let listening = async {
             loop {
                 match listener.accept().await {
