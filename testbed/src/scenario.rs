@@ -7,6 +7,7 @@ mod boot;
 mod clients;
 mod console;
 mod disks;
+mod durable;
 mod echo;
 mod hostile;
 mod interop;
@@ -15,6 +16,7 @@ mod linux;
 mod local;
 mod report;
 mod run;
+mod units;
 mod xendisk;
 
 use std::time::Duration;
@@ -169,6 +171,13 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("xen-disk-mmap", "the same with a mapped file", xendisk::exercised_mmap).full(),
     Scenario::new("xen-disk-cow", "the same with a golden image", xendisk::exercised_cow).full(),
     Scenario::new("xen-disk-overlay", "the same with an overlay", xendisk::exercised_overlay).full(),
+    Scenario::new("block-units", "how a backend counts large sectors is found out", units::inferred),
+    Scenario::new("power-cut", "what was flushed survives a power cut, or is missed", durable::flushed),
+    Scenario::new("power-cut-barrier", "what lies before a barrier survives as well", durable::barriers).full(),
+    Scenario::new("power-cut-killed", "so it is when servers are killed, and guests", durable::killed).long().full(),
+    Scenario::new("power-cut-blkback", "Linux's backend keeps it, unless its disk lies", durable::blkback)
+        .long()
+        .full(),
     Scenario::new("memory-4", "a domain of 4 MiB serves", boot::memory_4),
     Scenario::new("memory-4096", "a domain of 4096 MiB serves", boot::memory_4096).memory(5632),
 ];
