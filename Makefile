@@ -33,7 +33,7 @@ kernel echo:
 	@printf '%-17s %s bytes\n' out/$(IMAGE).elf "$$(stat -c %s out/$(IMAGE).elf)"
 
 tools:
-	@$(CARGO) build --quiet --release --package vchan --package xen-disk --package testbed --target $(HOST)
+	@$(CARGO) build --quiet --release --package vchan --package xen-disk --package testbed --features xen-disk/formats,xen-disk/object --target $(HOST)
 	@mkdir -p out
 	@install $(BUILD)/$(HOST)/release/vchan $(BUILD)/$(HOST)/release/xen-disk $(BUILD)/$(HOST)/release/testbed out/
 	@mkdir -p out/share && out/vchan generate out/share && out/xen-disk generate out/share
@@ -48,6 +48,7 @@ test: host-tests scenarios
 test-full: host-tests cloud-tests all echo
 	@out/testbed test --full $(ONLY)
 
+# Needs qemu-img, which Debian has in qemu-utils.
 host-tests:
 	$(CARGO) test --quiet --workspace
 	$(CARGO) test --quiet --package xen-disk --features formats,object
@@ -69,6 +70,7 @@ shell: all
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --exclude kernel --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --package xen-disk --features formats,object --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --package kernel -- -D warnings
 	$(CARGO) clippy --quiet --package kernel --lib --tests -- -D warnings
 	$(CARGO) clippy --quiet --package kernel --no-default-features -- -D warnings

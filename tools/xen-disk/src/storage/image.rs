@@ -4,11 +4,13 @@ use super::file::lock;
 use super::{Discard, Info, Storage, read_only};
 use imago::file::File as ImageFile;
 use imago::format::PreallocateMode;
+use imago::format::gate::ImplicitOpenGate;
 use imago::qcow2::Qcow2;
 use imago::vmdk::Vmdk;
-use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
+use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, StorageOpenOptions};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::RwLock;
 
@@ -21,11 +23,33 @@ pub enum Format {
     Vmdk,
 }
 
+/// So many images may stand on each other. Two that each name the other would never end.
+const DEEPEST: u32 = 64;
+
+/// Opens what an image stands on, so many images below the first.
+struct Deep(u32);
+
+impl ImplicitOpenGate<ImageFile> for Deep {
+    fn open_format<F: FormatDriverBuilder<ImageFile>>(&mut self, image: F) -> io::Result<FormatAccess<ImageFile>> {
+        if self.0 == DEEPEST {
+            let text = format!("it stands on more than {DEEPEST} other images, or on itself");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(FormatAccess::new(image.open(Deep(self.0 + 1))?))
+    }
+
+    fn open_storage(&mut self, file: StorageOpenOptions) -> io::Result<ImageFile> {
+        imago::Storage::open(file)
+    }
+}
+
 /// A disk in an image with a format.
 pub struct Image {
     access: RwLock<FormatAccess<ImageFile>>,
     writable: bool,
     format: Format,
+    /// Version 2 of QEMU's cannot say of a cluster that it is zero.
+    discards: bool,
     /// Keeps the lock where the image is opened once more by its path.
     _locked: File,
 }
@@ -38,6 +62,9 @@ impl Image {
         let file = File::options().read(true).write(writable).open(path)?;
         lock(&file, writable)?;
         let locked = file.try_clone()?;
+        let mut version = [0; 8];
+        file.read_exact_at(&mut version, 0)?;
+        let discards = writable && u32::from_be_bytes(version[4..].try_into().expect("four bytes")) >= 3;
         // An image that names others must be found from where it lies.
         let access = match (format, trusted) {
             (Format::Qcow2, false) => {
@@ -46,7 +73,7 @@ impl Image {
             }
             (Format::Qcow2, true) => {
                 let image = Qcow2::<ImageFile>::builder_path(path).write(writable);
-                FormatAccess::new(image.open(PermissiveImplicitOpenGate::default())?)
+                FormatAccess::new(image.open(Deep(0))?)
             }
             (Format::Vmdk, false) => {
                 let image = Vmdk::<ImageFile>::builder(ImageFile::try_from(file)?).write(false);
@@ -54,10 +81,10 @@ impl Image {
             }
             (Format::Vmdk, true) => {
                 let image = Vmdk::<ImageFile>::builder_path(path).write(false);
-                FormatAccess::new(image.open(PermissiveImplicitOpenGate::default())?)
+                FormatAccess::new(image.open(Deep(0))?)
             }
         };
-        let image = Image { access: RwLock::new(access), writable, format, _locked: locked };
+        let image = Image { access: RwLock::new(access), writable, format, discards, _locked: locked };
         super::file::whole_sectors(image.info().bytes, 512)?;
         Ok(image)
     }
@@ -66,7 +93,7 @@ impl Image {
 impl Storage for Image {
     fn info(&self) -> Info {
         let bytes = self.access.read().expect("no holder panics").size();
-        let discard = self.writable.then_some(Discard { granularity: 64 * 1024, secure: false });
+        let discard = self.discards.then_some(Discard { granularity: 64 * 1024, secure: false });
         Info { read_only: !self.writable, physical_sector_size: 4096, discard, ..Info::new(bytes) }
     }
 
@@ -93,7 +120,7 @@ impl Storage for Image {
 
     fn discard(&self, at: u64, len: u64, secure: bool) -> io::Result<()> {
         self.info().range(at, len)?;
-        if secure || !self.writable {
+        if secure || !self.discards {
             return Err(io::ErrorKind::Unsupported.into());
         }
         if len == 0 {

@@ -14,6 +14,10 @@ const BLOCK: u32 = 2 << 20;
 /// The most bytes of a dynamic disk that others can read.
 const MOST: u64 = 2040 << 30;
 
+/// Hyper-V's name, which QEMU's images of an exact length bear as well: of an image by anybody that it does not know, QEMU
+/// believes the geometry, and that is often a little less than the length.
+const CREATOR: &[u8; 4] = b"win ";
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Fixed = 2,
@@ -43,7 +47,7 @@ impl Footer {
         raw[8..12].copy_from_slice(&2u32.to_be_bytes());
         raw[12..16].copy_from_slice(&0x1_0000u32.to_be_bytes());
         raw[16..24].copy_from_slice(&(FOOTER_LEN as u64).to_be_bytes());
-        raw[28..32].copy_from_slice(b"rgsd");
+        raw[28..32].copy_from_slice(CREATOR);
         raw[40..48].copy_from_slice(&bytes.to_be_bytes());
         raw[48..56].copy_from_slice(&bytes.to_be_bytes());
         raw[56..60].copy_from_slice(&geometry(bytes / SECTOR));
