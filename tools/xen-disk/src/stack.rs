@@ -78,6 +78,22 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, StackError> {
     }
 }
 
+/// What a stack needs of the machine once it is open.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Needs {
+    /// It opens and makes files for as long as it is served.
+    pub files: bool,
+    /// It is reached through a network.
+    pub network: bool,
+}
+
+/// What the stack that `text` describes needs.
+pub fn needs(text: &str) -> Result<Needs, StackError> {
+    let Parsed(parts) = parse(text)?;
+    let is_object = parts.iter().any(|(entry, _)| entry.name == "object");
+    Ok(Needs { files: is_object, network: is_object && text.contains("://") })
+}
+
 /// All storages and layers with their options, for the user.
 pub fn help() -> String {
     let mut text = String::from("Storages:\n");

@@ -1,5 +1,7 @@
 //! What is not needed once everything is open.
 
+mod filter;
+
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
 use xen_disk::Failure;
@@ -10,9 +12,19 @@ pub(super) fn give_up() -> Result<(), Failure> {
     keep(&[])
 }
 
-/// The same, but files of other users can still be opened: those of disks whose domains come later.
+/// The same, but files of other users can still be opened: those of disks whose domains come later, or the chunks of a
+/// disk in a folder.
 pub(super) fn keep_files() -> Result<(), Failure> {
     keep(&[Capability::CAP_DAC_OVERRIDE])
+}
+
+/// Gives up all system calls that serving a disk does not need, in all threads: whoever finds a way to make this program do
+/// what it should not can start no other program, and asks nothing of Xen but event channels and grants. With `network`,
+/// some storage is reached through one.
+pub(super) fn confine(network: bool) -> Result<(), Failure> {
+    let failed = |error: seccompiler::Error| Failure::other(format!("cannot filter system calls: {error}"));
+    let program = filter::program(network).map_err(|error| failed(error.into()))?;
+    seccompiler::apply_filter_all_threads(&program).map_err(failed)
 }
 
 fn keep(kept: &[Capability]) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use xen_disk::pool::Pool;
 use xen_disk::report::Report;
 use xen_disk::served::Served;
 use xen_disk::storage::{Pace, Storage};
-use xen_disk::{Code, Failure, Vdev, control, domain};
+use xen_disk::{Code, Failure, Vdev, control, domain, stack};
 use xen_exec::Spawner;
 use xen_linux::{Bell, Doorbell, Linux, LocalListener, Signals, Streams};
 use xen_platform::{Clock, DomId, EventCounter, deadline};
@@ -81,10 +81,16 @@ impl Host {
             say(&format!("removed what was left of disk {} of domain {}", Vdev(device.vdev), device.front));
         }
         control::sweep(&run_dir(), async || toolstack::list(&self.store, DomId(0), KIND).await).await?;
-        if self.mode.wait {
-            privileges::keep_files()?;
-        }
         let signals = Signals::catch(&self.linux).map_err(Failure::other)?;
+        // What opens the storages needs no more, nor do the threads that some of them make.
+        privileges::keep_files()?;
+        if self.mode.wait {
+            let mut network = false;
+            for spec in &specs {
+                network |= stack::needs(&spec.source.stack()?)?.network;
+            }
+            privileges::confine(network)?;
+        }
         let listening = self.clone();
         self.spawner.spawn(async move { listening.obey(signals).await });
         let tasks: Vec<_> = specs
@@ -188,8 +194,7 @@ impl Host {
         // Privileges are given up before the disk's threads are made, and after all that needs them.
         let listener = LocalListener::unix(&self.linux, &control::socket(&run_dir(), &device));
         let listener = listener.map_err(|error| Failure::other(format!("cannot make the disk's socket: {error}")));
-        let ready = listener
-            .and_then(|listener| if self.mode.wait { Ok(listener) } else { privileges::give_up().map(|()| listener) });
+        let ready = listener.and_then(|listener| self.give_up(&stack).map(|()| listener));
         let listener = match ready {
             Ok(listener) => listener,
             Err(failure) => {
@@ -212,6 +217,18 @@ impl Host {
         let end = self.serve_disk(&disk, &config, listener).await;
         self.handles.borrow_mut().remove(&key);
         verdict(&disk.name(), end?)
+    }
+
+    /// Gives up what a single disk does not need, once it is open; those of a configuration are yet to come.
+    fn give_up(&self, stack: &str) -> Result<(), Failure> {
+        if self.mode.wait {
+            return Ok(());
+        }
+        let needs = stack::needs(stack)?;
+        if !needs.files {
+            privileges::give_up()?;
+        }
+        privileges::confine(needs.network)
     }
 
     fn served(&self, storage: std::sync::Arc<dyn Storage>, read_only: bool) -> Served {

@@ -1,0 +1,254 @@
+//! Which system calls serving a disk needs. All others fail with EPERM, and the program goes on.
+
+use nix::libc::{self, c_int, c_long};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+use std::collections::BTreeMap;
+use std::env;
+
+/// Allowed whatever their arguments are.
+const ALWAYS: &[c_long] = &[
+    // Files: those of disks, of objects, of overlays that are made.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_preadv2,
+    libc::SYS_pwritev2,
+    libc::SYS_lseek,
+    libc::SYS_openat,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_sync_file_range,
+    libc::SYS_flock,
+    libc::SYS_fcntl,
+    libc::SYS_dup,
+    libc::SYS_getdents64,
+    libc::SYS_getcwd,
+    libc::SYS_mkdirat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_unlinkat,
+    libc::SYS_umask,
+    // Memory and threads.
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_msync,
+    libc::SYS_brk,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_membarrier,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_prlimit64,
+    libc::SYS_uname,
+    libc::SYS_getrandom,
+    // Signals, also the one by which a program that has failed ends itself.
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_tgkill,
+    // Time, and waiting.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_nanosleep,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_ppoll,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_pipe2,
+    // Sockets, of the kinds that can be made.
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept4,
+    libc::SYS_connect,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_shutdown,
+];
+
+/// Older names of the same, which only x86 still has.
+#[cfg(target_arch = "x86_64")]
+const OLD: &[c_long] = &[
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_access,
+    libc::SYS_readlink,
+    libc::SYS_mkdir,
+    libc::SYS_rename,
+    libc::SYS_unlink,
+    libc::SYS_poll,
+    libc::SYS_epoll_wait,
+    libc::SYS_getrlimit,
+    libc::SYS_time,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD: &[c_long] = &[];
+
+/// Kinds of requests to devices: those of /dev/xen/evtchn, and of /dev/xen/gntdev and gntalloc (xen/sys/evtchn.h,
+/// xen/sys/gntdev.h); of block devices (linux/fs.h). So /dev/xen/privcmd, whose kind is 'P', takes none.
+const DEVICE_KINDS: [u64; 3] = [b'E' as u64, b'G' as u64, 0x12];
+
+/// Requests to any descriptor: whether it waits, whether other programs inherit it, whether it is a terminal.
+const REQUESTS: [libc::Ioctl; 4] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS];
+
+/// The filter, for this machine.
+pub(super) fn program(network: bool) -> Result<BpfProgram, BackendError> {
+    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = BTreeMap::new();
+    for call in ALWAYS.iter().chain(OLD) {
+        // No rule is one that always fits.
+        rules.insert(*call, Vec::new());
+    }
+    let mut requests = Vec::new();
+    for kind in DEVICE_KINDS {
+        requests.push(when(1, SeccompCmpOp::MaskedEq(0xff00), kind << 8)?);
+    }
+    for request in REQUESTS {
+        requests.push(when(1, SeccompCmpOp::Eq, request)?);
+    }
+    rules.insert(libc::SYS_ioctl, requests);
+    let mut families = vec![libc::AF_UNIX];
+    let mut memory = Vec::new();
+    if network {
+        families.extend([libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]);
+        // The C library loads others to find out what a name means.
+    } else {
+        memory.push(when(2, SeccompCmpOp::MaskedEq(number(libc::PROT_EXEC)), 0)?);
+    }
+    rules.insert(libc::SYS_mmap, memory.clone());
+    rules.insert(libc::SYS_mprotect, memory);
+    let sockets: Result<Vec<_>, _> =
+        families.into_iter().map(|family| when(0, SeccompCmpOp::Eq, number(family))).collect();
+    let sockets = sockets?;
+    rules.insert(libc::SYS_socket, sockets.clone());
+    rules.insert(libc::SYS_socketpair, sockets);
+    // A thread's name, and that of its memory, for those who look.
+    const PR_SET_VMA: c_int = 0x5356_4d41;
+    let names = [libc::PR_SET_NAME, PR_SET_VMA].map(|option| when(0, SeccompCmpOp::Eq, number(option)));
+    rules.insert(libc::SYS_prctl, names.into_iter().collect::<Result<_, _>>()?);
+    let (allow, refuse) = (SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32));
+    SeccompFilter::new(rules, refuse, allow, env::consts::ARCH.try_into()?)?.try_into()
+}
+
+fn number(flag: c_int) -> u64 {
+    u64::try_from(flag).expect("flags and numbers are not negative")
+}
+
+fn when(argument: u8, operation: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
+    // The kernel looks at no more of these arguments.
+    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operation, value)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+    use std::net::TcpListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::process::Command;
+    use std::thread;
+    use std::time::Duration;
+    use xen_disk::storage::{Mmap, Storage};
+    use xen_linux::{Doorbell, Linux};
+
+    /// Runs `work` in a thread that is confined.
+    fn confined<T: Send + 'static>(network: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let run = move || {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            seccompiler::apply_filter(&program(network).unwrap()).unwrap();
+            work()
+        };
+        thread::spawn(run).join().unwrap()
+    }
+
+    #[test]
+    fn what_serving_does_is_allowed() {
+        let folder = std::env::temp_dir().join(format!("xen-disk-filter-{}", std::process::id()));
+        let path = folder.clone();
+        confined(false, move || -> io::Result<()> {
+            fs::create_dir_all(&path)?;
+            let mut file =
+                File::options().read(true).write(true).create(true).truncate(false).open(path.join("disk"))?;
+            file.try_lock().unwrap();
+            file.set_len(1 << 20)?;
+            file.seek(SeekFrom::Start(4096))?;
+            file.write_all(&[1; 4096])?;
+            file.sync_data()?;
+            drop(file);
+            let disk = Mmap::open(&path.join("disk"), true, 512)?;
+            disk.write(512, &[2; 512])?;
+            disk.flush()?;
+            let listener = UnixListener::bind(path.join("socket"))?;
+            let stream = UnixStream::connect(path.join("socket"))?;
+            listener.accept()?.0.set_nonblocking(true)?;
+            drop(stream);
+            thread::spawn(|| ()).join().unwrap();
+            let linux = Linux::new();
+            let doorbell = Doorbell::new(&linux).unwrap();
+            doorbell.bell().ring();
+            linux.run({
+                let linux = linux.clone();
+                move |_| async move { xen_platform::sleep(&linux, Duration::from_micros(1)).await }
+            });
+            fs::rename(path.join("disk"), path.join("other"))?;
+            assert_eq!(fs::read_dir(&path)?.count(), 2);
+            fs::remove_dir_all(&path)
+        })
+        .unwrap();
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn what_it_does_not_do_is_refused() {
+        let (started, listened, mapped) = confined(false, || {
+            let mapped = memmap2::MmapMut::map_anon(4096).unwrap().make_exec();
+            (Command::new("true").status(), TcpListener::bind("127.0.0.1:0"), mapped.map(drop))
+        });
+        assert_eq!(started.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(listened.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(mapped.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        let (started, listened) = confined(true, || (Command::new("true").status(), TcpListener::bind("127.0.0.1:0")));
+        assert!(started.is_err() && listened.is_ok());
+    }
+}
