@@ -28,6 +28,7 @@ use crate::guest::Guest;
 use crate::host::Host;
 
 pub use run::{Choice, run};
+use xendisk::exercise;
 
 /// One thing to try. It gets a host without guests, and whatever guests it
 /// leaves behind are destroyed.
@@ -154,23 +155,40 @@ pub const ALL: &[Scenario] = &[
         .linux()
         .qemu()
         .full(),
-    Scenario::new("xen-disk-session", "a golden image is used and changed, and stays as it was", xendisk::session)
+    Scenario::new(
+        "xen-disk-session",
+        "a golden image is used and changed, and stays as it was",
+        xendisk::session::session,
+    )
+    .linux(),
+    Scenario::new("xen-disk-storages", "what a guest writes is in the file, by every way", xendisk::session::storages)
+        .linux()
+        .full(),
+    Scenario::new("xen-disk-killed", "a server killed under load goes on where it was", xendisk::session::killed)
         .linux(),
-    Scenario::new("xen-disk-storages", "what a guest writes is in the file, by every way", xendisk::storages)
+    Scenario::new("xen-disk-destroyed", "a guest that dies leaves nothing behind", xendisk::session::destroyed)
         .linux()
         .full(),
-    Scenario::new("xen-disk-killed", "a server killed under load goes on where it was", xendisk::killed).linux(),
-    Scenario::new("xen-disk-destroyed", "a guest that dies leaves nothing behind", xendisk::destroyed).linux().full(),
-    Scenario::new("xen-disk-in-use", "a mounted disk is taken only by force", xendisk::in_use).linux().full(),
-    Scenario::new("xen-disk-serve", "two guests, four disks, one server that waits for them", xendisk::serve)
+    Scenario::new("xen-disk-in-use", "a mounted disk is taken only by force", xendisk::session::in_use).linux().full(),
+    Scenario::new("xen-disk-serve", "two guests, four disks, one server that waits for them", xendisk::session::serve)
         .linux()
         .full(),
-    Scenario::new("xen-disk-resize", "a disk grows and is disconnected by command", xendisk::resize).linux(),
-    Scenario::new("xen-disk-exercised", "our guest tries all it can with a disk of xen-disk", xendisk::exercised),
-    Scenario::new("xen-disk-file", "the same with a file", xendisk::exercised_file).full(),
-    Scenario::new("xen-disk-mmap", "the same with a mapped file", xendisk::exercised_mmap).full(),
-    Scenario::new("xen-disk-cow", "the same with a golden image", xendisk::exercised_cow).full(),
-    Scenario::new("xen-disk-overlay", "the same with an overlay", xendisk::exercised_overlay).full(),
+    Scenario::new("xen-disk-resize", "a disk grows and is disconnected by command", xendisk::session::resize).linux(),
+    Scenario::new("xen-disk-xl", "xl's own commands beside it do no harm", xendisk::beside::xl).linux(),
+    Scenario::new("xen-disk-powers", "it serves with next to no privileges", xendisk::beside::powers).linux(),
+    Scenario::new("xen-disk-exercised", "our guest tries all it can with a disk of xen-disk", exercise::ram),
+    Scenario::new("xen-disk-file", "the same with a file", exercise::file).long().full(),
+    Scenario::new("xen-disk-mmap", "the same with a mapped file", exercise::mmap).long().full(),
+    Scenario::new("xen-disk-cow", "the same with a golden image", exercise::cow).long().full(),
+    Scenario::new("xen-disk-overlay", "the same with an overlay", exercise::overlay).long().full(),
+    Scenario::new("xen-disk-vhd", "the same with a VHD image", exercise::vhd).long().full(),
+    Scenario::new("xen-disk-qcow2", "the same with a qcow2 image", exercise::qcow2).long().full(),
+    Scenario::new("xen-disk-object", "the same with chunks in a folder", exercise::object).long().full(),
+    Scenario::new("xen-disk-layers", "the same with layers over a file", exercise::layers).long().full(),
+    Scenario::new("xen-disk-discard", "what keeps nothing is read, and withstands all", exercise::discard)
+        .long()
+        .full(),
+    Scenario::new("xen-disk-vmdk", "so is and does a vmdk image", exercise::vmdk).long().full(),
     Scenario::new("block-units", "how a backend counts large sectors is found out", units::inferred),
     Scenario::new("power-cut", "what was flushed survives a power cut, or is missed", durable::flushed),
     Scenario::new("power-cut-barrier", "what lies before a barrier survives as well", durable::barriers).full(),
