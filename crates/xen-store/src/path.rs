@@ -36,7 +36,7 @@ pub fn check(path: &str) -> Result<(), PathError> {
     if path.len() > max {
         return Err(PathError::TooLong { len: path.len(), max });
     }
-    if let Some(c) = path.chars().find(|c| !(c.is_ascii_alphanumeric() || "-/_@".contains(*c))) {
+    if let Some(c) = path.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '_' | '@'))) {
         return Err(PathError::Character(c));
     }
     match path {

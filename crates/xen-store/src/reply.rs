@@ -162,7 +162,7 @@ fn single(payload: &[u8]) -> Result<&str, Flaw> {
 /// Names of children: parts of paths.
 fn names(from: &[&str]) -> Result<Vec<String>, Flaw> {
     let name = |name: &&str| match path::check(name) {
-        Ok(()) if !name.contains('/') => Ok(name.to_string()),
+        Ok(()) if !name.bytes().any(|byte| byte == b'/') => Ok(name.to_string()),
         _ => Err(Flaw::Name(name.to_string())),
     };
     from.iter().map(name).collect()
