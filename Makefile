@@ -20,13 +20,15 @@ ONLY   ?=
 
 all: kernel tools
 
-# The kernel is built alone: features that other members of the workspace ask of shared crates must not reach it.
+# The kernel is built alone: features that other members of the workspace ask of shared crates must not reach it. It
+# runs where it is linked, so that its code need not find out where it is.
 kernel: IMAGE := ringside
 kernel: FEATURES := block
 echo: IMAGE := ringside-echo
 echo: FEATURES :=
 kernel echo:
-	@$(CARGO) build --quiet --profile kernel --package kernel --no-default-features --features '$(FEATURES)' --target $(TARGET)
+	@$(CARGO) rustc --quiet --profile kernel --package kernel --bin ringside --no-default-features --features '$(FEATURES)' \
+	    --target $(TARGET) -- -C relocation-model=static
 	@mkdir -p out
 	@install $(BUILD)/$(TARGET)/kernel/ringside out/$(IMAGE).debug
 	@objcopy --strip-all out/$(IMAGE).debug out/$(IMAGE).elf
