@@ -54,6 +54,12 @@ impl Area {
         Area { spans, unit }
     }
 
+    /// The `bytes` from sector `first` on, as far as the disk goes; `None` if no sector of the disk begins there.
+    pub fn from(first: u64, sectors: u64, unit: u64, bytes: u64) -> Option<Area> {
+        let count = (bytes / 512).max(1).next_multiple_of(unit).min(sectors.checked_sub(first)?);
+        (count > 0 && first.is_multiple_of(unit)).then(|| Area { spans: vec![Span { first, count }], unit })
+    }
+
     /// How many sectors it has.
     pub fn sectors(&self) -> u64 {
         self.spans.iter().map(|span| span.count).sum()
@@ -165,6 +171,15 @@ mod tests {
         assert_eq!(area.spans[area.spans.len() - 2..], [span(1 << 39, 8), span((1 << 40) - 1024, 1024)]);
         assert_eq!(area.sectors(), 2048 + 30 * 8);
         assert!(Area::new(6000, 1, 1 << 20).spans.contains(&span(3000, 8)), "the middle");
+    }
+
+    #[test]
+    fn a_part_that_is_named_ends_with_the_disk() {
+        let part = |first, bytes| Area::from(first, 100, 4, bytes).map(|area| area.spans[0]);
+        assert_eq!(part(8, 4096), Some(Span { first: 8, count: 8 }));
+        assert_eq!(part(96, 1), Some(Span { first: 96, count: 4 }));
+        assert_eq!(part(8, u64::MAX), Some(Span { first: 8, count: 92 }));
+        assert_eq!([part(100, 512), part(101, 512), part(u64::MAX, 512), part(2, 512)], [None; 4]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ extern crate std;
 
 mod area;
 mod cases;
+mod crc;
 mod crowd;
 mod front;
 mod latency;

@@ -31,6 +31,10 @@ pub struct Plan {
     pub loops: u32,
     /// `blk.size=`: how many bytes of a disk are worked on, half of them at its end; `u64::MAX` for all.
     pub size: u64,
+    /// `blk.first=`: then these bytes are those from that sector on, and no test writes anywhere else.
+    pub first: Option<u64>,
+    /// `blk.sums=`: the disk with the checksum of each sector, for `sum`.
+    pub sums: Option<String>,
     /// `blk.bytes=`: how much a sequential measurement of `bench` moves.
     pub bytes: u64,
     /// `blk.backend=`: what measurements call the backend.
@@ -50,6 +54,8 @@ impl Default for Plan {
             hostile: false,
             loops: 20,
             size: 8 << 20,
+            first: None,
+            sums: None,
             bytes: 100 << 20,
             backend: String::new(),
         }
@@ -61,7 +67,7 @@ const MOST: u64 = 1 << 30;
 
 /// The names of all options.
 pub const OPTIONS: &str = "blk.disk, blk.run, blk.seed, blk.generation, blk.durable, blk.destroy, blk.hostile, blk.loops, \
-    blk.size, blk.bytes, blk.backend";
+    blk.size, blk.first, blk.sums, blk.bytes, blk.backend";
 
 impl Plan {
     /// Takes the option `name`; false if it is none of these. The error says what is wanted.
@@ -81,6 +87,8 @@ impl Plan {
             "blk.loops" => self.loops = number("a number")?.min(MOST) as u32,
             "blk.size" if value == "all" => self.size = u64::MAX,
             "blk.size" => self.size = number("bytes, such as 64M, or all")?.max(1),
+            "blk.first" => self.first = Some(number("a sector's number")?),
+            "blk.sums" => self.sums = Some(disk(value).ok_or_else(|| bad(DISKS))?),
             "blk.bytes" => self.bytes = number("bytes, such as 100M")?.max(1),
             "blk.hostile" => {
                 self.hostile = match value {
@@ -107,9 +115,11 @@ impl Plan {
     pub fn forbids(&self, case: &Case, disk: &str) -> Option<String> {
         let named = self.may_destroy(disk);
         match case.needs {
-            Needs::Nothing => None,
             Needs::Destroy | Needs::Hostile if !named => Some(format!("overwrites the disk: wants blk.destroy={disk}")),
             Needs::Hostile if !self.hostile => Some("breaks the protocol: wants blk.hostile=yes".to_owned()),
+            _ if named && self.first.is_some() && EVERYWHERE.contains(&case.name) => {
+                Some("writes beyond what blk.first and blk.size name".to_owned())
+            }
             _ => None,
         }
     }
@@ -145,6 +155,12 @@ impl fmt::Display for Again<'_> {
                 _ => write!(f, " blk.{name}={value}")?,
             }
         }
+        if let Some(first) = plan.first {
+            write!(f, " blk.first={first}")?;
+        }
+        if let Some(sums) = &plan.sums {
+            write!(f, " blk.sums={sums}")?;
+        }
         if plan.may_destroy(disk) {
             write!(f, " blk.destroy={disk}")?;
         }
@@ -157,9 +173,15 @@ impl fmt::Display for Again<'_> {
 
 const DISKS: &str = "names of disks, such as xvda,xvdb";
 
+/// The tests that write at places of their own, where they may.
+const EVERYWHERE: [&str; 5] = ["boundary", "resize", "bench", "bench-all", "hostile"];
+
 fn disks(value: &str) -> Option<Vec<String>> {
-    let names: Vec<String> = value.split(',').map(ToOwned::to_owned).collect();
-    names.iter().all(|name| xen_blk::front::vdev(name).is_some()).then_some(names)
+    value.split(',').map(disk).collect()
+}
+
+fn disk(name: &str) -> Option<String> {
+    xen_blk::front::vdev(name).map(|_| name.to_owned())
 }
 
 /// The tests of a list, or the word that is none.
@@ -213,9 +235,10 @@ mod tests {
 
     #[test]
     fn every_option_is_taken() {
-        let plan = plan("blk.disk=xvda,xvdb blk.run=report,rand blk.seed=7 blk.generation=3 blk.durable=4 blk.destroy=xvdb blk.hostile=yes blk.loops=9 blk.size=1K blk.bytes=2G blk.backend=null_blk").unwrap();
+        let plan = plan("blk.disk=xvda,xvdb blk.run=report,rand blk.seed=7 blk.generation=3 blk.durable=4 blk.destroy=xvdb blk.hostile=yes blk.loops=9 blk.size=1K blk.first=8 blk.sums=xvdc blk.bytes=2G blk.backend=null_blk").unwrap();
         assert_eq!((plan.disks.len(), plan.seed, plan.generation, plan.durable, plan.loops), (2, 7, 3, 4, 9));
         assert_eq!((plan.size, plan.bytes, plan.hostile, &*plan.backend), (1024, 2 << 30, true, "null_blk"));
+        assert_eq!((plan.first, plan.sums.as_deref()), (Some(8), Some("xvdc")));
         assert_eq!(plan.tests.iter().map(|case| case.name).collect::<Vec<_>>(), ["report", "rand"]);
         assert!(plan.may_destroy("xvdb") && !plan.may_destroy("xvda"));
     }
@@ -228,6 +251,7 @@ mod tests {
             ("blk.seed=-1", "blk.seed=-1: wants a number"),
             ("blk.size=64T", "blk.size=64T: wants bytes"),
             ("blk.size=99999999999G", "wants bytes"),
+            ("blk.sums=xvda,xvdb", "blk.sums=xvda,xvdb: wants names of disks"),
             ("blk.hostile=maybe", "wants yes or no"),
             ("blk.backend=\"", "wants letters"),
         ] {
@@ -249,8 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn what_writes_everywhere_does_not_run_on_a_part() {
+        let plan = plan("blk.run=all blk.destroy=xvda blk.hostile=yes blk.first=8").unwrap();
+        for case in CASES.iter().filter(|case| EVERYWHERE.contains(&case.name)) {
+            assert!(plan.forbids(case, "xvda").unwrap().contains("blk.first"), "{}", case.name);
+        }
+        let allowed = |name: &str, disk| plan.forbids(CASES.iter().find(|case| case.name == name).unwrap(), disk);
+        assert_eq!((allowed("rand", "xvda"), allowed("boundary", "xvdb")), (None, None));
+    }
+
+    #[test]
     fn a_test_is_repeated_by_what_is_said() {
-        let line = "blk.disk=xvda blk.run=rand blk.seed=5 blk.size=all blk.destroy=xvda";
+        let line = "blk.disk=xvda blk.run=rand blk.seed=5 blk.size=all blk.first=8 blk.sums=xvdb blk.destroy=xvda";
         let plan = plan(line).unwrap();
         assert_eq!(plan.again(plan.tests[0], "xvda").to_string(), line);
     }

@@ -2,9 +2,10 @@
 
 use super::{Cx, DEPTH, Outcome, Way, stream};
 use crate::area::{Area, InFlight, Ledger, Span};
+use crate::crc::Crc32c;
 use crate::crowd::{self, Boxed};
 use crate::site::{Device, Failure, Io};
-use crate::stamp::{Crc32c, SECTOR};
+use crate::stamp::SECTOR;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
@@ -21,7 +22,7 @@ const ODD: u64 = 88;
 /// In order, written in large pieces and read in others.
 pub async fn seq(cx: &mut Cx<'_>) -> Outcome {
     let disk = cx.device().await?;
-    let area = cx.area(&*disk);
+    let area = cx.area(&*disk)?;
     let ledger = Ledger::new(&area);
     let (large, odd) = (area.pieces(LARGE), area.pieces(ODD));
     if !cx.destroy {
@@ -37,18 +38,15 @@ pub async fn seq(cx: &mut Cx<'_>) -> Outcome {
 /// Reads twice, in different pieces, and compares; nothing is written.
 async fn stable(cx: &Cx<'_>, disk: &dyn Device, area: &Area, once: &[Span], again: &[Span]) -> Outcome {
     let (crc, ledger) = (Crc32c::new(), Ledger::new(area));
-    let sum = |sector: &[u8; SECTOR]| {
-        sector.as_chunks::<8>().0.iter().fold(!0, |sum, word| crc.add(sum, u64::from_le_bytes(*word)))
-    };
     stream(disk, once, Way::Read, &|span, bytes| {
         for (first, sector) in (span.first..).zip(bytes.as_chunks::<SECTOR>().0) {
-            ledger.set(Span { first, count: 1 }, sum(sector));
+            ledger.set(Span { first, count: 1 }, crc.of_sector(sector));
         }
     })
     .await?;
     stream(disk, again, Way::Read, &|span, bytes| {
         for (number, sector) in (span.first..).zip(bytes.as_chunks::<SECTOR>().0) {
-            let same = ledger.get(number) == sum(sector);
+            let same = ledger.get(number) == crc.of_sector(sector);
             cx.check(same, format_args!("sector {number} was read twice and not the same"));
         }
     })
@@ -59,7 +57,7 @@ async fn stable(cx: &Cx<'_>, disk: &dyn Device, area: &Area, once: &[Span], agai
 /// At random places: reads and writes of random sizes, many in flight, none of which overlap; then everything is read.
 pub async fn rand(cx: &mut Cx<'_>) -> Outcome {
     let disk = cx.device().await?;
-    let area = cx.area(&*disk);
+    let area = cx.area(&*disk)?;
     if !cx.destroy {
         let (once, again) = (area.pieces(MIDDLE), area.shuffled(ODD, &mut cx.random));
         return stable(cx, &*disk, &area, &once, &again).await;
@@ -106,7 +104,7 @@ pub async fn rand(cx: &mut Cx<'_>) -> Outcome {
 /// Writes the stamps of `blk.seed` and `blk.generation`, for [`verify`] or for `blk-stamp verify`.
 pub async fn write(cx: &mut Cx<'_>) -> Outcome {
     let disk = cx.device().await?;
-    let area = cx.area(&*disk);
+    let area = cx.area(&*disk)?;
     let (pieces, generation) = (area.shuffled(MIDDLE, &mut cx.random), cx.plan.generation);
     stream(&*disk, &pieces, Way::Write, &|span, bytes| cx.stamps.fill(span.first, generation, bytes)).await?;
     if disk.info().flush {
@@ -119,7 +117,7 @@ pub async fn write(cx: &mut Cx<'_>) -> Outcome {
 /// may be overwritten, of this test, which first writes everything and then half of it again.
 pub async fn verify(cx: &mut Cx<'_>) -> Outcome {
     let disk = cx.device().await?;
-    let area = cx.area(&*disk);
+    let area = cx.area(&*disk)?;
     let pieces = area.shuffled(ODD, &mut cx.random);
     if cx.destroy {
         let ledger = Ledger::new(&area);

@@ -19,7 +19,7 @@ pub async fn discard(cx: &mut Cx<'_>) -> Outcome {
         cx.check(unsupported, format_args!("a discard on a disk that offers none ended with {}", Ended(&refused)));
         return Ok("the backend offers no discard".into());
     };
-    let area = cx.area(&*disk);
+    let area = cx.area(&*disk)?;
     let (pieces, ledger) = (area.pieces(128), Ledger::new(&area));
     cx.write(&*disk, &pieces, 1, &ledger).await?;
     let unit = u64::from(info.sector_size) / SECTOR as u64;

@@ -78,7 +78,7 @@ pub async fn write(cx: &mut Cx<'_>, mark: Mark) -> Outcome {
     if !(if mark == Mark::Flush { info.flush } else { info.barrier }) {
         return Ok("the backend does not offer that".into());
     }
-    let pieces = pieces(cx, &cx.area(&*disk))?;
+    let pieces = pieces(cx, &cx.area(&*disk)?)?;
     let mut durable = 0;
     // The test is there for disks that fail.
     let end = match rounds(cx, &*disk, &pieces, mark, &mut durable).await {
@@ -128,7 +128,7 @@ async fn rounds(cx: &Cx<'_>, disk: &dyn Device, pieces: &[Span], mark: Mark, dur
 /// there without what had to be durable before it. All other options are to be the same.
 pub async fn check(cx: &mut Cx<'_>, mark: Mark) -> Outcome {
     let disk = cx.device().await?;
-    let area = cx.area(&*disk);
+    let area = cx.area(&*disk)?;
     let (pieces, ledger) = (pieces(cx, &area)?, Ledger::new(&area));
     let steps = Cell::new(2 * cx.plan.durable + 1);
     stream(&*disk, &pieces, Way::Read, &|span, bytes| {

@@ -1,9 +1,9 @@
 //! Features: every combination of what can be negotiated, each with a connection of its own and some data.
 
 use super::{Cx, Outcome, Way, stream};
-use crate::area::{Area, Ledger, Span};
+use crate::area::{Ledger, Span};
+use crate::crc::Crc32c;
 use crate::site::Failure;
-use crate::stamp::{Crc32c, SECTOR};
 use alloc::boxed::Box;
 use alloc::format;
 use core::cell::Cell;
@@ -80,7 +80,7 @@ async fn combination(
 ) -> Result<Box<Info>, Failure> {
     let disk = cx.site.attach(cx.vdev, wishes).await?;
     let info = disk.info();
-    let area = Area::new(info.sectors, u64::from(info.sector_size) / SECTOR as u64, BYTES.min(cx.plan.size));
+    let area = cx.area_of(&info, BYTES.min(cx.plan.size))?;
     let ledger = Ledger::new(&area);
     let large = area.pieces(512);
     // Not to be in the way of a report: an error is an error of this combination only.

@@ -12,6 +12,7 @@ mod order;
 mod report;
 mod requests;
 mod resize;
+mod sum;
 mod units;
 
 pub use report::{describe, numbers};
@@ -24,13 +25,14 @@ use crate::random::Random;
 use crate::site::{Device, Failure, Io, Kind, Site};
 use crate::stamp::{SECTOR, Stamps};
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use durable::Mark;
-use xen_blk::front::Wishes;
+use xen_blk::front::{Info, Wishes};
 
 /// What a test needs to be permitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,12 +63,13 @@ const fn case(name: &'static str, about: &'static str, needs: Needs, in_all: boo
 }
 
 /// All tests, in the order in which `all` runs them.
-pub static CASES: [Case; 21] = [
+pub static CASES: [Case; 22] = [
     case("report", "what the backend offers", Needs::Nothing, true),
     case("seq", "in order, in pieces of 1 MiB", Needs::Nothing, true),
     case("rand", "at random places, in random sizes, many at a time", Needs::Nothing, true),
     case("write", "writes stamps for verify", Needs::Destroy, false),
     case("verify", "the stamps are there", Needs::Nothing, false),
+    case("sum", "every sector has the checksum that is known", Needs::Nothing, false),
     case("boundary", "first and last sectors, segments of every shape", Needs::Nothing, true),
     case("segments", "segments of every shape, as they lie on the ring", Needs::Nothing, true),
     case("flush", "what was flushed is there after the connection", Needs::Destroy, true),
@@ -121,6 +124,7 @@ impl<'a> Cx<'a> {
             "rand" => Box::pin(data::rand(self)),
             "write" => Box::pin(data::write(self)),
             "verify" => Box::pin(data::verify(self)),
+            "sum" => Box::pin(sum::sum(self)),
             "boundary" => Box::pin(boundary::boundary(self)),
             "segments" => Box::pin(requests::shapes(self)),
             "flush" => Box::pin(order::flush(self)),
@@ -167,9 +171,16 @@ impl<'a> Cx<'a> {
     }
 
     /// The part of the disk to work on.
-    pub fn area(&self, device: &dyn Device) -> Area {
-        let info = device.info();
-        Area::new(info.sectors, u64::from(info.sector_size) / SECTOR as u64, self.plan.size)
+    pub fn area(&self, device: &dyn Device) -> Result<Area, Failure> {
+        self.area_of(&device.info(), self.plan.size)
+    }
+
+    /// A part of so many bytes.
+    fn area_of(&self, info: &Info, bytes: u64) -> Result<Area, Failure> {
+        let (sectors, unit) = (info.sectors, u64::from(info.sector_size) / SECTOR as u64);
+        let Some(first) = self.plan.first else { return Ok(Area::new(sectors, unit, bytes)) };
+        let found = Area::from(first, sectors, unit, bytes);
+        found.ok_or_else(|| Failure::other(format!("blk.first={first}: no sector of a disk of {sectors} begins there")))
     }
 
     /// Counts a check, and a failure if it is not `ok`.

@@ -20,7 +20,7 @@ pub async fn flush(cx: &mut Cx<'_>) -> Outcome {
         cx.check(unsupported, format_args!("a flush of a disk that offers none ended with {}", Ended(&refused)));
         return Ok("the backend offers no flush".into());
     }
-    let area = cx.area(&*disk);
+    let area = cx.area(&*disk)?;
     let (pieces, ledger) = (area.pieces(128), Ledger::new(&area));
     let (kept, more) = pieces.split_at(pieces.len().div_ceil(2));
     for (generation, pieces) in [(1, kept), (2, more)] {
@@ -46,7 +46,7 @@ pub async fn barrier(cx: &mut Cx<'_>) -> Outcome {
     if !disk.info().barrier {
         return Ok("the backend offers no barrier".into());
     }
-    let area = cx.area(&*disk);
+    let area = cx.area(&*disk)?;
     let places: Vec<Span> = area.shuffled(64, &mut cx.random).into_iter().take(64).collect();
     for place in &places {
         let mut buffers: [Vec<u8>; 3] = Default::default();
