@@ -5,8 +5,10 @@
 #       writes stamped sectors (testbed/peers/blk-stamp.c); all defaults are 0, sectors=0 is all
 #   role=blk-verify seed=N generation=N first=N sectors=N
 #       checks stamped sectors
-#   role=blk-fs
-#       makes a filesystem, writes files, and reads them back after mounting it anew; says their checksums
+#   role=blk-fs fs=SIZE sums=xvdb
+#       makes a filesystem (of that size, as mkfs.ext4 takes it; default: as large as the disk), writes files, and reads
+#       them back after mounting it anew; says their checksums. With sums=, also says those of the whole disk and writes
+#       those of its sectors to that other one (testbed/peers/blk-sum.c)
 #   role=blk-bench backend=NAME amount=MIB
 #       measures it (testbed/peers/blk-bench.c)
 #   role=blk-hold
@@ -47,7 +49,7 @@ filesystem() {
     there "$disk"
     modprobe crc32c_generic 2>/dev/null
     modprobe ext4 2>/dev/null
-    mkfs.ext4 -q -F "/dev/$disk" || fail "mkfs.ext4"
+    mkfs.ext4 -q -F "/dev/$disk" ${fs:+"$fs"} || fail "mkfs.ext4"
     mount -t ext4 "/dev/$disk" /mnt || fail "mount"
     for number in $(seq 40); do
         head -c $((number * 9973)) /dev/urandom >"/mnt/file-$number" || fail "file-$number"
@@ -61,6 +63,10 @@ filesystem() {
     after=$(sums)
     umount /mnt || fail "umount again"
     [ "$before" = "$after" ] || fail "the files are not as they were written"
+    if [ -n "$sums" ]; then
+        there "$sums"
+        blk-sum "/dev/$disk" -d -l "$disk" -t "/dev/$sums" || fail "blk-sum"
+    fi
     finish "files $after"
 }
 

@@ -101,6 +101,19 @@ impl<'a> Disk<'a> {
         Ok(sum.split_whitespace().next().context("sha256sum printed nothing")?.to_string())
     }
 
+    /// What our guest's test `sum` prints of it as `vdev`.
+    pub fn sums(&self, vdev: &str) -> Result<String> {
+        let program = self.host.peer("blk-sum");
+        run(self.host, &self.kind.with_raw(&self.path, &format!("{program} -l {vdev} $raw")))
+    }
+
+    /// Writes something else over the beginning of a sector of 512 bytes.
+    pub fn damage(&self, sector: u64) -> Result<()> {
+        let path = self.kind.writable(&self.name, &self.path);
+        run(self.host, &format!("printf damaged | dd of={path} bs=512 seek={sector} conv=notrunc,fsync status=none"))
+            .map(drop)
+    }
+
     /// Writes stamped sectors, before a guest has the disk.
     pub fn stamp(&self, stamp: Stamp) -> Result<()> {
         let path = self.kind.writable(&self.name, &self.path);

@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("capitals", &[]),
     ("cpu-time", &["-lxenctrl"]),
     ("blk-stamp", &[]),
+    ("blk-sum", &[]),
     ("blk-bench", &[]),
     ("blk-watch", &["-lxenctrl"]),
 ];

@@ -136,6 +136,9 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("block-linux", "Linux finds what our guest wrote, and ours what Linux did", block_full::linux)
         .linux()
         .full(),
+    Scenario::new("block-ext4", "our guest finds each sector of Linux's filesystem as it is", block_full::ext4)
+        .linux()
+        .full(),
     Scenario::new("block-errors", "sectors that fail are reported, slow ones awaited", block_full::errors)
         .long()
         .full(),
@@ -143,9 +146,8 @@ pub const ALL: &[Scenario] = &[
         .qemu()
         .long()
         .full(),
-    Scenario::new("block-sweep", "every combination of features, and many connections", block_full::sweep)
-        .long()
-        .full(),
+    Scenario::new("block-sweep", "every combination of features", block_full::sweep).long().full(),
+    Scenario::new("block-loops", "a thousand connections leave nothing behind", block_full::loops).long().full(),
     Scenario::new("blkback-stamps", "a Linux guest fills a disk, dom0 checks each sector", block_linux::stamps).linux(),
     Scenario::new("blkback-hotplug", "disks come, go and grow under a Linux guest", block_linux::hotplug).linux(),
     Scenario::new("blkback-kinds", "disks of all kinds read as dom0 wrote them", block_linux::kinds).linux().full(),

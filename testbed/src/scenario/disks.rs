@@ -30,6 +30,11 @@ impl<'a> Bench<'a> {
 
     /// Runs the Linux guest with disks to its end, and returns its last words.
     pub fn linux_does(&self, number: u32, words: &str, list: &[(&Disk, &str)]) -> Result<String> {
+        self.linux_says(number, words, list).map(|(_, last)| last)
+    }
+
+    /// The same, and all that it said before.
+    pub fn linux_says(&self, number: u32, words: &str, list: &[(&Disk, &str)]) -> Result<(String, String)> {
         const LAST: &str = "linux-guest: done: ";
         let guest = self.linux(number, words, list)?;
         guest.says_within(LAST, LONG)?;
@@ -41,6 +46,6 @@ impl<'a> Bench<'a> {
         if last.contains("FAILED") {
             bail!("with {words} the Linux guest said: {last}");
         }
-        Ok(last)
+        Ok((console, last))
     }
 }
