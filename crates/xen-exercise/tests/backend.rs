@@ -139,3 +139,29 @@ fn the_units_in_which_a_backend_counts_are_found_out() {
     let ran = on_backend(&format!("blk.run=report {LINE}"), one(4096, 512, None));
     assert!(ran.text.contains("\"units_inferred\":\"any\""), "{}", ran.text);
 }
+
+#[test]
+fn limits_are_found_by_trying() {
+    for (offered, found) in [(256, 256), (4096, 512), (0, 0)] {
+        let mut setup = one(4096, 512, None);
+        setup.config.indirect_segments = offered;
+        let ran = on_backend(&format!("blk.run=report {LINE}"), setup);
+        let bytes = u32::max(found, 11) * 4096;
+        let limits = format!(
+            "{{\"depth\":512,\"indirect_segments\":{found},\"direct_segments\":11,\"flush\":\"okay\",\"barrier\":\"okay\",\
+             \"discard\":\"okay\",\"discard_of_a_sector\":\"okay\",\"bytes\":{bytes}}}"
+        );
+        assert!(ran.text.contains(&format!("\"limits\":{limits},")), "no {limits} in {}", ran.text);
+        assert!(ran.published.contains(&("xvda/limits".to_string(), limits)), "{:?}", ran.published);
+    }
+    for line in ["blk.run=report", "blk.run=report blk.destroy=xvda blk.first=8"] {
+        let setup = one(4096, 512, None);
+        let contents = setup.disks[0].1.clone();
+        contents.write(0, &[7; 512], false);
+        let ran = on_backend(line, setup);
+        assert!(ran.text.contains("\"barrier\":\"not tried\",\"discard\":\"not tried\""), "{line}: {}", ran.text);
+        let mut sector = [0; 512];
+        contents.read(0, &mut sector);
+        assert_eq!(sector, [7; 512], "{line}");
+    }
+}

@@ -34,11 +34,11 @@ fn a_good_disk_passes_everything() {
 fn every_defect_is_found() {
     use Defect::*;
     for (defect, tests) in [
-        (Misplaces, &["rand", "boundary", "verify", "features"][..]),
+        (Misplaces, &["rand", "boundary", "verify", "faults", "features"][..]),
         (Tears, &["seq", "rand", "boundary", "verify", "flush", "features"]),
-        (TearsSectors, &["rand", "verify"]),
-        (Drops, &["rand", "verify"]),
-        (Stale, &["rand", "verify"]),
+        (TearsSectors, &["rand", "verify", "faults"]),
+        (Drops, &["rand", "verify", "faults"]),
+        (Stale, &["rand", "verify", "faults"]),
         (Aliases, &["seq", "rand", "verify"]),
         (Damages, &["seq", "rand", "verify", "features", "discard"]),
         (IgnoresFlush, &["flush"]),
@@ -47,6 +47,7 @@ fn every_defect_is_found() {
         (DiscardsBeyond, &["discard"]),
         (DiscardsUnstable, &["discard"]),
         (DiscardsUnasked, &["discard"]),
+        (FailsWrites, &["seq", "rand", "boundary", "verify", "flush", "features"]),
         (FailsReads, &["seq", "rand", "boundary", "verify", "features"]),
         (Leaks, &["lifecycle"]),
         (GrowsOnPaper, &["resize"]),
@@ -56,6 +57,20 @@ fn every_defect_is_found() {
             assert_eq!(ran.verdict.failed, 1, "{test} does not find {defect:?}: {}", ran.text);
         }
     }
+}
+
+#[test]
+fn a_disk_that_says_what_fails_has_no_fault() {
+    for (defect, fails) in [(None, false), (Some(Defect::FailsReads), true), (Some(Defect::FailsWrites), true)] {
+        let ran = runs("faults", 256, 512, defect);
+        assert_eq!(ran.verdict.passed, 1, "{defect:?}: {}", ran.text);
+        assert_eq!(ran.text.contains("faults: 0 requests failed"), !fails, "{}", ran.text);
+    }
+    let ran =
+        on_array("blk.run=faults blk.destroy=xvda blk.loops=2 blk.size=64K", Contents::new(4096, 512, None), |site| {
+            site.broken = true
+        });
+    assert!(ran.verdict.failed == 1 && ran.text.contains("sectors from "), "{}", ran.text);
 }
 
 #[test]
@@ -148,5 +163,20 @@ fn a_backend_that_does_not_tell_requests_apart_is_found() {
             // Who refuses everything refuses what is forbidden, too, but not the two good requests among it.
             assert_eq!(ran.verdict.failed, 1, "{test} finds nothing wrong with {says:?}: {}", ran.text);
         }
+    }
+}
+
+#[test]
+fn limits_are_what_is_answered_and_not_what_is_said() {
+    for (says, direct, flush) in [
+        (Some(0), 11, "okay"),
+        (Some(-1), 0, "error"),
+        (Some(-2), 0, "unsupported"),
+        (Some(7), 0, "unknown"),
+        (None, 0, "none"),
+    ] {
+        let ran = on_array("blk.run=report", Contents::new(4096, 512, None), |site| site.answers = Some(says));
+        let limits = format!("\"direct_segments\":{direct},\"flush\":\"{flush}\",\"barrier\":\"not tried\"");
+        assert!(ran.text.contains(&limits), "{says:?}: {}", ran.text);
     }
 }

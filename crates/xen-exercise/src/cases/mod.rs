@@ -5,9 +5,11 @@ mod boundary;
 mod data;
 mod discard;
 mod durable;
+mod faults;
 mod features;
 mod hostile;
 mod lifecycle;
+mod limits;
 mod order;
 mod report;
 mod requests;
@@ -63,7 +65,7 @@ const fn case(name: &'static str, about: &'static str, needs: Needs, in_all: boo
 }
 
 /// All tests, in the order in which `all` runs them.
-pub static CASES: [Case; 22] = [
+pub static CASES: [Case; 23] = [
     case("report", "what the backend offers", Needs::Nothing, true),
     case("seq", "in order, in pieces of 1 MiB", Needs::Nothing, true),
     case("rand", "at random places, in random sizes, many at a time", Needs::Nothing, true),
@@ -78,6 +80,7 @@ pub static CASES: [Case; 22] = [
     case("durable-check", "what was flushed survived", Needs::Nothing, false),
     case("ordered", "writes with barriers until the power is cut, for ordered-check", Needs::Destroy, false),
     case("ordered-check", "what lies before a barrier survived", Needs::Nothing, false),
+    case("faults", "requests that fail are said to, and the others are done", Needs::Destroy, false),
     case("discard", "only what was discarded changes", Needs::Destroy, true),
     case("features", "every combination of features", Needs::Nothing, true),
     case("features-all", "all of them, not a part", Needs::Nothing, false),
@@ -133,6 +136,7 @@ impl<'a> Cx<'a> {
             "durable-check" => Box::pin(durable::check(self, Mark::Flush)),
             "ordered" => Box::pin(durable::write(self, Mark::Barrier)),
             "ordered-check" => Box::pin(durable::check(self, Mark::Barrier)),
+            "faults" => Box::pin(faults::faults(self)),
             "discard" => Box::pin(discard::discard(self)),
             "features" => Box::pin(features::features(self)),
             "features-all" => Box::pin(features::all(self)),

@@ -1,17 +1,18 @@
 //! The capability report: every key of the backend, and what is made of them.
 
-use super::{Cx, Outcome, units};
+use super::{Cx, Outcome, limits, units};
 use crate::log::Json;
 use crate::site::Failure;
 use crate::stamp::SECTOR;
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
-use xen_blk::front::Info;
+use xen_blk::front::{Info, Units};
 
 /// Shows everything, once for people and once as a JSON line, and checks that what the backend says makes sense.
 pub async fn report(cx: &mut Cx<'_>) -> Outcome {
     let disk = cx.device().await?;
+    let depth = limits::depth(&*disk).await;
     let info = disk.info();
     let keys = cx.site.keys(cx.vdev).await?;
     let mut json = format!("{{\"report\":{},\"backend_path\":{},\"keys\":{{", Json(cx.name), Json(&info.backend_path));
@@ -28,8 +29,15 @@ pub async fn report(cx: &mut Cx<'_>) -> Outcome {
         let _ = write!(json, "{comma}\"{key}\":{value}");
     }
     let (abi, units) = (info.abi.name(), info.units.name().unwrap_or("mixed"));
-    let inferred = inferred_units(cx, &info, &keys).await?;
-    let _ = write!(json, ",\"abi\":\"{abi}\",\"units\":\"{units}\"}},\"units_inferred\":\"{inferred}\",\"notes\":[");
+    let (inferred, limits) = tried(cx, &info, &keys).await?;
+    let limits = format!("{{\"depth\":{depth}{limits}}}");
+    cx.note(format_args!("found by trying: {limits}"));
+    cx.site.publish(&format!("{}/limits", cx.name), &limits).await;
+    let _ = write!(
+        json,
+        ",\"abi\":\"{abi}\",\"units\":\"{units}\"}},\"units_inferred\":\"{inferred}\",\"limits\":{limits}"
+    );
+    json.push_str(",\"notes\":[");
     for (number, note) in info.notes.iter().enumerate() {
         let comma = if number == 0 { "" } else { "," };
         let _ = write!(json, "{comma}{}", Json(&format!("{note}")));
@@ -40,19 +48,31 @@ pub async fn report(cx: &mut Cx<'_>) -> Outcome {
     Ok(describe(&info))
 }
 
-/// The name of the units in which the backend counts.
-async fn inferred_units(cx: &mut Cx<'_>, info: &Info, keys: &[(String, String)]) -> Result<&'static str, Failure> {
-    if info.sector_size as usize == SECTOR {
-        return Ok("any");
-    }
-    let key = keys.iter().find(|(key, _)| key == "sectors").and_then(|(_, value)| value.parse().ok());
-    let Some(sectors) = key else { return Ok("unknown") };
-    let name = match units::infer(cx, sectors, info.sector_size).await? {
+/// What only single requests tell: the name of the units in which the backend counts, and its limits.
+async fn tried(cx: &mut Cx<'_>, info: &Info, keys: &[(String, String)]) -> Result<(&'static str, String), Failure> {
+    let number = |name: &str| keys.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.parse().ok());
+    cx.close().await?;
+    let per_sector = u64::from(info.sector_size) / SECTOR as u64;
+    let Ok(mut raw) = cx.site.raw(cx.vdev, &[]).await else {
+        // Other tests tell what is wrong with a backend that cannot be connected to by hand.
+        return Ok((if per_sector == 1 { "any" } else { "unknown" }, String::new()));
+    };
+    let units = match number("sectors") {
+        Some(sectors) if per_sector > 1 => units::infer(&mut *raw, sectors, per_sector).await,
+        _ => None,
+    };
+    let name = match units {
+        _ if per_sector == 1 => "any",
         Some(units) => units.name().unwrap_or("mixed"),
         None => "unknown",
     };
-    cx.note(format_args!("sectors of {} bytes are counted in the units of: {name}", info.sector_size));
-    Ok(name)
+    if per_sector > 1 {
+        cx.note(format_args!("sectors of {} bytes are counted in the units of: {name}", info.sector_size));
+    }
+    let offered = number("feature-max-indirect-segments").unwrap_or(0);
+    let limits = limits::find(cx, &mut *raw, info, units.unwrap_or(Units::HEADER), offered).await;
+    raw.close().await?;
+    Ok((name, limits))
 }
 
 /// What any backend must say.

@@ -137,7 +137,8 @@ pub fn direct(raw: &dyn Raw, operation: u8, count: u16, sector: u64, parts: &[Pa
     zerocopy::IntoBytes::as_bytes(&request).to_vec()
 }
 
-fn discard(sector: u64, count: u16) -> Vec<u8> {
+/// A discard of `count` sectors, or of as many as can be said for the largest count.
+pub fn discard(sector: u64, count: u16) -> Vec<u8> {
     let count = if count == u16::MAX { u64::MAX } else { count.into() };
     let request = abi::Discard::<Pad64> {
         operation: abi::OP_DISCARD,

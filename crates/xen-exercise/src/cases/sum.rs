@@ -125,9 +125,9 @@ impl Reader<'_, '_> {
     /// What the checksums of these sectors should be; nothing without a table.
     async fn wanted(&self, first: u64, count: u64) -> Result<Vec<u32>, Failure> {
         let Some(table) = &self.table else { return Ok(Vec::new()) };
-        let unit = u64::from(table.info().sector_size) / SECTOR as u64;
-        let begin = first / PIECE / unit * unit;
-        let end = (first + count).div_ceil(PIECE).next_multiple_of(unit);
+        // Whole pages, which every disk takes.
+        let begin = first / PIECE / 8 * 8;
+        let end = (first + count).div_ceil(PIECE).next_multiple_of(8);
         let mut bytes = vec![0; (end - begin) as usize * SECTOR];
         table.io(Io::Read(begin, &mut bytes)).await?;
         let sums = bytes.as_chunks::<4>().0.iter().skip((first - begin * PIECE) as usize);

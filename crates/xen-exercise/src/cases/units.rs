@@ -1,24 +1,14 @@
 //! In which units a backend counts on a disk of larger sectors: no key says it, and backends differ.
 
-use super::Cx;
 use super::requests::{self, PATIENCE};
 use crate::raw::{Page, Raw};
-use crate::site::Failure;
 use xen_abi::blkif::OP_READ;
 use xen_blk::front::{Unit, Units};
 
 /// Finds it out by reads near the disk's end, which are within the disk in some units and beyond it in others. `sectors`
-/// is the backend's key of that name, whatever it counts. `None` if the answers fit no convention, or there are none.
-pub async fn infer(cx: &mut Cx<'_>, sectors: u64, sector_size: u32) -> Result<Option<Units>, Failure> {
-    cx.close().await?;
-    // Other tests tell what is wrong with a backend that cannot be connected to by hand.
-    let Ok(mut raw) = cx.site.raw(cx.vdev, &[]).await else { return Ok(None) };
-    let found = try_all(&mut *raw, sectors, u64::from(sector_size / 512)).await;
-    raw.close().await?;
-    Ok(found)
-}
-
-async fn try_all(raw: &mut dyn Raw, sectors: u64, per_sector: u64) -> Option<Units> {
+/// is the backend's key of that name, whatever it counts; a sector of the disk is `per_sector` of 512 bytes. `None` if
+/// the answers fit no convention, or there are none.
+pub async fn infer(raw: &mut dyn Raw, sectors: u64, per_sector: u64) -> Option<Units> {
     // One sector of a page: with units of 512 bytes this is only a part of one.
     let segment = match is_read(raw, 0, 0).await {
         true => Unit::SectorSize,

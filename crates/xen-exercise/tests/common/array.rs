@@ -53,6 +53,8 @@ pub struct Arrays {
     /// Disks grow to this many sectors after some reads.
     pub grows_to: Option<u64>,
     pub used: Rc<Cell<u32>>,
+    /// All reads and writes fail.
+    pub broken: bool,
     /// What the rings of these disks answer, if they have any.
     pub answers: Option<Option<i16>>,
 }
@@ -66,6 +68,7 @@ struct Array {
     sectors: Cell<u64>,
     reads: Cell<u32>,
     closed: Cell<bool>,
+    broken: bool,
     change: EventCounter,
     used: Rc<Cell<u32>>,
     domain: Domain,
@@ -80,6 +83,9 @@ impl Array {
         sleep(&self.domain, Duration::from_micros(10)).await;
         if self.closed.get() {
             return self.fail(Kind::Gone);
+        }
+        if self.broken {
+            return self.fail(Kind::Failed);
         }
         let range = match &io {
             Io::Read(sector, to) => (*sector, (to.len() / SECTOR) as u64),
@@ -109,6 +115,7 @@ impl Array {
                 }
             }
             Io::Write(..) | Io::Barrier(..) if self.contents.read_only => return self.fail(Kind::ReadOnly),
+            Io::Write(sector, from) if self.contents.fails_to_write(sector, from) => return self.fail(Kind::Failed),
             Io::Write(sector, from) => self.contents.write(sector, from, false),
             Io::Barrier(sector, from) => self.contents.write(sector, from, true),
             Io::Flush => self.contents.flush(),
@@ -198,6 +205,7 @@ impl Site for Arrays {
                 sectors: Cell::new(contents.sectors()),
                 reads: Cell::new(0),
                 closed: Cell::new(false),
+                broken: self.broken,
                 change: EventCounter::new(),
                 used: self.used.clone(),
                 domain: self.domain.clone(),

@@ -80,7 +80,7 @@ pub fn on_backend<S: Storage + 'static>(
         verdict
     });
     let read = |key: &str| xs.get(&format!("/local/domain/1/data/report/{key}"));
-    let published = ["result", "passed", "failed", "seed", "xvda/durable"].map(|key| {
+    let published = ["result", "passed", "failed", "seed", "xvda/durable", "xvda/limits"].map(|key| {
         let value = read(key).map(|value| String::from_utf8(value).unwrap());
         (key.to_string(), value.unwrap_or_default())
     });

@@ -40,6 +40,8 @@ pub enum Defect {
     DiscardsUnstable,
     /// Every fifth read fails.
     FailsReads,
+    /// Every fifth write does a half and fails.
+    FailsWrites,
     /// Every connection leaves a grant behind.
     Leaks,
     /// A disk that grew still refuses its new sectors.
@@ -119,6 +121,15 @@ impl Contents {
             to[17] ^= 4;
         }
         true
+    }
+
+    /// Whether this write is one that fails, after it did a half.
+    pub fn fails_to_write(&self, sector: u64, from: &[u8]) -> bool {
+        let fails = self.nth(Defect::FailsWrites, 5);
+        if fails {
+            self.put(sector, &from[..from.len() / SECTOR / 2 * SECTOR]);
+        }
+        fails
     }
 
     pub fn write(&self, sector: u64, from: &[u8], barrier: bool) {
@@ -206,6 +217,7 @@ pub fn on_array(line: &str, contents: Rc<Contents>, change: impl FnOnce(&mut Arr
         grows_to: None,
         used: Rc::default(),
         answers: None,
+        broken: false,
     };
     change(&mut site);
     let (text, published) = (site.text.clone(), site.published.clone());
