@@ -78,6 +78,11 @@ impl Scenario {
         self
     }
 
+    const fn longest(mut self) -> Scenario {
+        self.patience = Duration::from_secs(1500);
+        self
+    }
+
     const fn memory(mut self, memory: u32) -> Scenario {
         self.memory = memory;
         self
@@ -142,12 +147,19 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("block-errors", "sectors that fail are reported, slow ones awaited", block_full::errors)
         .long()
         .full(),
+    Scenario::new(
+        "block-flakey",
+        "a disk that fails now and then, or lies, is told from a good one",
+        block_full::flakey,
+    )
+    .long()
+    .full(),
     Scenario::new("block-qdisk", "QEMU's raw and qcow2 disks do as they should", block_full::qdisk)
         .qemu()
         .long()
         .full(),
     Scenario::new("block-sweep", "every combination of features", block_full::sweep).long().full(),
-    Scenario::new("block-loops", "a thousand connections leave nothing behind", block_full::loops).long().full(),
+    Scenario::new("block-loops", "a thousand connections leave nothing behind", block_full::loops).longest().full(),
     Scenario::new("blkback-stamps", "a Linux guest fills a disk, dom0 checks each sector", block_linux::stamps).linux(),
     Scenario::new("blkback-hotplug", "disks come, go and grow under a Linux guest", block_linux::hotplug).linux(),
     Scenario::new("blkback-kinds", "disks of all kinds read as dom0 wrote them", block_linux::kinds).linux().full(),

@@ -82,6 +82,8 @@ pub enum Mapping {
         /// Seconds.
         down: u32,
     },
+    /// Reads what is there, and forgets what is written, though it says that it was.
+    Forgets,
     /// Answers every request this much later.
     Delay {
         /// Milliseconds.
@@ -229,6 +231,7 @@ impl Mapping {
             Mapping::Zero => all("zero"),
             Mapping::DropWrites => all(&format!("flakey {under} 0 0 1 1 drop_writes")),
             Mapping::Flakey { up, down } => all(&format!("flakey {under} 0 {up} {down}")),
+            Mapping::Forgets => all(&format!("flakey {under} 0 0 600 1 drop_writes")),
             Mapping::Delay { ms } => all(&format!("delay {under} 0 {ms}")),
             Mapping::Error { first, count } => {
                 let end = first + count;

@@ -78,6 +78,28 @@ pub(super) fn errors(bench: &Bench) -> Result<()> {
     before.unchanged(bench.host)
 }
 
+/// A disk that works for a second and fails for one, and again: what it failed to do is said, what it said it did is
+/// there, and nothing waits for ever. One that forgets what it said it had written is found out.
+pub(super) fn flakey(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let flakey = Mapping::Flakey { up: 1, down: 1 };
+    let disk = bench.disk("a", plain(SIZE))?.mapped(&format!("{}-flakey", bench.name), flakey)?;
+    let options = "blk.run=faults blk.destroy=xvda blk.seed=41 blk.size=4M";
+    let console = bench.passes(1, &format!("{options} blk.loops=100"), &[(&disk, "xvda")])?;
+    ensure!(!console.contains("faults: 0 requests failed"), "no request met a failing disk:\n{console}");
+    disk.remap(Mapping::Linear)?;
+    let console = bench.passes(2, &format!("{options} blk.loops=2"), &[(&disk, "xvda")])?;
+    ensure!(console.contains("faults: 0 requests failed"), "a disk that works fails:\n{console}");
+    disk.remap(Mapping::Forgets)?;
+    let console = bench.exercises(3, &format!("{options} blk.loops=2"), &[(&disk, "xvda")])?;
+    let found = console.contains("not ok 1 - xvda faults") && console.contains("is of generation ");
+    ensure!(found, "writes that are not done are not found:\n{console}");
+    disk.remap(Mapping::Linear)?;
+    bench.passes(4, "blk.run=seq,rand,verify blk.destroy=xvda blk.size=all", &[(&disk, "xvda")])?;
+    disk.remove()?;
+    before.unchanged(bench.host)
+}
+
 /// QEMU as the backend.
 pub(super) fn qdisk(bench: &Bench) -> Result<()> {
     let tests = "report,verify,seq,rand,boundary,flush,features,lifecycle";
