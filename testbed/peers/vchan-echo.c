@@ -3,12 +3,13 @@
  * be measured against our guest: sends back in capitals what comes, to one
  * client after another.
  *
- *   vchan-echo [-p] [-l BYTES] [-r BYTES] CLIENT PATH
+ *   vchan-echo [-p] [-s SEED] [-l BYTES] [-r BYTES] CLIENT PATH
  *
  * CLIENT is the domain that may connect; PATH is where the channel is published
  * in xenstore, absolute or below this domain's folder. -l and -r are the rings
  * to and from the server (libxenvchan rounds them up). With -p it takes and
- * gives packets, each as large as what has come, instead of a stream.
+ * gives packets, each as large as what has come, instead of a stream. With -s it
+ * reads, writes and takes packets of random sizes.
  */
 #include <libxenvchan.h>
 #include <stdio.h>
@@ -16,6 +17,13 @@
 #include <unistd.h>
 
 static char data[1 << 20];
+static int random_sizes;
+
+/* `most`, or less. */
+static int size(int most)
+{
+    return random_sizes ? 1 + rand() % most : most;
+}
 
 static void capitalize(char *bytes, int count)
 {
@@ -29,12 +37,27 @@ static int take(struct libxenvchan *chan, int packets)
     int ready;
 
     if (!packets)
-        return libxenvchan_read(chan, data, sizeof(data));
+        return libxenvchan_read(chan, data, size(sizeof(data)));
     while ((ready = libxenvchan_data_ready(chan)) == 0) {
         if (libxenvchan_is_open(chan) != 1 || libxenvchan_wait(chan) < 0)
             return -1;
     }
-    return libxenvchan_recv(chan, data, ready < 1 << chan->write.order ? ready : 1 << chan->write.order);
+    return libxenvchan_recv(chan, data, size(ready < 1 << chan->write.order ? ready : 1 << chan->write.order));
+}
+
+/* Gives it back; negative when the client is gone. */
+static int give(struct libxenvchan *chan, int packets, int count)
+{
+    int at = 0, done;
+
+    if (packets)
+        return libxenvchan_send(chan, data, count);
+    for (; at < count; at += done) {
+        done = libxenvchan_write(chan, data + at, size(count - at));
+        if (done <= 0)
+            return -1;
+    }
+    return at;
 }
 
 /* Serves the client that has come; returns how many bytes it got back. */
@@ -45,7 +68,7 @@ static unsigned long long serve(struct libxenvchan *chan, int packets)
 
     while ((count = take(chan, packets)) > 0) {
         capitalize(data, count);
-        if ((packets ? libxenvchan_send : libxenvchan_write)(chan, data, count) != count)
+        if (give(chan, packets, count) != count)
             break;
         echoed += count;
     }
@@ -56,16 +79,17 @@ int main(int argc, char **argv)
 {
     int packets = 0, left = 8192, right = 8192, option;
 
-    while ((option = getopt(argc, argv, "pl:r:")) != -1) {
+    while ((option = getopt(argc, argv, "ps:l:r:")) != -1) {
         switch (option) {
         case 'p': packets = 1; break;
+        case 's': srand(atoi(optarg)); random_sizes = 1; break;
         case 'l': left = atoi(optarg); break;
         case 'r': right = atoi(optarg); break;
         default: return 2;
         }
     }
     if (argc - optind != 2) {
-        fprintf(stderr, "usage: vchan-echo [-p] [-l BYTES] [-r BYTES] CLIENT PATH\n");
+        fprintf(stderr, "usage: vchan-echo [-p] [-s SEED] [-l BYTES] [-r BYTES] CLIENT PATH\n");
         return 2;
     }
     for (;;) {

@@ -18,6 +18,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("vchan-rogue", &["-lxenevtchn", "-lxengnttab", "-lxenstore"]),
     ("local-client", &[]),
     ("capitals", &[]),
+    ("pieces", &[]),
     ("cpu-time", &["-lxenctrl"]),
     ("blk-stamp", &[]),
     ("blk-sum", &[]),

@@ -10,6 +10,7 @@ mod disks;
 mod durable;
 mod echo;
 mod hostile;
+mod inspect;
 mod interop;
 mod life;
 mod linux;
@@ -119,6 +120,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("echo-soak", "clients that end well or badly leave nothing behind", clients::soak),
     Scenario::new("proxy", "a unix socket, TCP and a terminal reach the guest", local::proxy),
     Scenario::new("proxy-server", "our guest reaches a local server, TCP or unix", local::proxy_server),
+    Scenario::new("ls-and-dump", "vchans are listed and decoded undisturbed", inspect::vchans).linux(),
     Scenario::new("console-commands", "what is typed at xl console is obeyed", console::commands),
     Scenario::new("grants-grow", "the grant table grows with the rings", console::grants_grow),
     Scenario::new("xl-shutdown", "xl shutdown ends guest, keys and clients", life::shutdown),

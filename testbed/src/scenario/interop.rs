@@ -24,6 +24,11 @@ pub(super) fn path((left, right): (u32, u32)) -> String {
     format!("data/{left}-{right}")
 }
 
+/// Our client for the server at `path` of the domain `domid`; its input and output come and go in pieces of random sizes.
+fn our_client(bench: &Bench, domid: &str, path: &str) -> String {
+    format!("{} 5 out/vchan connect {domid} --path {path} --timeout 20", bench.host.peer("pieces"))
+}
+
 /// Runs each client against the server at `path` of the domain `domid`.
 pub(super) fn all_clients(bench: &Bench, domid: &str, path: &str) -> Result<()> {
     let c = bench.host.peer("vchan-client");
@@ -31,7 +36,7 @@ pub(super) fn all_clients(bench: &Bench, domid: &str, path: &str) -> Result<()> 
         format!("{c} {domid} {path}"),
         format!("{c} -s 7 {domid} {path}"),
         format!("{c} -p -s 8 {domid} {path}"),
-        format!("out/vchan connect {domid} --path {path} --timeout 20"),
+        our_client(bench, domid, path),
     ] {
         transfer_by(bench, &client, &bench.name, SENT, "")?.wait(PATIENCE)?.success()?;
     }
@@ -49,16 +54,26 @@ pub(super) fn ring_sizes(bench: &Bench) -> Result<()> {
 }
 
 pub(super) fn socket_proxy(bench: &Bench) -> Result<()> {
-    let guest = bench.guest(&[])?;
+    for (number, &(left, right)) in RINGS.iter().enumerate() {
+        let extra = format!("extra=\"vchan.left={left} vchan.right={right}\"");
+        let guest = bench.other_guest(number as u32 + 1, &[&extra])?;
+        proxied(bench, &guest).with_context(|| format!("rings of {left} and {right}"))?;
+        bench.host.xl(&["destroy", &guest.name])?;
+    }
+    Ok(())
+}
+
+fn proxied(bench: &Bench, guest: &Guest) -> Result<()> {
     // Once its input ends it forgets what is still on its way: so that is kept open until all has come.
     let script = format!(
         "folder=/tmp/{name}; mkdir -p $folder; cd $folder; head -c {SENT} /dev/urandom >sent; \
          LC_ALL=C tr a-z A-Z <sent >wanted; mkfifo in; \
          vchan-socket-proxy {domid} /local/domain/{domid}/data/vchan - <in >got & \
-         exec 3>in; cat sent >&3; until [ $(stat -c %s got) -ge {SENT} ]; do sleep 0.1; done; \
+         exec 3>in; {pieces} 4 cat <sent >&3; until [ $(stat -c %s got) -ge {SENT} ]; do sleep 0.1; done; \
          exec 3>&-; kill $!; cmp wanted got; code=$?; rm -r $folder; exit $code",
         name = guest.name,
         domid = guest.domid()?,
+        pieces = bench.host.peer("pieces"),
     );
     bench.host.exec(&["bash", "-c", &script], LONG)?.success()?;
     guest.says("client left")?;
@@ -75,7 +90,7 @@ pub(super) fn linux_server(bench: &Bench) -> Result<()> {
     let domid = guest.domid()?;
     for &rings in RINGS {
         for path in [path(rings), format!("{}-p", path(rings))] {
-            let client = format!("out/vchan connect {domid} --path {path} --timeout 20");
+            let client = our_client(bench, &domid, &path);
             let sent = transfer_by(bench, &client, &bench.name, SENT, "")?.wait(PATIENCE)?.success();
             sent.with_context(|| format!("the server at {path}"))?;
         }
@@ -97,9 +112,9 @@ pub(super) fn linux_client(bench: &Bench) -> Result<()> {
 /// Starts our echo server in dom0 for clients in the domain `domid`.
 pub(super) fn serve(bench: &Bench, domid: &str, rings: (u32, u32)) -> Result<Process> {
     let (left, right) = (rings.0.to_string(), rings.1.to_string());
-    let (path, capitals) = (path(rings), bench.host.peer("capitals"));
+    let (path, pieces, capitals) = (path(rings), bench.host.peer("pieces"), bench.host.peer("capitals"));
     let sizes = ["--path", &path, "--left", &left, "--right", &right, "-v"];
-    bench.host.spawn(&[&["out/vchan", "exec", domid], &sizes[..], &["--", &capitals]].concat())
+    bench.host.spawn(&[&["out/vchan", "exec", domid], &sizes[..], &["--", &pieces, "6", &capitals]].concat())
 }
 
 /// What our guest's console says when it was the client and all was well.
