@@ -53,6 +53,10 @@ pub(super) fn vchans(bench: &Bench) -> Result<()> {
         ensure!(json.contains(&words), "there is no {words} in\n{json}");
     }
 
+    let keys = bench.host.shell(&format!("xenstore-ls -p {of_dom0}"))?;
+    let readable = keys.matches(&format!("(n0,r{})", linux.domid)).count();
+    ensure!(readable == 2, "the keys are not for the client alone:\n{keys}");
+
     dumped(bench, &linux)?;
 
     // Nobody has noticed anything.

@@ -109,12 +109,12 @@ pub(super) fn linux_client(bench: &Bench) -> Result<()> {
     guest.says("the servers answered as they should").with_context(said)
 }
 
-/// Starts our echo server in dom0 for clients in the domain `domid`.
+/// Starts our echo server in dom0 for clients in the domain `domid`; it reads and writes pieces of random sizes.
 pub(super) fn serve(bench: &Bench, domid: &str, rings: (u32, u32)) -> Result<Process> {
     let (left, right) = (rings.0.to_string(), rings.1.to_string());
-    let (path, pieces, capitals) = (path(rings), bench.host.peer("pieces"), bench.host.peer("capitals"));
+    let (path, capitals) = (path(rings), bench.host.peer("capitals"));
     let sizes = ["--path", &path, "--left", &left, "--right", &right, "-v"];
-    bench.host.spawn(&[&["out/vchan", "exec", domid], &sizes[..], &["--", &pieces, "6", &capitals]].concat())
+    bench.host.spawn(&[&["out/vchan", "exec", domid], &sizes[..], &["--", &capitals, "6"]].concat())
 }
 
 /// What our guest's console says when it was the client and all was well.

@@ -8,6 +8,7 @@ const LIST_EXAMPLES: &str = "  \
   vchan ls --json | jq '.[].path'          for scripts
 
 All domains' keys below /local/domain/<number>/data are found, whatever the layout; servers that publish elsewhere are not.
+A server for many clients (vchan exec, the unikernel) publishes the next channel once one is taken: the list shows that.
 LEFT is the ring from the client to the server, RIGHT the other: bytes in it / its size. Only a page that is granted
 to this domain can be looked into; what is not known is shown as -.";
 
