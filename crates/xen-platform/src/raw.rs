@@ -33,11 +33,20 @@ impl RawShared {
 
     #[inline]
     fn at(&self, at: usize, len: usize, align: usize) -> *mut u8 {
-        let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
-        assert!(inside, "{len} bytes at {at} of a shared area of {}", self.len);
-        assert!(at.is_multiple_of(align), "misaligned offset {at} in a shared area");
+        if at > self.len || len > self.len - at || !at.is_multiple_of(align) {
+            self.refuse(at, len);
+        }
         // SAFETY: `at` was just checked to lie inside the area, which is one mapping.
         unsafe { self.start.as_ptr().add(at) }
+    }
+
+    /// Apart, so that those who stay inside need not have the text's arguments at hand.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, at: usize, len: usize) -> ! {
+        let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(inside, "{len} bytes at {at} of a shared area of {}", self.len);
+        panic!("misaligned offset {at} in a shared area");
     }
 
     #[inline]

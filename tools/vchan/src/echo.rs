@@ -113,7 +113,11 @@ impl<'a, P: Platform> Echo<'a, P> {
                 let mut sent = 0;
                 while sent < size {
                     let rest = pattern.piece(message + sent as u64, size - sent);
-                    sent += writer.write(rest).await?;
+                    // At once where there is space, which is cheaper than to be ready to wait.
+                    sent += match writer.try_write(rest)? {
+                        Some(wrote) => wrote,
+                        None => writer.write(rest).await?,
+                    };
                 }
             }
             Ok::<(), Failure>(())
