@@ -65,6 +65,9 @@ impl Image {
         let mut version = [0; 8];
         file.read_exact_at(&mut version, 0)?;
         let discards = writable && u32::from_be_bytes(version[4..].try_into().expect("four bytes")) >= 3;
+        if writable {
+            counts_itself(&file)?;
+        }
         // An image that names others must be found from where it lies.
         let access = match (format, trusted) {
             (Format::Qcow2, false) => {
@@ -88,6 +91,25 @@ impl Image {
         super::file::whole_sectors(image.info().bytes, 512)?;
         Ok(image)
     }
+}
+
+/// Refuses to write a qcow2 image that counts its own first cluster, the header, as free: with that, nothing can be said of
+/// any other, and the crate looks for room without end. (QEMU's docs/interop/qcow2.txt has the places.)
+fn counts_itself(file: &File) -> io::Result<()> {
+    let damaged =
+        |_| io::Error::new(io::ErrorKind::InvalidData, "its reference counts are damaged: qemu-img check -r all");
+    let number = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).map(|()| u64::from_be_bytes(bytes)).map_err(damaged)
+    };
+    let table = number(48)?;
+    // The lowest bits are reserved, and offsets are those of whole clusters.
+    let block = number(table)? & !0x1ff;
+    // The first count of a block has at most eight bytes; of less, all that are read belong to the first clusters.
+    if block == 0 || number(block)? == 0 {
+        return Err(damaged(io::ErrorKind::InvalidData.into()));
+    }
+    Ok(())
 }
 
 impl Storage for Image {

@@ -91,6 +91,10 @@ impl Blocks {
         let mut bytes = [0; HEADER_LEN];
         file.read_at(footer.data, &mut bytes)?;
         let header = Header::decode(&bytes, footer.bytes)?;
+        let table_end = header.table.checked_add(header.table_len() as u64);
+        if table_end.is_none_or(|end| end > data_end) {
+            return Err(layout::invalid("the image is shorter than its table of blocks"));
+        }
         let mut bytes = vec![0; header.table_len()];
         file.read_at(header.table, &mut bytes)?;
         let entries = bytes.as_chunks::<4>().0.iter().map(|entry| u32::from_be_bytes(*entry));

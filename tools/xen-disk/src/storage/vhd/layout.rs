@@ -18,6 +18,9 @@ const MOST: u64 = 2040 << 30;
 /// believes the geometry, and that is often a little less than the length.
 const CREATOR: &[u8; 4] = b"win ";
 
+/// The most entries of a table, which is kept in memory: enough for a disk of the greatest length in blocks of 128 KiB.
+const MOST_BLOCKS: u32 = 1 << 24;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Fixed = 2,
@@ -128,9 +131,9 @@ impl Header {
         if !header.block.is_power_of_two() || !(4096..=64 << 20).contains(&header.block) {
             return Err(invalid(format!("the VHD image has blocks of {} bytes", header.block)));
         }
-        // An image can have a longer table than its disk needs, but not one that fills the memory.
+        // An image can have a longer table than its disk needs.
         let needed = bytes.div_ceil(header.block.into());
-        if u64::from(header.blocks) < needed || u64::from(header.blocks) > needed + (1 << 20) {
+        if u64::from(header.blocks) < needed || header.blocks > MOST_BLOCKS {
             return Err(invalid(format!("the VHD image has {} blocks, and its disk {needed}", header.blocks)));
         }
         Ok(header)
