@@ -11,7 +11,7 @@ use xen_disk::disk::{Disk, KIND, Plugged, params, plug, verdict};
 use xen_disk::report::Report;
 use xen_disk::served::Served;
 use xen_disk::stack::{Files, build};
-use xen_disk::{Code, DomainArgument, Vdev, domain};
+use xen_disk::{Code, DomainArgument, Vdev, control, domain};
 use xen_platform::{Clock, DomId, deadline, sleep};
 use xen_sim::xenstore::Xenstored;
 use xen_sim::{Domain, Sim, Spawner};
@@ -111,6 +111,40 @@ fn a_disk_is_used_and_unplugged() {
     });
 }
 
+/// Asks as another process does, and returns the answer.
+async fn ask(disk: &Disk, question: &str) -> String {
+    let mut answer = [0; 4096];
+    let mut rest = &mut answer[..];
+    control::attend(disk, 1.0, question.as_bytes(), &mut rest).await;
+    let left = rest.len();
+    String::from_utf8(answer[..4096 - left].to_vec()).unwrap()
+}
+
+#[test]
+fn a_disk_becomes_shorter_only_if_that_is_said() {
+    world(|dom0, guest| async move {
+        let (device, _) = dom0.plug(Some(XVDB), "ram:size=1M", false).await;
+        let (served, task) = dom0.serve(device, "ram:size=1M", false);
+        let disk = guest.attach(XVDB).await;
+        for (question, answer, sectors) in [
+            (r#"{"resize":{"bytes":2097152,"shrink":false}}"#, "\"done\"\n", 4096),
+            (r#"{"resize":{"bytes":1048576,"shrink":false}}"#, "--shrink makes it shorter", 4096),
+            (r#"{"resize":{"bytes":1048576,"shrink":true}}"#, "\"done\"\n", 2048),
+            (r#"{"resize":{"bytes":1048577,"shrink":true}}"#, "not one or more sectors", 2048),
+            (r#"{"resize":{"bytes":0,"shrink":true}}"#, "not one or more sectors", 2048),
+            (r#"{"resize":{}}"#, "that is no question", 2048),
+            (r#""stats""#, "\"bytes\":1048576", 2048),
+        ] {
+            let said = ask(&served, &format!("{question}\n")).await;
+            assert!(said.contains(answer), "{question}: {said}");
+            sleep(&guest.domain, Duration::from_secs(1)).await;
+            assert_eq!(disk.info().sectors, sectors, "{question}");
+        }
+        assert_eq!(ask(&served, "\"stop\"\n").await, "\"done\"\n");
+        assert!(verdict("it", task.join().await).is_ok());
+    });
+}
+
 #[test]
 fn what_is_read_only_is_so_for_the_guest() {
     world(|dom0, guest| async move {
@@ -154,6 +188,24 @@ fn a_disk_that_nobody_serves_is_taken_over() {
         for device in toolstack::list(&dom0.store, DOM0, KIND).await.unwrap() {
             toolstack::remove(&dom0.store, &device).await.unwrap();
         }
+    });
+}
+
+#[test]
+fn sockets_of_disks_that_are_gone_are_swept() {
+    world(|dom0, _| async move {
+        let folder = std::env::temp_dir().join(format!("xen-disk-sockets-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let (device, _) = dom0.plug(Some(XVDB), "ram", false).await;
+        for name in ["1-xvdb.sock", "1-xvdc.sock", "7-xvdb.sock", "notes"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+        control::sweep(&folder, async || toolstack::list(&dom0.store, DOM0, KIND).await).await.unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["1-xvdb.sock", "notes"]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        toolstack::remove(&dom0.store, &device).await.unwrap();
     });
 }
 

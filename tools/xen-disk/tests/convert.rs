@@ -1,0 +1,47 @@
+//! Copies from a file into an object store and back, and how far they tell that they are.
+#![cfg(feature = "object")]
+
+mod common;
+
+use common::Folder;
+use xen_disk::storage::object::CHUNK;
+use xen_disk::{ConvertArguments, Progress, convert};
+
+/// A little more than one chunk.
+const BYTES: u64 = CHUNK as u64 + 24 * 512;
+
+/// What was told.
+#[derive(Default)]
+struct Steps(Vec<u64>, bool);
+
+impl Progress for Steps {
+    fn begin(&mut self, bytes: u64) {
+        self.0.push(bytes);
+    }
+    fn done(&mut self, bytes: u64) {
+        self.0.push(bytes);
+    }
+    fn end(&mut self) {
+        self.1 = true;
+    }
+}
+
+#[test]
+fn an_image_is_copied_into_a_store_and_back() {
+    let folder = Folder::new();
+    let mut bytes = vec![0; BYTES as usize];
+    bytes[3 * 512] = 7;
+    std::fs::write(folder.path("image"), &bytes).unwrap();
+    let place = |name: &str| folder.path(name).display().to_string();
+    let (image, again) = (format!("file:{}", place("image")), format!("file:{}", place("again")));
+    let disk = format!("object:{},name=copy", place("store"));
+    for (source, destination) in [(&image, &disk), (&disk, &again)] {
+        let args = ConvertArguments { source: source.clone(), destination: destination.clone() };
+        let mut steps = Steps::default();
+        let copied = convert(&args, &mut steps).unwrap();
+        assert_eq!((copied.bytes, copied.written), (BYTES, u64::from(CHUNK)), "{destination}: zeros are left out");
+        assert_eq!(steps.0, [BYTES, CHUNK.into(), BYTES]);
+        assert!(steps.1);
+    }
+    assert!(std::fs::read(folder.path("again")).unwrap() == bytes);
+}
