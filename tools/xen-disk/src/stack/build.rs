@@ -5,7 +5,7 @@ use super::kinds::{Built, Entry, Fault, Make};
 use super::{StackError, parse};
 use crate::layer::{Cut, Delay, Fault as FaultLayer, Kind, Layered, Log, PowerCut, Rule, Throttle, Verify};
 #[cfg(feature = "object")]
-use crate::storage::object::{Cached, Object, Objects, open_store};
+use crate::storage::object::{CHUNK, Cached, Object, Objects, open_store};
 use crate::storage::{Cow, FileOptions, FileStorage, Mmap, Moved, Overlay, Ram, Vhd, Zero, lock};
 #[cfg(feature = "formats")]
 use crate::storage::{Format, Image};
@@ -189,12 +189,15 @@ pub(super) fn object(args: &Args, files: &Files) -> Result<Built, Fault> {
     let name = object_name(args)?;
     let most = args.size("limit")?;
     let store = object_store(args)?;
+    if let Some(bytes) = size {
+        Object::create(&store, name, bytes, object_chunk(args)?)?;
+    }
     let store: Box<dyn Objects> = match (args.text("cache")?, most) {
         (Some(folder), most) => Box::new(Cached::open(store, folder.as_ref(), most.unwrap_or(1 << 30))?),
         (None, None) => store,
         (None, Some(_)) => return Err(args.wrong("limit is that of a cache: cache=DIR names one").into()),
     };
-    Ok(Arc::new(Object::open(store, name, size, memory)?))
+    Ok(Arc::new(Object::open(store, name, None, memory)?))
 }
 
 #[cfg(feature = "object")]
@@ -211,11 +214,17 @@ fn object_store(args: &Args) -> io::Result<Box<dyn Objects>> {
     open_store(args.path().to_str().expect("it was text"))
 }
 
+#[cfg(feature = "object")]
+fn object_chunk(args: &Args) -> Result<u32, StackError> {
+    let bytes = args.size("chunk")?.unwrap_or(CHUNK.into());
+    u32::try_from(bytes).map_err(|_| args.wrong(format!("chunks of {bytes} bytes are too long")))
+}
+
 /// Makes the disk in an object store, if there is none of that name.
 #[cfg(feature = "object")]
 fn create_object(args: &Args, bytes: u64) -> Result<bool, Fault> {
     let bytes = args.size("size")?.unwrap_or(bytes);
-    Ok(Object::create(&object_store(args)?, object_name(args)?, bytes)?)
+    Ok(Object::create(&object_store(args)?, object_name(args)?, bytes, object_chunk(args)?)?)
 }
 
 pub(super) fn overlay(args: &Args, below: Built) -> Result<Built, Fault> {

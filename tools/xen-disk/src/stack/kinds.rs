@@ -138,6 +138,7 @@ const STORAGES: &[Entry] = &[
         &[
             ("name=NAME", "which disk of it [default: disk]"),
             ("size=SIZE", "makes the disk if there is none of that name"),
+            ("chunk=SIZE", "bytes of each chunk of a disk that is made, a power of two [default: 1M]"),
             ("memory=SIZE", "of what was read is kept in memory [default: 64M]"),
             ("cache=DIR", "a folder that keeps chunks as well; it can be deleted at any time"),
             ("limit=SIZE", "the most that is kept there [default: 1G]"),

@@ -102,11 +102,11 @@ fn counts_itself(file: &File) -> io::Result<()> {
         let mut bytes = [0; 8];
         file.read_exact_at(&mut bytes, at).map(|()| u64::from_be_bytes(bytes)).map_err(damaged)
     };
-    let table = number(48)?;
+    let (table, table_clusters) = (number(48)?, number(56)? >> 32);
     // The lowest bits are reserved, and offsets are those of whole clusters.
     let block = number(table)? & !0x1ff;
     // The first count of a block has at most eight bytes; of less, all that are read belong to the first clusters.
-    if block == 0 || number(block)? == 0 {
+    if table_clusters == 0 || block == 0 || number(block)? == 0 {
         return Err(damaged(io::ErrorKind::InvalidData.into()));
     }
     Ok(())

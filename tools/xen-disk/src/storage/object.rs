@@ -37,7 +37,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Bytes of a chunk of a disk that is made here.
+/// Bytes of a chunk, unless somebody wants another length.
 pub const CHUNK: u32 = 1 << 20;
 
 /// More bytes than this are not kept in memory for a guest that does not flush.
@@ -84,9 +84,13 @@ impl<O: Objects> Object<O> {
         }
     }
 
-    /// Makes a disk of zeros, and says whether there was none of that name.
-    pub fn create(objects: &O, name: &str, bytes: u64) -> io::Result<bool> {
-        match objects.replace(&disk_key(name), &Manifest::new(bytes, CHUNK)?.encode(), None) {
+    /// Makes a disk of zeros in chunks of so many bytes, and says whether there was none of that name.
+    pub fn create(objects: &O, name: &str, bytes: u64, chunk: u32) -> io::Result<bool> {
+        let manifest = Manifest::new(bytes, chunk)?;
+        if objects.has(&disk_key(name))? {
+            return Ok(false);
+        }
+        match objects.replace(&disk_key(name), &manifest.encode(), None) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             made => made.map(|_| true),
         }

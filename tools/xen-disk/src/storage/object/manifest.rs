@@ -26,6 +26,9 @@ impl Manifest {
     /// That of a disk of zeros.
     pub fn new(bytes: u64, chunk: u32) -> io::Result<Self> {
         whole_sectors(bytes, 512)?;
+        if !chunk.is_power_of_two() || !(4096..=64 << 20).contains(&chunk) {
+            return Err(invalid(format!("chunks of {chunk} bytes: a power of two from 4 KiB to 64 MiB is possible")));
+        }
         let count = bytes.div_ceil(chunk.into());
         if count > MOST {
             return Err(invalid(format!("{bytes} bytes are too many: {MOST} chunks of {chunk} are the most")));
@@ -71,9 +74,6 @@ impl Manifest {
             return Err(invalid("the manifest is damaged: its checksum is wrong"));
         }
         let (bytes, chunk) = (long(8), word(16));
-        if !chunk.is_power_of_two() || !(4096..=64 << 20).contains(&chunk) {
-            return Err(invalid(format!("the manifest has chunks of {chunk} bytes")));
-        }
         let mut manifest = Manifest { generation: long(24), ..Manifest::new(bytes, chunk)? };
         let (hashes, rest) = raw[HEAD..].as_chunks::<32>();
         if hashes.len() != manifest.hashes.len() || !rest.is_empty() {
