@@ -25,7 +25,9 @@ pub struct ClientConfig {
     pub peer: DomId,
     /// The folder with its keys in xenstore: absolute, or relative to the server's folder (`data/vchan`).
     pub path: String,
-    /// Until when to wait for a usable offer; `None` is as long as the server's domain lives.
+    /// Until when to wait for a usable offer; `None` is as long as the server's domain lives, where this one may know that:
+    /// dom0 may. What a server does that was connected to is beyond this: it may do nothing, and every wait for it can
+    /// have a deadline of its own.
     pub deadline: Option<Time>,
 }
 

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
 use vchan::{Code, Door, Failure, ProxyArguments, RingSizes, Stop};
-use xen_platform::Clock;
+use xen_platform::{Clock, sleep};
 use xen_vchan::ClientConfig;
 
 fn args(server: bool, once: bool) -> ProxyArguments {
@@ -65,6 +65,32 @@ fn a_server_that_is_not_there_ends_one_connection_or_the_only_one() {
     assert!(said.len() == 2 && said[0].starts_with("no vchan is offered at /local/domain/1/data/vchan"), "{said:?}");
     let (end, ..) = forward(&mut Bench::new(), args(false, true), vec![vec![Step::Forever]]);
     assert_eq!(end.code, Code::NoServer);
+}
+
+#[test]
+fn a_server_that_does_nothing_costs_one_connection() {
+    let mut bench = Bench::new();
+    let (guest, store) = bench.host(GUEST);
+    bench.sim.spawn(&guest.clone(), async move {
+        for works in [false, true] {
+            let order = xen_vchan::Order::new(12).unwrap();
+            let config = xen_vchan::ServerConfig { peer: DOM0, path: "data/vchan".into(), left: order, right: order };
+            let offer = xen_vchan::Offer::publish(&guest, &store, &config).await.unwrap();
+            let connection = offer.accept().await.unwrap();
+            if works {
+                let (reader, writer) = connection.split();
+                capitalize(guest.clone(), reader, writer, Duration::ZERO).await;
+            }
+            while connection.state() == xen_vchan::Live::Connected {
+                sleep(&guest, Duration::from_secs(1)).await;
+            }
+            connection.close().await.unwrap();
+        }
+    });
+    let locals = vec![vec![Step::Bytes(letters(9000)), Step::Forever], vec![Step::Bytes(letters(9000))]];
+    let (_, outputs, said) = forward(&mut bench, args(false, false), locals);
+    assert!(outputs == [vec![], letters(9000).to_ascii_uppercase()]);
+    assert!(said.len() == 1 && said[0].contains("no sign of life for 5s"), "{said:?}");
 }
 
 #[test]
