@@ -40,8 +40,8 @@ pub(crate) enum Ending {
     /// When the peer has read all that was sent, waits for more, and has sent nothing for so long: then no answer is
     /// under way.
     Quiet(Duration),
-    /// When the peer has read all that was sent: who made the input is gone. The output may break before that, or take
-    /// nothing more for as long as `stuck` after the peer has gone, and what comes then is thrown away.
+    /// When the peer has read all that was sent: who made the input is gone. The output may break before that, and what
+    /// comes then is thrown away. Once the peer is gone, an output that takes nothing for as long as `stuck` ends it.
     Drained { stuck: Duration },
     /// When the peer closes the channel.
     ByPeer,
@@ -148,10 +148,9 @@ async fn receive<P: Platform>(
         progress.delivering.set(true);
         if !broken {
             let delivery = deliver(output, &chunk[..count], between);
-            match delivered(platform, connection, between.ending, delivery).await {
-                None => broken = true,
-                Some(Err(_)) if between.ending.drops_rest() => broken = true,
-                Some(done) => done?,
+            match delivered(platform, connection, between, delivery).await? {
+                Err(_) if between.ending.drops_rest() => broken = true,
+                done => done?,
             }
         }
         // Where neither side ever waits, the other direction and a signal must get their turn all the same.
@@ -240,10 +239,9 @@ async fn deliver_rest<P: Platform>(
         if count == 0 {
             break;
         }
-        match delivered(platform, connection, between.ending, deliver(output, &chunk[..count], between)).await {
-            None => break,
-            Some(Err(_)) if between.ending.drops_rest() => break,
-            Some(done) => done?,
+        match delivered(platform, connection, between, deliver(output, &chunk[..count], between)).await? {
+            Err(_) if between.ending.drops_rest() => break,
+            done => done?,
         }
     }
     Ok(())

@@ -58,21 +58,21 @@ fn silent<P: Platform>(connection: &Connection<P>, limit: Duration) -> Failure {
     Failure::new(Code::NoServer, text)
 }
 
-/// Waits for a delivery to the output. `None` if the peer is gone and the output takes nothing more for as long as it
-/// may then: nobody is left to wait for it.
+/// Waits for a delivery to the output. Fails if the peer is gone and the output takes nothing more for as long as it may
+/// then: nobody is left to wait for it.
 pub(super) async fn delivered<P: Platform, T>(
     platform: &P,
     connection: &Connection<P>,
-    ending: Ending,
+    between: &Between,
     delivery: impl Future<Output = T>,
-) -> Option<T> {
-    let Ending::Drained { stuck } = ending else { return Some(delivery.await) };
+) -> Result<T, Failure> {
+    let Ending::Drained { stuck } = between.ending else { return Ok(delivery.await) };
     let mut delivery = pin!(delivery);
     // The clock is asked only if it does not succeed at once.
     let (mut next_look, mut gone): (Option<Time>, Option<Time>) = (None, None);
     poll_fn(|cx| {
         if let Poll::Ready(done) = delivery.as_mut().poll(cx) {
-            return Poll::Ready(Some(done));
+            return Poll::Ready(Ok(done));
         }
         loop {
             let at = *next_look.get_or_insert_with(|| platform.now() + LOOK_EVERY);
@@ -83,7 +83,12 @@ pub(super) async fn delivered<P: Platform, T>(
             if connection.state() != Live::Connected {
                 let until = *gone.get_or_insert(now + stuck);
                 if now >= until {
-                    return Poll::Ready(None);
+                    let text = format!(
+                        "{} has not taken the next of the client's bytes within {stuck:?}, and the client has left: \
+                         the rest is lost",
+                        between.output
+                    );
+                    return Poll::Ready(Err(Failure::new(Code::Other, text)));
                 }
             }
             next_look = Some(now + LOOK_EVERY);
