@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Bench;
 use super::clients::{KILL, PROMPT, stream};
-use super::interop::{LONG, RINGS, SENT, all_clients, client_guest, path, serve};
+use super::interop::{ANSWERED, LONG, RINGS, SENT, all_clients, client_guest, path, serve};
 use crate::client::Process;
 use crate::guest::Guest;
 use crate::host::{PATIENCE, until};
@@ -50,6 +50,7 @@ pub(super) fn tool(bench: &Bench) -> Result<()> {
     servers(bench, &linux).context("servers in the Linux guest")?;
     many_clients(bench, &linux).context("many clients of one server")?;
     clients(bench, &linux).context("clients in the Linux guest")?;
+    our_guest(bench, &linux).context("our guest and the Linux guest")?;
     refusals(&linux).context("what a guest may not do")
 }
 
@@ -125,6 +126,26 @@ fn clients(bench: &Bench, linux: &Linux) -> Result<()> {
         |server: String| format!("vchan connect {server} --timeout 30 --linger 50 <sent >got; cmp wanted got\n");
     let prepare = format!("head -c {SENT} /dev/urandom >sent; tr a-z A-Z <sent >wanted\n");
     linux.run(&(prepare + &servers.map(attempt).collect::<String>()))?;
+    Ok(())
+}
+
+/// Neither end is in dom0: our guest as the client of our server and of a C server there, and as the server of C clients.
+fn our_guest(bench: &Bench, linux: &Linux) -> Result<()> {
+    for (number, command) in
+        [(3, "vchan exec %d --path data/from-guest -- capitals"), (4, "vchan-echo -s 3 %d data/from-guest")]
+    {
+        let guest = client_guest(bench, number, &linux.domid, "data/from-guest")?;
+        let command = command.replace("%d", &guest.domid()?);
+        linux.run(&format!("{command} >server 2>&1 & echo $! >pid"))?;
+        guest.says(ANSWERED).with_context(|| format!("the server was {command}"))?;
+        guest.gone(PATIENCE)?;
+        linux.run("kill $(cat pid) 2>/dev/null || true")?;
+    }
+    let guest = bench.other_guest(5, &[&format!("extra=\"vchan.domid={}\"", linux.domid)])?;
+    let domid = guest.domid()?;
+    for options in ["-s 4", "-p -s 5"] {
+        linux.run(&format!("vchan-client {options} {domid} data/vchan <sent >got && cmp wanted got"))?;
+    }
     Ok(())
 }
 
