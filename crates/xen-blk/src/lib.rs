@@ -12,5 +12,6 @@ struct Guide;
 pub mod back;
 pub mod front;
 pub mod handshake;
+mod patience;
 pub mod toolstack;
 pub mod wire;

@@ -246,7 +246,7 @@ fn what_can_be_done_at_once_is_but_passes_no_barrier() {
 }
 
 #[test]
-fn a_frontend_that_asks_on_and_on_need_not_send_events() {
+fn ends_that_ask_and_answer_on_and_on_need_no_events() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
@@ -259,6 +259,8 @@ fn a_frontend_that_asks_on_and_on_need_not_send_events() {
         }
         let events = served.handle.stats().events_received;
         assert!(events < 10, "{events} events for 100 reads");
+        let answered = disk.stats().events_received;
+        assert!(answered < 10, "{answered} events for 100 answers");
         // One that rests is waited for a few times and no more.
         for at in 0..20 {
             guest.moment().await;

@@ -26,7 +26,6 @@ mod journal;
 mod keys;
 mod link;
 mod now;
-mod patience;
 mod queue;
 mod ram;
 mod request;

@@ -10,14 +10,20 @@ use xen_platform::{Channel, Platform};
 
 impl<P: Platform> State<P> {
     /// Takes what answers a ring has, and sees to it that the driver is woken by more.
-    pub fn listen(&mut self, number: u32, cx: &mut Context<'_>) -> Result<(), PeerError> {
+    pub fn listen(&mut self, platform: &P, number: u32, cx: &mut Context<'_>) -> Result<(), PeerError> {
         loop {
             let queue = &mut self.queues[number as usize];
             let before = queue.seen;
             while queue.channel.poll_after(&mut queue.seen, cx).is_ready() {}
             self.stats.events_received += u64::from(queue.seen.wrapping_sub(before));
+            let before = self.stats.responses;
             self.collect(number)?;
-            if !self.queues[number as usize].arm(number)? {
+            let queue = &mut self.queues[number as usize];
+            if self.stats.responses != before {
+                queue.patience.rewarded(platform);
+            }
+            let is_idle = queue.ring.in_flight() == 0;
+            if is_idle || !queue.patience.is_over(platform, cx) || !queue.arm(number)? {
                 return Ok(());
             }
         }

@@ -47,7 +47,7 @@ fn move_requests<P: Platform>(device: &Device<P>, next_sweep: &mut Option<Time>,
             return Ok(());
         }
         state.push();
-        (0..state.queues.len() as u32).try_for_each(|number| state.listen(number, cx))
+        (0..state.queues.len() as u32).try_for_each(|number| state.listen(&device.platform, number, cx))
     });
     if let Err(wrong) = wrong {
         log::warn!("{}: {wrong}", device.name());

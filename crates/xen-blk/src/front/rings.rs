@@ -2,6 +2,7 @@
 
 use super::PeerError;
 use super::offer::RingPlan;
+use crate::patience::Patience;
 use crate::wire::{Abi, RESPONSE_MAX, Response};
 use alloc::vec::Vec;
 use xen_platform::{Channel, DomId, PAGE_SIZE, Platform};
@@ -14,6 +15,7 @@ pub(crate) struct Queue<P: Platform> {
     pub channel: P::Channel,
     /// Events of the channel seen so far.
     pub seen: u32,
+    pub patience: Patience,
     /// There are requests on it that the backend was not shown.
     pub unpushed: bool,
 }
@@ -24,7 +26,7 @@ impl<P: Platform> Queue<P> {
         let mem = platform.share(backend, pages as usize)?;
         let ring = Front::new(Shape::new(pages as usize * PAGE_SIZE, abi.slot()), &mem);
         let seen = channel.seen();
-        Ok(Queue { mem, ring, channel, seen, unpushed: false })
+        Ok(Queue { mem, ring, channel, seen, patience: Patience::new(), unpushed: false })
     }
 
     /// Takes the next answer off the ring, if there is one.
@@ -46,12 +48,8 @@ impl<P: Platform> Queue<P> {
         notify
     }
 
-    /// Asks for an event when answers come, if any are to come; true if some are there already.
+    /// Asks for an event when answers come; true if some are there already.
     pub fn arm(&mut self, number: u32) -> Result<bool, PeerError> {
-        let in_flight = self.ring.in_flight();
-        if in_flight == 0 {
-            return Ok(false);
-        }
         // At the very next one: the second may take for ever, and the first must not wait for it.
         self.ring.arm(&self.mem, 1).map_err(|corrupt| PeerError::Ring { queue: number, corrupt })
     }

@@ -1,8 +1,9 @@
-//! How long a ring that was found empty is looked at before the backend asks for an event and sleeps.
+//! How long a ring that was found empty is looked at before its end asks for an event and sleeps.
 //!
-//! A frontend that has got an answer mostly asks again at once. If it shares a processor with the backend, it only has to be
-//! let run for that; if it has one of its own, it takes no longer than a few pauses. Either way no event is sent and
-//! nobody is woken. A frontend that does not ask again costs pauses in vain, so they get fewer then.
+//! A peer that has got something mostly gives something back at once: a frontend asks again, a backend answers. If it
+//! shares a processor with this end, it only has to be let run for that; if it has one of its own, it takes no longer than
+//! a few pauses. Either way no event is sent and nobody is woken. A peer that gives nothing costs pauses in vain, so they
+//! get fewer then.
 
 use core::task::{Context, Poll};
 use xen_platform::Platform;
@@ -11,7 +12,7 @@ use xen_platform::Platform;
 const MOST: u32 = 8;
 
 /// The pauses of one ring.
-pub(super) struct Patience {
+pub(crate) struct Patience {
     /// How many there are to be in a row.
     most: u32,
     /// How many of them are left.
