@@ -79,6 +79,8 @@ const _: () = assert!(offset_of!(UnmapNotify, action) == 8 && offset_of!(UnmapNo
 const EVTCHN_BIND_INTERDOMAIN: Opcode = code(b'E', 1, size_of::<BindInterdomain>());
 const EVTCHN_BIND_UNBOUND_PORT: Opcode = code(b'E', 2, size_of::<u32>());
 const EVTCHN_NOTIFY: Opcode = code(b'E', 4, size_of::<u32>());
+/// Of a `struct ioctl_evtchn_restrict_domid`, a domain's number.
+const EVTCHN_RESTRICT_DOMID: Opcode = code(b'E', 6, size_of::<u16>());
 const GNTDEV_MAP_GRANT_REF: Opcode = code(b'G', 0, size_of::<MapGrantRef>() + size_of::<ForeignRef>());
 const GNTDEV_UNMAP_GRANT_REF: Opcode = code(b'G', 1, size_of::<Release>());
 const GNTALLOC_ALLOC_GREF: Opcode = code(b'G', 5, ALLOC_GREF_BYTES);
@@ -101,6 +103,11 @@ pub(crate) fn bind_unbound(evtchn: impl AsFd, peer: DomId) -> io::Result<Port> {
 pub(crate) fn bind_interdomain(evtchn: impl AsFd, peer: DomId, port: Port) -> io::Result<Port> {
     let arg = BindInterdomain { remote_domain: peer.0.into(), remote_port: port.0 };
     call(evtchn, EVTCHN_BIND_INTERDOMAIN, &mut [arg]).map(Port)
+}
+
+/// Keeps the descriptor from being bound to any domain but `peer`, for good. Not possible with domain 0.
+pub(crate) fn restrict(evtchn: impl AsFd, peer: DomId) -> io::Result<()> {
+    call(evtchn, EVTCHN_RESTRICT_DOMID, &mut [peer.0]).map(drop)
 }
 
 /// Sends an event through the own port `port`.
@@ -204,6 +211,7 @@ mod tests {
         assert_eq!(EVTCHN_BIND_INTERDOMAIN, 0x0008_4501);
         assert_eq!(EVTCHN_BIND_UNBOUND_PORT, 0x0004_4502);
         assert_eq!(EVTCHN_NOTIFY, 0x0004_4504);
+        assert_eq!(EVTCHN_RESTRICT_DOMID, 0x0002_4506);
         assert_eq!(GNTDEV_MAP_GRANT_REF, 0x0018_4700);
         assert_eq!(GNTDEV_UNMAP_GRANT_REF, 0x0010_4701);
         assert_eq!(GNTALLOC_ALLOC_GREF, 0x0018_4705);

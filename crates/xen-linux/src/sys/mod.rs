@@ -15,6 +15,7 @@ pub(crate) use copy::copy_pieces;
 pub(crate) use fd::{owned, to_std};
 pub(crate) use hypercall::{is_interdomain, yield_processor};
 pub(crate) use ioctl::{
-    alloc_grants, bind_interdomain, bind_unbound, free_grants, insert_grants, notify, remove_grants, set_unmap_notify,
+    alloc_grants, bind_interdomain, bind_unbound, free_grants, insert_grants, notify, remove_grants, restrict,
+    set_unmap_notify,
 };
 pub(crate) use map::Mapping;
