@@ -205,10 +205,11 @@ pub const ALL: &[Scenario] = &[
         .long()
         .full(),
     Scenario::new("xen-disk-vmdk", "so is and does a vmdk image", exercise::vmdk).long().full(),
-    Scenario::new("block-units", "how a backend counts large sectors is found out", units::inferred),
+    Scenario::new("block-units", "how a backend counts large sectors is found out", units::inferred).full(),
     Scenario::new("power-cut", "what was flushed survives a power cut, or is missed", durable::flushed),
     Scenario::new("power-cut-barrier", "what lies before a barrier survives as well", durable::barriers).full(),
     Scenario::new("power-cut-killed", "so it is when servers are killed, and guests", durable::killed).long().full(),
+    Scenario::new("power-cut-storages", "files of all kinds survive their servers", durable::storages).long().full(),
     Scenario::new("power-cut-blkback", "Linux's backend keeps it, unless its disk lies", durable::blkback)
         .long()
         .full(),

@@ -73,8 +73,6 @@ pub enum Mapping {
     AllFail,
     /// Takes every write and reads zeros.
     Zero,
-    /// Takes writes and does not do them; reads what was there before.
-    DropWrites,
     /// Works for `up` seconds, then fails for `down` seconds, and again.
     Flakey {
         /// Seconds.
@@ -229,7 +227,6 @@ impl Mapping {
             Mapping::Linear => all(&format!("linear {under} 0")),
             Mapping::AllFail => all("error"),
             Mapping::Zero => all("zero"),
-            Mapping::DropWrites => all(&format!("flakey {under} 0 0 1 1 drop_writes")),
             Mapping::Flakey { up, down } => all(&format!("flakey {under} 0 {up} {down}")),
             Mapping::Forgets => all(&format!("flakey {under} 0 0 600 1 drop_writes")),
             Mapping::Delay { ms } => all(&format!("delay {under} 0 {ms}")),

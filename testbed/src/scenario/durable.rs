@@ -32,14 +32,14 @@ struct Image<'a> {
 impl<'a> Image<'a> {
     fn new(bench: &Bench<'a>) -> Result<Image<'a>> {
         let path = format!("/tmp/{}.raw", bench.name);
-        bench.host.shell(&format!("rm -f {path}; truncate -s 16M {path}"))?;
+        bench.host.shell(&format!("rm -rf {path} {path}.*; truncate -s 16M {path}"))?;
         Ok(Image { host: bench.host, path })
     }
 }
 
 impl Drop for Image<'_> {
     fn drop(&mut self) {
-        let _ = self.host.shell(&format!("rm -f {}", self.path));
+        let _ = self.host.shell(&format!("rm -rf {0} {0}.*", self.path));
     }
 }
 
@@ -75,21 +75,34 @@ impl<'a> Bench<'a> {
     /// The same, with a disk of xen-disk that is kept in `stack`.
     fn on_stack(&self, number: u32, options: &str, stack: &str) -> Result<(Guest<'a>, Process)> {
         let guest = self.held(number, options, &[])?;
+        let serving = self.serve(&guest, stack)?;
+        Ok((guest, serving))
+    }
+
+    fn serve(&self, guest: &Guest, stack: &str) -> Result<Process> {
         let words = ["out/xen-disk", "connect", &guest.name, "--vdev", "xvda", "--stack", stack];
         let serving = self.host.spawn(&words)?;
         serving.wait_for("Press Control+C", PATIENCE)?;
-        Ok((guest, serving))
+        Ok(serving)
     }
 
     fn let_go(&self, guest: &Guest) -> Result<()> {
         self.host.xl(&["unpause", &guest.name]).map(drop)
     }
 
-    /// Waits until the guest has recorded that enough is durable.
-    fn until_enough(&self, guest: &Guest) -> Result<()> {
-        let enough = until(LONG, || Ok(self.recorded(guest)? >= ENOUGH))?;
+    /// Waits until the guest has recorded that enough is durable beyond so many rounds.
+    fn until_more(&self, guest: &Guest, rounds: u32) -> Result<()> {
+        let enough = until(LONG, || Ok(self.recorded(guest)? >= rounds + ENOUGH))?;
         ensure!(enough, "{} has recorded {} rounds:\n{}", guest.name, self.recorded(guest)?, guest.console());
         Ok(())
+    }
+
+    /// Destroys a guest whose disk nobody serves: how many rounds it has recorded.
+    fn destroyed(&self, guest: &Guest) -> Result<u32> {
+        let rounds = self.recorded(guest)?;
+        self.host.xl(&["destroy", &guest.name])?;
+        guest.gone(PATIENCE)?;
+        Ok(rounds)
     }
 
     /// How many rounds the guest has recorded as durable.
@@ -101,7 +114,11 @@ impl<'a> Bench<'a> {
 
     /// Has a guest look at what is in the image: what it printed.
     fn looks(&self, number: u32, options: &str, image: &Image) -> Result<String> {
-        let (guest, serving) = self.on_stack(number, options, &format!("file:{}", image.path))?;
+        self.looks_at(number, options, &format!("file:{}", image.path))
+    }
+
+    fn looks_at(&self, number: u32, options: &str, stack: &str) -> Result<String> {
+        let (guest, serving) = self.on_stack(number, options, stack)?;
         self.let_go(&guest)?;
         let console = ended(&guest)?;
         serving.wait(PATIENCE)?;
@@ -162,32 +179,52 @@ pub(super) fn barriers(bench: &Bench) -> Result<()> {
     before.unchanged(bench.host)
 }
 
-/// At a signal, with the server, and with server and guest at once.
+/// The power goes at a signal, and with the server that is killed; the guest that waits for the next one dies, too.
 pub(super) fn killed(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     for (number, test, above, signal) in [
         (1, "durable", "powercut:keep=0.3/", CUT),
         (3, "durable", "powercut/", KILL),
-        (5, "durable", "", KILL),
-        (7, "ordered", "powercut/", KILL),
+        (5, "ordered", "powercut/", KILL),
     ] {
         let (image, tried) = (Image::new(bench)?, Try { test, seed: 5 });
         let stack = format!("{above}file:{}", image.path);
         let (guest, serving) = bench.on_stack(number, &tried.write(), &stack)?;
         bench.let_go(&guest)?;
-        bench.until_enough(&guest)?;
+        bench.until_more(&guest, 0)?;
         serving.signal(signal)?;
         let rounds = match signal {
             CUT => durable(&ended(&guest)?)?,
-            // The guest waits for somebody to serve the disk again.
-            _ => bench.recorded(&guest)?,
+            _ => bench.destroyed(&guest)?,
         };
-        if signal == KILL {
-            bench.host.xl(&["destroy", &guest.name])?;
-            guest.gone(PATIENCE)?;
-        }
         serving.wait(PATIENCE)?;
         survives(&bench.looks(number + 1, &tried.check(rounds), &image)?).with_context(|| stack)?;
+    }
+    before.unchanged(bench.host)
+}
+
+/// Every storage that has in its file what was answered: its server is killed, the next one goes on, and is killed, too.
+pub(super) fn storages(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let stacks = ["file:PATH", "mmap:PATH", "overlay:\"PATH.overlay\"/file:PATH", "vhd:PATH.vhd", "qcow2:PATH.qcow2"];
+    for (number, stack) in (1..).step_by(2).zip(stacks) {
+        let (image, tried) = (Image::new(bench)?, Try { test: "durable", seed: 8 });
+        let stack = stack.replace("PATH", &image.path);
+        if stack.starts_with("vhd") || stack.starts_with("qcow2") {
+            bench.host.shell(&format!("out/xen-disk convert file:{} {stack}", image.path))?;
+        }
+        let (guest, mut serving) = bench.on_stack(number, &tried.write(), &stack)?;
+        bench.let_go(&guest)?;
+        bench.until_more(&guest, 0)?;
+        serving.signal(KILL)?;
+        serving.wait(PATIENCE)?;
+        let rounds = bench.recorded(&guest)?;
+        serving = bench.serve(&guest, &stack)?;
+        bench.until_more(&guest, rounds)?;
+        serving.signal(KILL)?;
+        serving.wait(PATIENCE)?;
+        let rounds = bench.destroyed(&guest)?;
+        survives(&bench.looks_at(number + 1, &tried.check(rounds), &stack)?).with_context(|| stack)?;
     }
     before.unchanged(bench.host)
 }
@@ -197,16 +234,14 @@ pub(super) fn blkback(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let disk = bench.disk("a", plain(16))?.mapped(&format!("{}-cut", bench.name), Mapping::Linear)?;
     let list = [(&disk, "xvda")];
-    for (number, seed, mapping) in [(1, 6, Mapping::AllFail), (3, 7, Mapping::DropWrites)] {
+    for (number, seed, mapping) in [(1, 6, Mapping::AllFail), (3, 7, Mapping::Forgets)] {
         let tried = Try { test: "durable", seed };
         let guest = bench.held(number, &tried.write(), &list)?;
         bench.let_go(&guest)?;
-        bench.until_enough(&guest)?;
+        bench.until_more(&guest, 0)?;
         disk.remap(mapping)?;
-        if mapping == Mapping::DropWrites {
-            let at = bench.recorded(&guest)?;
-            // Until every sector has been written once more, and nowhere.
-            ensure!(until(LONG, || Ok(bench.recorded(&guest)? > at + 32))?, "the guest writes nothing more");
+        if mapping == Mapping::Forgets {
+            bench.until_more(&guest, bench.recorded(&guest)?)?;
             disk.remap(Mapping::AllFail)?;
         }
         let rounds = durable(&ended(&guest)?)?;
