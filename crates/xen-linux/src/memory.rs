@@ -3,6 +3,7 @@
 use crate::sys::{self, Mapping};
 use crate::{Error, Linux, error};
 use rustix::fd::OwnedFd;
+use std::ptr::NonNull;
 use std::rc::Rc;
 use xen_platform::{Access, DomId, GrantRef, Granted, IndexMemory, PAGE_SIZE, Port, SharedMem};
 
@@ -116,6 +117,9 @@ impl<R> SharedMem for Pages<R> {
     }
     fn write(&self, at: usize, from: &[u8]) {
         self.mapping.area().write(at, from)
+    }
+    fn address(&self) -> Option<NonNull<u8>> {
+        self.mapping.area().address()
     }
 }
 

@@ -27,6 +27,7 @@ struct Inner {
     /// Where Xen finds what a hypercall is about; `None` where there is no such device.
     hypercall_page: OnceCell<Option<Mapping>>,
     pauses: EventCounter,
+    fixed_yield: OnceCell<sys::FixedYield>,
 }
 
 impl Default for Linux {
@@ -51,6 +52,7 @@ impl Linux {
             privcmd: OnceCell::new(),
             hypercall_page: OnceCell::new(),
             pauses: EventCounter::new(),
+            fixed_yield: OnceCell::new(),
         }))
     }
 
@@ -70,13 +72,27 @@ impl Linux {
         if turn == Turn::Busy || !pauses.is_awaited() {
             return self.0.reactor.turn(turn);
         }
-        match self.privcmd() {
-            Some(privcmd) => sys::yield_processor(privcmd),
+        match (self.privcmd(), self.0.fixed_yield.get()) {
+            (Some(privcmd), Some(fixed)) => fixed.yield_processor(privcmd),
+            (Some(privcmd), None) => sys::yield_processor(privcmd),
             // Only to other programs of this domain.
-            None => std::thread::yield_now(),
+            (None, _) => std::thread::yield_now(),
         }
         pauses.signal();
         self.0.reactor.turn(Turn::Busy);
+    }
+
+    /// Prepares pauses for a program that is about to give up its system calls: the request of ioctl(2) by which it lets
+    /// others have the processor, and the request's argument, an address at which nothing can be written. A filter that
+    /// permits this request with this argument alone, and no call that maps, moves or unmaps anything at or below that
+    /// address, permits no other hypercall. `None` if that cannot be; then pauses are for other programs of this domain.
+    pub fn prepare_pauses(&self) -> Option<(u32, usize)> {
+        self.privcmd()?;
+        if self.0.fixed_yield.get().is_none() {
+            // Not of use to the caller, who can do nothing about it.
+            let _ = self.0.fixed_yield.set(sys::FixedYield::new().ok()?);
+        }
+        self.0.fixed_yield.get().map(sys::FixedYield::request)
     }
 
     /// The device that passes hypercalls on, if this program may.

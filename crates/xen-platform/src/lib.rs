@@ -22,5 +22,5 @@ pub use event::EventCounter;
 pub use ids::{DomId, GrantRef, PAGE_SIZE, Port};
 pub use mem::{IndexMemory, SharedMem};
 pub use platform::{Access, Channel, Granted, Platform, ReadySince, pause};
-pub use raw::RawShared;
+pub use raw::{RawShared, copy as copy_raw};
 pub use time::{Clock, Elapsed, Time, Timers, deadline, sleep};

@@ -1,6 +1,7 @@
 //! Memory that a peer can change at any moment.
 
 use alloc::rc::Rc;
+use core::ptr::NonNull;
 
 /// The fields through which two sides of a ring agree: 32-bit indices and single bytes, with their memory order.
 ///
@@ -40,6 +41,11 @@ pub trait SharedMem: IndexMemory {
     fn read(&self, at: usize, to: &mut [u8]);
     /// Copies `from` in, from the offset `at` on. Panics if the area ends before that.
     fn write(&self, at: usize, from: &[u8]);
+    /// Where the area starts in this program's memory, for those who have other programs or the kernel copy from it or to
+    /// it; `None` if it is nowhere.
+    fn address(&self) -> Option<NonNull<u8>> {
+        None
+    }
 }
 
 impl<T: IndexMemory + ?Sized> IndexMemory for Rc<T> {
@@ -75,6 +81,9 @@ impl<T: SharedMem + ?Sized> SharedMem for Rc<T> {
     }
     fn write(&self, at: usize, from: &[u8]) {
         (**self).write(at, from)
+    }
+    fn address(&self) -> Option<NonNull<u8>> {
+        (**self).address()
     }
 }
 

@@ -110,14 +110,19 @@ impl SharedMem for RawShared {
         // SAFETY: as for `read`.
         unsafe { copy(to, from.as_ptr(), from.len()) }
     }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        Some(self.start)
+    }
 }
 
 /// Copies `len` bytes, eight at a time by one instruction, which processors carry out in pieces as wide as they can, and
-/// the rest in falling powers of two.
+/// the rest in falling powers of two, from or to memory that others may change meanwhile.
 ///
 /// # Safety
-/// `to` must be valid for writes and `from` for reads of `len` bytes, without overlap.
-unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
+/// `to` must be mapped for writing and `from` for reading, `len` bytes each, without overlap; what is not memory of others
+/// must be valid for that.
+pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
     // SAFETY: the moves cover exactly `len` bytes from both pointers: `len / 8` words, then one piece for each bit set in
     // `len % 8`. The direction flag is clear, as it is wherever Rust code runs.
     unsafe {

@@ -1,5 +1,5 @@
 //! `xen-disk`: serves virtual disks to running domains. See `xen-disk --help`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod host;
 

@@ -45,6 +45,7 @@ mod mmap;
 pub mod object;
 mod overlay;
 mod ram;
+mod straight;
 mod vhd;
 mod zero;
 

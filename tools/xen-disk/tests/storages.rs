@@ -4,7 +4,10 @@ mod common;
 
 use common::{Folder, Model, ops, pattern};
 use proptest::prelude::*;
-use xen_disk::storage::{Cow, FileOptions, FileStorage, Mmap, Ram, Storage, Zero};
+use std::cell::Cell;
+use std::ptr::NonNull;
+use xen_blk::back::Area;
+use xen_disk::storage::{Cow, FileOptions, FileStorage, Mmap, Pages, Ram, Storage, Zero};
 
 const BYTES: u64 = 3 * 4096 * 8;
 
@@ -56,6 +59,88 @@ proptest! {
     fn ram_of_several_pieces(ops in ops(700, true)) {
         Model::of(&vec![0; 700 * 4096]).run(&Ram::new(700 * 4096, 4096), &ops)?;
     }
+}
+
+/// Pages of a guest, in pieces that lie apart.
+struct Guest {
+    pieces: Vec<Vec<Cell<u8>>>,
+    /// Bytes that are done.
+    done: usize,
+}
+
+impl Guest {
+    fn of(bytes: &[u8], piece: usize) -> Guest {
+        let cells = |piece: &[u8]| piece.iter().copied().map(Cell::new).collect();
+        Guest { pieces: bytes.chunks(piece).map(cells).collect(), done: 0 }
+    }
+
+    fn next(&mut self) -> &Cell<u8> {
+        let (at, piece) = (self.done, self.pieces[0].len());
+        self.done += 1;
+        &self.pieces[at / piece][at % piece]
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.pieces.iter().flatten().map(Cell::get).collect()
+    }
+}
+
+impl Pages for Guest {
+    fn left(&self) -> usize {
+        self.pieces.iter().map(Vec::len).sum::<usize>() - self.done
+    }
+    fn take(&mut self, to: &mut [u8]) {
+        to.iter_mut().for_each(|byte| *byte = self.next().get());
+    }
+    fn put(&mut self, from: &[u8]) {
+        from.iter().for_each(|byte| self.next().set(*byte));
+    }
+    fn areas(&self) -> Option<Vec<Area>> {
+        assert_eq!(self.done, 0);
+        let area = |piece: &Vec<Cell<u8>>| Area { start: NonNull::new(piece[0].as_ptr()).unwrap(), len: piece.len() };
+        Some(self.pieces.iter().map(area).collect())
+    }
+}
+
+/// Writes and reads straight from and to a guest's pages, small and large, in pieces of several sizes.
+fn straight(disk: &dyn Storage, bytes: u64) {
+    let mut model = vec![0; bytes as usize];
+    disk.read(0, &mut model).unwrap();
+    for (number, (at, len, piece)) in
+        [(0, 512, 512), (4096, 4096, 4096), (1536, 9 * 512, 1024), (8192, 96 << 10, 512), (512, 80 << 10, 4096)]
+            .into_iter()
+            .enumerate()
+    {
+        let data: Vec<u8> = (0..len).map(|byte| (byte * 7 + number + 1) as u8).collect();
+        disk.write_now(at, &mut Guest::of(&data, piece)).expect("it need not wait").unwrap();
+        model[at as usize..at as usize + len].copy_from_slice(&data);
+        let mut guest = Guest::of(&vec![0; bytes as usize], piece);
+        disk.read_now(0, &mut guest).expect("it need not wait").unwrap();
+        assert!(guest.bytes() == model, "what write {number} left");
+    }
+    let past = disk.write_now(bytes - 512, &mut Guest::of(&[1; 1024], 512));
+    assert!(past.is_none_or(|done| done.is_err()), "past the end");
+    let mut whole = model.clone();
+    disk.read(0, &mut whole).unwrap();
+    assert!(whole == model);
+}
+
+#[test]
+fn data_go_straight_between_a_guests_pages_and_what_is_in_memory() {
+    const LEN: u64 = 128 << 10;
+    straight(&Ram::new(LEN, 512), LEN);
+    let folder = Folder::new();
+    let path = folder.image("mapped", LEN);
+    straight(&Mmap::open(&path, true, 512).unwrap(), LEN);
+    // In memory, whatever file system this machine keeps other files in.
+    let shared = std::path::PathBuf::from(format!("/dev/shm/xen-disk-{}", std::process::id()));
+    std::fs::write(&shared, pattern(LEN)).unwrap();
+    let disk = FileStorage::open(&shared, FileOptions::default());
+    std::fs::remove_file(&shared).unwrap();
+    straight(&disk.unwrap(), LEN);
+    let direct = FileOptions { direct: true, sector_size: 4096, read_only: false };
+    let disk = FileStorage::open(&folder.image("direct", LEN), direct).unwrap();
+    assert!(disk.write_now(0, &mut Guest::of(&[1; 4096], 4096)).is_none(), "a device takes no page of another domain");
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod kept;
 use self::kept::Kept;
 use super::Stats;
 use super::config::Reach;
-use super::storage::Pages;
+use super::storage::{Area, Pages};
 use crate::wire::Segment;
 use alloc::vec::Vec;
 use xen_abi::blkif::SECTOR;
@@ -157,6 +157,17 @@ impl<M: SharedMem> Pages for Window<'_, M> {
 
     fn put(&mut self, from: &[u8]) {
         self.next(from.len(), |map, at, range| map.write(at, &from[range]))
+    }
+
+    fn areas(&self) -> Option<Vec<Area>> {
+        let mut done = self.done;
+        let area = |span: &Span| {
+            let skip = core::mem::take(&mut done);
+            let at = usize::from(span.at) + skip;
+            let start = self.kept.at(span.place).address()?.map_addr(|page| page.saturating_add(at));
+            Some(Area { start, len: usize::from(span.len) - skip })
+        };
+        self.spans.iter().map(area).collect()
     }
 }
 

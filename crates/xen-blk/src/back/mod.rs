@@ -40,4 +40,4 @@ pub use handle::Handle;
 pub use ram::Ram;
 pub use serve::serve;
 pub use stats::{Count, Histogram, Latencies, Stats};
-pub use storage::{Pages, Storage};
+pub use storage::{Area, Pages, Storage};

@@ -1,6 +1,8 @@
 //! What a disk is kept in.
 
 use crate::front::DiscardInfo;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
 
 /// What a storage is like. Sectors are of 512 bytes unless it is said otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +65,19 @@ pub trait Pages {
     fn take(&mut self, to: &mut [u8]);
     /// Copies `from` to where the next bytes of a read are wanted.
     fn put(&mut self, from: &[u8]);
+    /// Where all that is left to be copied is in the program's memory, in the order of the disk: for storages that have the
+    /// kernel copy it, or copy it themselves as memory that others change. It is there for as long as the value lives.
+    /// `None` where the platform has no addresses.
+    fn areas(&self) -> Option<Vec<Area>>;
+}
+
+/// Some bytes of the frontend's, in one of its pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Area {
+    /// The first of them.
+    pub start: NonNull<u8>,
+    /// How many there are.
+    pub len: usize,
 }
 
 /// Where a disk's data are, behind a backend.
@@ -83,7 +98,7 @@ pub trait Storage {
     /// Writes `from` at `sector` on. Reads that begin after the end of this see it.
     async fn write(&self, sector: u64, from: &[u8]) -> Result<(), Error>;
     /// Does a read at once and without private memory in between, and says how it went. `None` of who cannot, or would have
-    /// to wait: nothing of it is done, and [`Storage::read`] is asked.
+    /// to wait: [`Storage::read`] is asked then, for all of it.
     fn read_now(&self, sector: u64, to: &mut dyn Pages) -> Option<Result<(), Error>> {
         let _ = (sector, to);
         None

@@ -13,7 +13,7 @@ pub(crate) use calls::counting::calls;
 pub(crate) use calls::{poll, read, write};
 pub(crate) use copy::copy_pieces;
 pub(crate) use fd::{owned, to_std};
-pub(crate) use hypercall::{is_interdomain, yield_processor};
+pub(crate) use hypercall::{FixedYield, is_interdomain, yield_processor};
 pub(crate) use ioctl::{
     alloc_grants, bind_interdomain, bind_unbound, free_grants, insert_grants, notify, remove_grants, restrict,
     set_unmap_notify,

@@ -5,6 +5,7 @@ mod filter;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
 use xen_disk::Failure;
+use xen_linux::Linux;
 
 /// Gives up all capabilities and the way to new ones, in this thread and those that it makes from now on. What root owns
 /// can still be opened: the devices of Xen, when a guest connects.
@@ -19,11 +20,12 @@ pub(super) fn keep_files() -> Result<(), Failure> {
 }
 
 /// Gives up all system calls that serving a disk does not need, in all threads: whoever finds a way to make this program do
-/// what it should not can start no other program, and asks nothing of Xen but event channels and grants. With `network`,
+/// what it should not can start no other program, and asks nothing of Xen but event channels and grants, and to let other
+/// domains have the processor. With `network`,
 /// some storage is reached through one.
-pub(super) fn confine(network: bool) -> Result<(), Failure> {
+pub(super) fn confine(linux: &Linux, network: bool) -> Result<(), Failure> {
     let failed = |error: seccompiler::Error| Failure::other(format!("cannot filter system calls: {error}"));
-    let program = filter::program(network).map_err(|error| failed(error.into()))?;
+    let program = filter::program(network, linux.prepare_pauses()).map_err(|error| failed(error.into()))?;
     seccompiler::apply_filter_all_threads(&program).map_err(failed)
 }
 

@@ -89,7 +89,7 @@ impl Host {
             for spec in &specs {
                 network |= stack::needs(&spec.source.stack()?)?.network;
             }
-            privileges::confine(network)?;
+            privileges::confine(&self.linux, network)?;
         }
         let listening = self.clone();
         self.spawner.spawn(async move { listening.obey(signals).await });
@@ -228,7 +228,7 @@ impl Host {
         if !needs.files {
             privileges::give_up()?;
         }
-        privileges::confine(needs.network)
+        privileges::confine(&self.linux, needs.network)
     }
 
     fn served(&self, storage: std::sync::Arc<dyn Storage>, read_only: bool) -> Served {

@@ -140,7 +140,7 @@ pub(super) fn discard(args: &Args, files: &Files) -> Result<Built, Fault> {
 }
 
 pub(super) fn ram(args: &Args, files: &Files) -> Result<Built, Fault> {
-    Ok(Arc::new(Ram::new(size(args, files)?, args.sector_size()?)))
+    Ok(Arc::new(Ram::open(size(args, files)?, args.sector_size()?)?))
 }
 
 pub(super) fn file(args: &Args, files: &Files) -> Result<Built, Fault> {

@@ -1,13 +1,15 @@
 //! `file`: an image file or a block device, with pread(2) and pwrite(2).
 
 use super::backing::punch_hole;
-use super::{Discard, Info, Storage, read_only};
+use super::straight::{self, Wait};
+use super::{Discard, Info, Pages, Storage, read_only};
 use nix::fcntl::OFlag;
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// O_DIRECT wants memory, offsets and lengths in multiples of the device's block; 4096 suits every device.
 const ALIGNMENT: usize = 4096;
@@ -29,6 +31,32 @@ pub struct FileStorage {
     bytes: AtomicU64,
     options: FileOptions,
     regular: bool,
+    /// What reads and writes from the guest's pages may do.
+    wait: Wait,
+    reads: Straight,
+    writes: Straight,
+}
+
+/// Whether it is worth trying to read, or write, straight to or from the guest's pages.
+struct Straight(AtomicBool);
+
+impl Straight {
+    /// Tries it, unless it is known that it cannot be; `None` if it was not done.
+    fn attempt(&self, try_it: impl FnOnce() -> io::Result<bool>) -> Option<io::Result<()>> {
+        if !self.0.load(Ordering::Relaxed) {
+            return None;
+        }
+        match try_it() {
+            Ok(done) => done.then_some(Ok(())),
+            // It is not in the page cache at the moment, or another error, which comes again.
+            Err(error) => {
+                if error.kind() == io::ErrorKind::Unsupported {
+                    self.0.store(false, Ordering::Relaxed);
+                }
+                None
+            }
+        }
+    }
 }
 
 impl FileStorage {
@@ -54,12 +82,24 @@ impl FileStorage {
         // The metadata of a block device tells no length.
         let options = FileOptions { sector_size: options.sector_size.max(512), ..options };
         let bytes = whole_sectors(file.seek(SeekFrom::End(0))?, options.sector_size)?;
-        Ok(FileStorage { file, bytes: AtomicU64::new(bytes), options, regular: kind.is_file() })
+        let wait = if kind.is_file() && is_in_memory(&file) { Wait::May } else { Wait::MustNot };
+        // Memory of another domain cannot be given to a device.
+        let straight = || Straight(AtomicBool::new(!options.direct));
+        let (bytes, regular, reads, writes) = (AtomicU64::new(bytes), kind.is_file(), straight(), straight());
+        Ok(FileStorage { file, bytes, options, regular, wait, reads, writes })
     }
 
     fn unaligned(&self, buffer: &[u8]) -> bool {
         self.options.direct && !(buffer.as_ptr().addr() | buffer.len()).is_multiple_of(ALIGNMENT)
     }
+}
+
+/// Whether the file system keeps files in memory alone, so that no access waits.
+fn is_in_memory(file: &File) -> bool {
+    /// `RAMFS_MAGIC` of linux/magic.h.
+    const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+    let in_memory = [TMPFS_MAGIC, RAMFS_MAGIC];
+    fstatfs(file).is_ok_and(|found| in_memory.contains(&found.filesystem_type()))
 }
 
 /// Keeps others from serving the same file: two guests that write one disk destroy it.
@@ -123,6 +163,20 @@ impl Storage for FileStorage {
             });
         }
         self.file.write_all_at(from, at)
+    }
+
+    fn read_now(&self, at: u64, to: &mut dyn Pages) -> Option<io::Result<()>> {
+        self.reads.attempt(|| {
+            self.info().range(at, to.left() as u64)?;
+            straight::read(&self.file, at, to, self.wait)
+        })
+    }
+
+    fn write_now(&self, at: u64, from: &mut dyn Pages) -> Option<io::Result<()>> {
+        self.writes.attempt(|| {
+            self.info().range(at, from.left() as u64)?;
+            straight::write(&self.file, at, from, self.wait)
+        })
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! the handler here puts an empty page in its place and marks the mapping; whoever copies looks at the mark afterwards.
 #![allow(unsafe_code, reason = "mapped memory is reached through pointers, and a signal handler is installed")]
 
+use super::Pages;
 use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 use nix::libc;
 use std::fs::File;
@@ -12,6 +13,7 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Once, RwLock};
+use xen_platform::copy_raw;
 
 const PAGE: usize = 4096;
 
@@ -68,6 +70,35 @@ impl Mapped {
         // SAFETY: as above; nobody else in this program reads or writes while the lock is held.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), self.memory.as_mut_ptr().add(at), from.len()) };
         self.intact()
+    }
+
+    /// Copies from the mapping to all that is left of `to`; false if there is no way.
+    pub fn read_pages(&self, at: usize, to: &dyn Pages) -> io::Result<bool> {
+        let _held = self.lock.read().expect("no holder panics");
+        self.with_pages(at, to, |page, mapped, len| {
+            // SAFETY: the range is within the mapping, as above, and the page is the guest's, mapped while `to` is borrowed.
+            unsafe { copy_raw(page, mapped, len) }
+        })
+    }
+
+    /// Copies into the mapping from all that is left of `from`; false if there is no way.
+    pub fn write_pages(&self, at: usize, from: &dyn Pages) -> io::Result<bool> {
+        let _held = self.lock.write().expect("no holder panics");
+        self.with_pages(at, from, |page, mapped, len| {
+            // SAFETY: as above, the other way; nobody else in this program reads or writes while the lock is held.
+            unsafe { copy_raw(mapped, page, len) }
+        })
+    }
+
+    fn with_pages(&self, mut at: usize, pages: &dyn Pages, copy: impl Fn(*mut u8, *mut u8, usize)) -> io::Result<bool> {
+        let Some(areas) = pages.areas() else { return Ok(false) };
+        let len: usize = areas.iter().map(|area| area.len).sum();
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.memory.len()), "a copy past the mapping");
+        for area in areas {
+            copy(area.start.as_ptr(), self.memory.as_mut_ptr().wrapping_add(at), area.len);
+            at += area.len;
+        }
+        self.intact().map(|()| true)
     }
 
     /// Writes changed pages to the file, and waits for that.

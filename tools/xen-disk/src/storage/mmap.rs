@@ -2,11 +2,16 @@
 
 use super::file::{lock, whole_sectors};
 use super::map::{Mapped, Sharing};
-use super::{Info, Pace, Storage, read_only};
+use super::straight::{self, Wait};
+use super::{Info, Pace, Pages, Storage, read_only};
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::RwLock;
+
+/// Writes of so many bytes go through the file itself. It is the same memory, and a page that is new to the file costs less
+/// there than one that is made because a mapping lacks it.
+const LARGE: usize = 64 << 10;
 
 /// A disk in a mapped file.
 pub struct Mmap {
@@ -33,6 +38,15 @@ impl Mmap {
     }
 }
 
+/// What became of a request that could be done, if it could.
+fn done(done: io::Result<bool>) -> Option<io::Result<()>> {
+    match done {
+        Ok(true) => Some(Ok(())),
+        Ok(false) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
 impl Storage for Mmap {
     fn info(&self) -> Info {
         self.describe(self.map.read().expect("no holder panics").0)
@@ -51,6 +65,30 @@ impl Storage for Mmap {
         let held = self.map.read().expect("no holder panics");
         let range = self.describe(held.0).range(at, from.len() as u64)?;
         held.1.write(range.start, from)
+    }
+
+    fn read_now(&self, at: u64, to: &mut dyn Pages) -> Option<io::Result<()>> {
+        let held = self.map.read().expect("no holder panics");
+        let range = match self.describe(held.0).range(at, to.left() as u64) {
+            Ok(range) => range,
+            Err(error) => return Some(Err(error)),
+        };
+        done(held.1.read_pages(range.start, to))
+    }
+
+    fn write_now(&self, at: u64, from: &mut dyn Pages) -> Option<io::Result<()>> {
+        if self.sharing == Sharing::ReadOnly {
+            return Some(Err(read_only()));
+        }
+        let held = self.map.read().expect("no holder panics");
+        let range = match self.describe(held.0).range(at, from.left() as u64) {
+            Ok(range) => range,
+            Err(error) => return Some(Err(error)),
+        };
+        if range.len() >= LARGE && straight::write(&self.file, at, from, Wait::May).is_ok_and(|done| done) {
+            return Some(Ok(()));
+        }
+        done(held.1.write_pages(range.start, from))
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -47,8 +47,6 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_unlinkat,
     libc::SYS_umask,
     // Memory and threads.
-    libc::SYS_munmap,
-    libc::SYS_mremap,
     libc::SYS_madvise,
     libc::SYS_msync,
     libc::SYS_brk,
@@ -126,14 +124,18 @@ const OLD: &[c_long] = &[
 const OLD: &[c_long] = &[];
 
 /// Kinds of requests to devices: those of /dev/xen/evtchn, and of /dev/xen/gntdev and gntalloc (xen/sys/evtchn.h,
-/// xen/sys/gntdev.h); of block devices (linux/fs.h). So /dev/xen/privcmd, whose kind is 'P', takes none.
+/// xen/sys/gntdev.h); of block devices (linux/fs.h). So /dev/xen/privcmd, whose kind is 'P', takes none, or the
+/// one that lets the processor go.
 const DEVICE_KINDS: [u64; 3] = [b'E' as u64, b'G' as u64, 0x12];
 
 /// Requests to any descriptor: whether it waits, whether other programs inherit it, whether it is a terminal.
 const REQUESTS: [libc::Ioctl; 4] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS];
 
 /// The filter, for this machine.
-pub(super) fn program(network: bool) -> Result<BpfProgram, BackendError> {
+///
+/// `pause` is the request and argument of [`Linux::prepare_pauses`](xen_linux::Linux::prepare_pauses), if it is to be
+/// permitted: nothing else can come to lie at that address then.
+pub(super) fn program(network: bool, pause: Option<(u32, usize)>) -> Result<BpfProgram, BackendError> {
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = BTreeMap::new();
     for call in ALWAYS.iter().chain(OLD) {
         // No rule is one that always fits.
@@ -146,16 +148,37 @@ pub(super) fn program(network: bool) -> Result<BpfProgram, BackendError> {
     for request in REQUESTS {
         requests.push(when(1, SeccompCmpOp::Eq, request)?);
     }
+    if let Some((request, at)) = pause {
+        let request = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request.into())?;
+        let argument = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, at as u64)?;
+        requests.push(SeccompRule::new(vec![request, argument])?);
+    }
     rules.insert(libc::SYS_ioctl, requests);
+    // What begins above the page of a pause cannot lie over it.
+    let above = pause.map_or(0, |(_, at)| at as u64 + 1);
+    let begins_above = || SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::Ge, above);
+    let moves_anywhere = number(libc::MREMAP_MAYMOVE);
+    let moves =
+        SeccompCondition::new(3, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(!moves_anywhere & 0xffff_ffff), 0)?;
+    rules.insert(libc::SYS_munmap, vec![SeccompRule::new(vec![begins_above()?])?]);
+    rules.insert(libc::SYS_mremap, vec![SeccompRule::new(vec![begins_above()?, moves])?]);
     let mut families = vec![libc::AF_UNIX];
     let mut memory = Vec::new();
+    let mut executable = None;
     if network {
         families.extend([libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]);
         // The C library loads others to find out what a name means.
     } else {
-        memory.push(when(2, SeccompCmpOp::MaskedEq(number(libc::PROT_EXEC)), 0)?);
+        let not =
+            SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(number(libc::PROT_EXEC)), 0)?;
+        memory.push(SeccompRule::new(vec![not.clone()])?);
+        executable = Some(not);
     }
-    rules.insert(libc::SYS_mmap, memory.clone());
+    // At a place of the kernel's choice, or above.
+    let anywhere = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
+    let mappings = [anywhere, begins_above()?]
+        .map(|place| SeccompRule::new([Some(place), executable.clone()].into_iter().flatten().collect()));
+    rules.insert(libc::SYS_mmap, mappings.into_iter().collect::<Result<_, _>>()?);
     rules.insert(libc::SYS_mprotect, memory);
     let sockets: Result<Vec<_>, _> =
         families.into_iter().map(|family| when(0, SeccompCmpOp::Eq, number(family))).collect();
@@ -180,11 +203,13 @@ fn when(argument: u8, operation: SeccompCmpOp, value: u64) -> Result<SeccompRule
 }
 
 #[cfg(test)]
+#[allow(unsafe_code, reason = "what is refused is asked for as it would be by who has taken the program over")]
 mod tests {
     use super::*;
     use std::fs::{self, File};
     use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
     use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::process::Command;
     use std::thread;
@@ -192,11 +217,14 @@ mod tests {
     use xen_disk::storage::{Mmap, Storage};
     use xen_linux::{Doorbell, Linux};
 
+    /// What is permitted of /dev/xen/privcmd.
+    const PAUSE: (u32, usize) = (0x0030_5000, 0x1_0000);
+
     /// Runs `work` in a thread that is confined.
     fn confined<T: Send + 'static>(network: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
         let run = move || {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            seccompiler::apply_filter(&program(network).unwrap()).unwrap();
+            seccompiler::apply_filter(&program(network, Some(PAUSE)).unwrap()).unwrap();
             work()
         };
         thread::spawn(run).join().unwrap()
@@ -237,6 +265,31 @@ mod tests {
         })
         .unwrap();
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn one_hypercall_is_permitted_and_nothing_comes_over_what_it_takes() {
+        let file = File::open("/dev/null").unwrap();
+        let outcomes = confined(false, move || {
+            let outcome = |done: i64| if done == -1 { io::Error::last_os_error().raw_os_error() } else { None };
+            let (request, at) = (i64::from(PAUSE.0), PAUSE.1 as i64);
+            // SAFETY: /dev/null takes no request, and what is mapped, moved and unmapped is nothing.
+            unsafe {
+                let fd = i64::from(file.as_raw_fd());
+                [
+                    outcome(libc::syscall(libc::SYS_ioctl, fd, request, at)),
+                    outcome(libc::syscall(libc::SYS_ioctl, fd, request, at + 4096)),
+                    outcome(libc::syscall(libc::SYS_ioctl, fd, request + 1, at)),
+                    outcome(libc::syscall(libc::SYS_munmap, at, 4096_i64)),
+                    outcome(libc::syscall(libc::SYS_munmap, 0_i64, at + 4096)),
+                    outcome(libc::syscall(libc::SYS_mmap, at, 4096_i64, 1_i64, 0x32_i64, -1_i64, 0_i64)),
+                    outcome(libc::syscall(libc::SYS_mremap, at, 4096_i64, 4096_i64, 1_i64, 0_i64)),
+                    outcome(libc::syscall(libc::SYS_mremap, at + 4096, 4096_i64, 4096_i64, 3_i64, at)),
+                ]
+            }
+        });
+        let (reached, refused) = (Some(libc::ENOTTY), Some(libc::EPERM));
+        assert_eq!(outcomes, [reached, refused, refused, refused, refused, refused, refused, refused]);
     }
 
     #[test]
