@@ -2,7 +2,7 @@
 
 use crate::crowd::Boxed;
 use crate::raw::{self, Raw};
-use crate::site::{Device, Failure, Io, Kind, Site, Usage};
+use crate::site::{Device, Failure, Io, Kind, Pages, Site, Usage, Way};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -10,8 +10,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Arguments;
 use core::time::Duration;
-use xen_blk::front::{self, Disk, Error, Info, Stats, Wishes};
-use xen_platform::{Platform, Time, sleep};
+use xen_blk::front::{self, Buffer, Disk, Error, Info, Stats, Wishes};
+use xen_platform::{PAGE_SIZE, Platform, Time, sleep};
 use xen_store::Store;
 
 /// What the surroundings do for a [`Front`].
@@ -130,6 +130,11 @@ impl<P: Platform> Device for Connected<P> {
         Box::pin(async { transfer.await.map_err(failure) })
     }
 
+    fn pages(&self, bytes: usize) -> Result<Box<dyn Pages + '_>, Failure> {
+        let buffer = self.0.buffer(bytes.div_ceil(PAGE_SIZE)).map_err(failure)?;
+        Ok(Box::new(Granted { disk: &self.0, buffer, bytes }))
+    }
+
     fn changed<'a>(&'a self, seen: &'a mut u32) -> Boxed<'a, ()> {
         Box::pin(self.0.changed(seen))
     }
@@ -139,6 +144,23 @@ impl<P: Platform> Device for Connected<P> {
             self.0.close().await;
             Ok(())
         })
+    }
+}
+
+/// Pages that are shared with a disk's backend.
+struct Granted<'a, P: Platform> {
+    disk: &'a Disk<P>,
+    buffer: Buffer<P>,
+    bytes: usize,
+}
+
+impl<P: Platform> Pages for Granted<'_, P> {
+    fn io(&self, way: Way, sector: u64) -> Boxed<'_, Result<(), Failure>> {
+        let transfer = match way {
+            Way::Read => self.disk.read_into(sector, &self.buffer, 0..self.bytes),
+            Way::Write => self.disk.write_from(sector, &self.buffer, 0..self.bytes),
+        };
+        Box::pin(async { transfer.await.map_err(failure) })
     }
 }
 

@@ -29,5 +29,5 @@ pub use front::{Front, Host};
 pub use plan::{OPTIONS, Plan};
 pub use raw::{Page, Raw};
 pub use run::{Verdict, run};
-pub use site::{Device, Failure, Io, Kind, Site, Usage};
+pub use site::{Device, Failure, Io, Kind, Pages, Site, Usage, Way};
 pub use stamp::{Flaw, SECTOR, Stamps};

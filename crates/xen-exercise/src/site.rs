@@ -78,6 +78,21 @@ pub enum Io<'a> {
     },
 }
 
+/// Memory that the backend reads and writes itself.
+pub trait Pages {
+    /// Fills all of it from that sector on, or writes it there.
+    fn io(&self, way: Way, sector: u64) -> Boxed<'_, Result<(), Failure>>;
+}
+
+/// Which way data goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// From the disk.
+    Read,
+    /// To the disk.
+    Write,
+}
+
 /// A disk that is connected.
 pub trait Device {
     /// What is known of it now.
@@ -86,6 +101,8 @@ pub trait Device {
     fn stats(&self) -> Stats;
     /// Carries a request out. Requests whose futures are polled first are sent first.
     fn io<'a>(&'a self, io: Io<'a>) -> Boxed<'a, Result<(), Failure>>;
+    /// So many bytes of memory that need not be copied.
+    fn pages(&self, bytes: usize) -> Result<Box<dyn Pages + '_>, Failure>;
     /// Waits for a change of size or state after `seen`, which it brings up to date.
     fn changed<'a>(&'a self, seen: &'a mut u32) -> Boxed<'a, ()>;
     /// Closes the connection; what is in flight ends first or fails.

@@ -1,16 +1,15 @@
 //! The benchmark: how much, how often, how soon.
 
-use super::{Cx, Outcome, Way};
+use super::{Cx, Outcome};
 use crate::crowd::{self, Boxed};
 use crate::latency::{Latencies, Micros};
 use crate::log::Json;
 use crate::random::Random;
-use crate::site::{Device, Failure, Io};
+use crate::site::{Device, Failure, Way};
 use crate::stamp::SECTOR;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::time::Duration;
@@ -107,15 +106,12 @@ async fn one(cx: &Cx<'_>, disk: &dyn Device, load: Load, backend: &str) -> Resul
     let (next, random, latencies) =
         (Cell::new(0), RefCell::new(Random::new(cx.plan.seed)), RefCell::new(Latencies::default()));
     let worker = || async {
-        let mut buffer = vec![0x5a; load.bytes];
+        let pages = disk.pages(load.bytes)?;
         while next.get() < count {
             let number = next.replace(next.get() + 1);
             let place = each * if load.random { random.borrow_mut().below(places) } else { number };
             let begun = cx.site.now();
-            match load.way {
-                Way::Read => disk.io(Io::Read(place, &mut buffer)).await?,
-                Way::Write => disk.io(Io::Write(place, &buffer)).await?,
-            }
+            pages.io(load.way, place).await?;
             latencies.borrow_mut().add(cx.site.now().since(begun));
         }
         Ok(())

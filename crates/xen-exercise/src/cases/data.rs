@@ -1,10 +1,10 @@
 //! Data: what is written comes back, in any order and size, and what is not written stays.
 
-use super::{Cx, DEPTH, Outcome, Way, stream};
+use super::{Cx, DEPTH, Outcome, stream};
 use crate::area::{Area, InFlight, Ledger, Span};
 use crate::crc::Crc32c;
 use crate::crowd::{self, Boxed};
-use crate::site::{Device, Failure, Io};
+use crate::site::{Device, Failure, Io, Way};
 use crate::stamp::SECTOR;
 use alloc::boxed::Box;
 use alloc::format;

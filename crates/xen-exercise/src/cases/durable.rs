@@ -12,11 +12,11 @@
 //!
 //! At a bar, all answers are waited for. The generation of what a round writes is its number, behind `blk.generation`.
 
-use super::{Cx, Outcome, Way, stream};
+use super::{Cx, Outcome, stream};
 use crate::area::{Area, Ledger, Span};
 use crate::crowd;
 use crate::random::Random;
-use crate::site::{Device, Failure, Io};
+use crate::site::{Device, Failure, Io, Way};
 use crate::stamp::{Flaw, SECTOR};
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -1,9 +1,9 @@
 //! Features: every combination of what can be negotiated, each with a connection of its own and some data.
 
-use super::{Cx, Outcome, Way, stream};
+use super::{Cx, Outcome, stream};
 use crate::area::{Ledger, Span};
 use crate::crc::Crc32c;
-use crate::site::Failure;
+use crate::site::{Failure, Way};
 use alloc::boxed::Box;
 use alloc::format;
 use core::cell::Cell;

@@ -24,7 +24,7 @@ use crate::crowd::{self, Boxed};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::site::{Device, Failure, Io, Kind, Site};
+use crate::site::{Device, Failure, Io, Kind, Site, Way};
 use crate::stamp::{SECTOR, Stamps};
 use alloc::boxed::Box;
 use alloc::format;
@@ -256,15 +256,6 @@ impl<'a> Cx<'a> {
 /// Whether that is a failure of this kind.
 fn failed_as(result: &Result<(), Failure>, kind: Kind) -> bool {
     result.as_ref().is_err_and(|why| why.kind() == kind)
-}
-
-/// Which way data goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
-    /// From the disk.
-    Read,
-    /// To the disk.
-    Write,
 }
 
 /// Bytes that all requests in flight have together.

@@ -1,10 +1,10 @@
 //! Order: what was flushed stays, and nothing passes a barrier.
 
-use super::{Cx, Outcome, Way, failed_as, stream};
+use super::{Cx, Outcome, failed_as, stream};
 use crate::area::{Ledger, Span};
 use crate::crowd::{self, Boxed};
 use crate::log::Ended;
-use crate::site::{Failure, Io, Kind};
+use crate::site::{Failure, Io, Kind, Way};
 use crate::stamp::{Flaw, SECTOR};
 use alloc::format;
 use alloc::vec::Vec;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use xen_blk::front::{DiscardInfo, Info, Stats, Units, Wishes};
 use xen_blk::wire::{Abi, Response};
-use xen_exercise::{Boxed, Device, Failure, Io, Kind, Page, Raw, SECTOR, Site, Usage};
+use xen_exercise::{Boxed, Device, Failure, Io, Kind, Page, Pages, Raw, SECTOR, Site, Usage, Way};
 use xen_platform::{Clock, DomId, EventCounter, Time, sleep};
 use xen_sim::Domain;
 
@@ -125,6 +125,23 @@ impl Array {
     }
 }
 
+/// Memory beside an array.
+struct Plain<'a>(&'a Array, RefCell<Vec<u8>>);
+
+impl Pages for Plain<'_> {
+    fn io(&self, way: Way, sector: u64) -> Boxed<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let mut bytes = self.1.take();
+            let done = match way {
+                Way::Read => self.0.carry_out(Io::Read(sector, &mut bytes)).await,
+                Way::Write => self.0.carry_out(Io::Write(sector, &bytes)).await,
+            };
+            self.1.replace(bytes);
+            done
+        })
+    }
+}
+
 impl Device for Array {
     fn info(&self) -> Box<Info> {
         Box::new(Info {
@@ -157,6 +174,10 @@ impl Device for Array {
 
     fn io<'a>(&'a self, io: Io<'a>) -> Boxed<'a, Result<(), Failure>> {
         Box::pin(self.carry_out(io))
+    }
+
+    fn pages(&self, bytes: usize) -> Result<Box<dyn Pages + '_>, Failure> {
+        Ok(Box::new(Plain(self, RefCell::new(vec![0; bytes]))))
     }
 
     fn changed<'a>(&'a self, seen: &'a mut u32) -> Boxed<'a, ()> {
