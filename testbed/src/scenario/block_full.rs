@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use super::Bench;
 use super::disks::plain;
 use crate::disk::{Census, Kind, Mapping, Stamp};
+use crate::host::{PATIENCE, until};
 
 /// MiB of the disks here.
 const SIZE: u32 = 16;
@@ -113,15 +114,24 @@ pub(super) fn qdisk(bench: &Bench) -> Result<()> {
 }
 
 /// A thousand connections, every other one closed in the middle of requests, leave nothing behind: not in the guest,
-/// which counts its grants, ports and memory, not in dom0 and not in xenstore.
+/// which counts its grants, ports and memory, not in dom0, nor in xenstore.
 pub(super) fn loops(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let disk = bench.disk("a", plain(SIZE))?;
-    let console = bench.passes(1, "blk.run=lifecycle blk.loops=1000", &[(&disk, "xvda")])?;
+    // What the first guest brings that stays is there after this one.
+    bench.passes(1, "blk.run=lifecycle blk.loops=2", &[(&disk, "xvda")])?;
+    let counted = || bench.host.exec(&["bash", "-c", COUNTS], PATIENCE)?.success();
+    let counts = counted()?;
+    let console = bench.passes(2, "blk.run=lifecycle blk.loops=1000", &[(&disk, "xvda")])?;
     ensure!(console.contains("lifecycle: 1000 connections, "), "it did not connect as often:\n{console}");
+    let same = until(PATIENCE, || Ok(counted()? == counts))?;
+    ensure!(same, "dom0 has other event channels or nodes than before:\n{counts}and now:\n{}", counted()?);
     disk.remove()?;
     before.unchanged(bench.host)
 }
+
+/// Prints how many event channels dom0 has, and how many nodes xenstore.
+const COUNTS: &str = "set -o pipefail; lsevtchn 0 | wc -l && xenstore-ls / | wc -l";
 
 /// All combinations of features.
 pub(super) fn sweep(bench: &Bench) -> Result<()> {
