@@ -16,6 +16,9 @@ const BUSY: u64 = 16;
 /// How long a connection may take to be made, and a request to be answered: timers live as long.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes by which the table of timers may grow when connections follow each other quicker than before.
+const TABLES: usize = 2048;
+
 /// Connects, reads, closes, `blk.loops` times; every other time the connection is closed while it reads.
 pub async fn lifecycle(cx: &mut Cx<'_>) -> Outcome {
     cx.close().await?;
@@ -28,13 +31,13 @@ pub async fn lifecycle(cx: &mut Cx<'_>) -> Outcome {
         cut += connection(cx, number % 2 == 1).await?;
     }
     if let (Some(before), Some(after)) = (before, usage(cx).await) {
-        for (what, before, after) in [
+        for (what, most, after) in [
             ("grants are in use", before.grants as usize, after.grants as usize),
             ("grants are still mapped by the peer", before.still_mapped as usize, after.still_mapped as usize),
             ("ports are open", before.ports as usize, after.ports as usize),
-            ("bytes of the heap are in use", before.heap, after.heap),
+            ("bytes of the heap are in use", before.heap + TABLES, after.heap),
         ] {
-            cx.check(after <= before, format_args!("{after} {what}, {before} were before"));
+            cx.check(after <= most, format_args!("{after} {what}, and {most} at most should be"));
         }
     }
     Ok(format!("{} connections, {cut} requests cut off", cx.plan.loops))
