@@ -180,6 +180,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("xen-disk-storages", "what a guest writes is in the file, by every way", xendisk::session::storages)
         .linux()
         .full(),
+    Scenario::new("xen-disk-ext4", "a filesystem made in a guest has no fault", xendisk::session::ext4).linux().full(),
     Scenario::new("xen-disk-killed", "a server killed under load goes on where it was", xendisk::session::killed)
         .linux(),
     Scenario::new("xen-disk-destroyed", "a guest that dies leaves nothing behind", xendisk::session::destroyed)
@@ -192,7 +193,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("xen-disk-resize", "a disk grows and is disconnected by command", xendisk::session::resize).linux(),
     Scenario::new("xen-disk-xl", "xl's own commands beside it do no harm", xendisk::beside::xl).linux(),
     Scenario::new("xen-disk-powers", "it serves with next to no privileges", xendisk::beside::powers).linux(),
-    Scenario::new("xen-disk-exercised", "our guest tries all it can with a disk of xen-disk", exercise::ram),
+    Scenario::new("xen-disk-exercised", "our guest tries all it can with a disk of xen-disk", exercise::ram).long(),
     Scenario::new("xen-disk-file", "the same with a file", exercise::file).long().full(),
     Scenario::new("xen-disk-mmap", "the same with a mapped file", exercise::mmap).long().full(),
     Scenario::new("xen-disk-cow", "the same with a golden image", exercise::cow).long().full(),

@@ -53,6 +53,20 @@ pub fn storages(bench: &Bench) -> Result<()> {
     bench.nothing_left(&before)
 }
 
+pub fn ext4(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    for (number, name) in [(1, "file"), (2, "mmap")] {
+        let image = Image::new(bench, name, 64)?;
+        let guest = bench.linux(number, "role=blk-fs disk=xvdb", &[])?;
+        let serving = bench.xen_disk(&guest, &["--path", &image.path, "--backend", name, "--vdev", "xvdb"])?;
+        guest.says_within("linux-guest: done: files ", LONG)?;
+        guest.gone(LONG)?;
+        serving.wait(PATIENCE)?.expect(4)?;
+        bench.host.shell(&format!("e2fsck -f -n {}", image.path))?;
+    }
+    bench.nothing_left(&before)
+}
+
 pub fn killed(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let image = Image::new(bench, "killed", 64)?;
@@ -104,26 +118,47 @@ pub fn in_use(bench: &Bench) -> Result<()> {
     bench.nothing_left(&before)
 }
 
+/// What is resized, and how long it is before, in MiB. Nothing of one is in the way of the next.
+const GROWING: [(&str, u32); 4] = [
+    ("file:PATH", 16),
+    ("file:PATH", 48),
+    ("overlay:\"PATH.overlay\"/file:PATH", 80),
+    ("object:PATH.store,size=16M", 16),
+];
+
 pub fn resize(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let image = Image::new(bench, "grows", 16)?;
     let guest = bench.linux(1, "role=blk-hold", &[])?;
     guest.says_within("blk-hold: disks: none.", LONG)?;
-    // Twice: nothing of the first is in the way of the second.
-    for (round, mib) in [(1, 16), (2, 48)] {
-        let serving = bench.xen_disk(&guest, &["--path", &image.path, "--vdev", "xvdb"])?;
+    // What the guest says once more after something was done.
+    let after = |said: &str, work: &dyn Fn() -> Result<()>| {
+        let times = guest.console().matches(said).count();
+        work()?;
+        guest.says_times(said, times + 1)
+    };
+    for (stack, mib) in GROWING {
+        let stack = stack.replace("PATH", &image.path);
         let size = |mib: u32| format!("disks: xvdb={}.", mib * 2048);
-        guest.says_times(&size(mib), round)?;
-        bench.host.shell(&format!("out/xen-disk resize {} xvdb {}M", guest.name, mib + 32))?;
-        guest.says(&size(mib + 32))?;
+        let times = guest.console().matches(&size(mib)).count();
+        let serving = bench.xen_disk(&guest, &["--stack", &stack, "--vdev", "xvdb"])?;
+        guest.says_times(&size(mib), times + 1)?;
+        after(&size(mib + 32), &|| {
+            bench.host.shell(&format!("out/xen-disk resize {} xvdb {}M", guest.name, mib + 32)).map(drop)
+        })?;
         let refused = bench.host.shell(&format!("out/xen-disk resize {} xvdb 1M", guest.name));
         ensure!(refused.is_err(), "a disk was made shorter without being asked twice");
-        bench.host.shell(&format!("out/xen-disk disconnect {} xvdb", guest.name))?;
-        serving.wait(PATIENCE)?.expect(0)?;
-        guest.says_times("disks: none.", round + 1)?;
+        after("disks: none.", &|| {
+            bench.host.shell(&format!("out/xen-disk disconnect {} xvdb", guest.name))?;
+            serving.wait(PATIENCE)?.expect(0).map(drop)
+        })?;
     }
     bench.host.xl(&["destroy", &guest.name])?;
     guest.gone(PATIENCE)?;
+    let length = || bench.host.shell(&format!("stat -c %s {}", image.path));
+    ensure!(length()?.trim() == (80 << 20).to_string(), "the disk below the overlay has {} bytes", length()?);
+    bench.host.shell(&format!("out/xen-disk commit 'overlay:\"{0}.overlay\"/file:{0}'", image.path))?;
+    ensure!(length()?.trim() == (112 << 20).to_string(), "after the commit it has {} bytes", length()?);
     bench.nothing_left(&before)
 }
 
