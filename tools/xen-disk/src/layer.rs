@@ -116,6 +116,11 @@ pub trait Layer: Send + Sync {
     /// Carries the request out, as a rule with the help of the storage below.
     fn handle(&self, request: Request<'_>, below: &dyn Storage) -> io::Result<()>;
 
+    /// Whether what was written is handed down at once: see [`Storage::outlives`].
+    fn outlives(&self) -> bool {
+        true
+    }
+
     /// How long that takes, if it takes `below` without the layer.
     fn pace(&self, below: Pace) -> Pace {
         below
@@ -177,6 +182,10 @@ impl<L: Layer> Storage for Layered<L> {
 
     fn identity(&self) -> io::Result<Vec<u8>> {
         self.below.identity()
+    }
+
+    fn outlives(&self) -> bool {
+        self.layer.outlives() && self.below.outlives()
     }
 
     fn pace(&self) -> Pace {

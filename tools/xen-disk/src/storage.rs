@@ -123,6 +123,12 @@ pub trait Storage: Send + Sync {
         Ok(self.info().bytes.to_le_bytes().into())
     }
 
+    /// Whether what was written is there after this program is killed, flushed or not. If it is not, a disk of a killed
+    /// program is not gone on with: its guest's next flush would be answered, and what was lost would be missing from it.
+    fn outlives(&self) -> bool {
+        true
+    }
+
     /// Whether calls end so soon that it is not worth to hand them to another thread.
     fn pace(&self) -> Pace {
         Pace::Slow
@@ -217,6 +223,9 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     }
     fn identity(&self) -> io::Result<Vec<u8>> {
         (**self).identity()
+    }
+    fn outlives(&self) -> bool {
+        (**self).outlives()
     }
     fn pace(&self) -> Pace {
         (**self).pace()

@@ -189,6 +189,13 @@ impl Host {
         let name = Vdev(device.vdev);
         match plugged {
             Plugged::New => say(&format!("Creating device {} (linux device /dev/{name})", device.vdev)),
+            Plugged::TakenOver if !storage.outlives() && !read_only => {
+                let text = format!(
+                    "what the guest wrote to {name} is gone with who served it: \
+                     xen-disk disconnect {front} {name} takes the disk away from it"
+                );
+                return Err(Failure::new(Code::Storage, text));
+            }
             Plugged::TakenOver => say(&format!("Going on with device {} (linux device /dev/{name})", device.vdev)),
         }
         // Privileges are given up before the disk's threads are made, and after all that needs them.

@@ -108,6 +108,10 @@ impl Layer for PowerCut {
         }
     }
 
+    fn outlives(&self) -> bool {
+        false
+    }
+
     fn resized(&self, info: &Info) {
         // Nothing of what was cut off may be written later.
         let mut state = self.state.write().expect("no holder panics");

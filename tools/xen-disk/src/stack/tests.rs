@@ -96,6 +96,24 @@ fn an_overlay_is_committed_and_reverted() {
 }
 
 #[test]
+fn what_is_only_in_memory_is_not_gone_on_with() {
+    let path = std::env::temp_dir().join(format!("xen-disk-outlives-{}", std::process::id()));
+    std::fs::write(&path, [0; 8192]).unwrap();
+    let path = path.to_str().unwrap();
+    for (text, outlives) in [
+        ("ram:size=1M", false),
+        ("verify/ram:size=1M", false),
+        (&format!("cow:{path}"), false),
+        (&format!("powercut/file:{path}"), false),
+        (&format!("verify/delay:1us/file:{path}"), true),
+        (&format!("mmap:{path}"), true),
+    ] {
+        assert_eq!(open(text).unwrap().outlives(), outlives, "{text}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn help_names_everything() {
     let text = help();
     for entry in kinds::all() {

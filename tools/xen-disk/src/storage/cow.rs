@@ -56,6 +56,10 @@ impl Storage for Cow {
         self.map.forget(range.start, range.len())
     }
 
+    fn outlives(&self) -> bool {
+        false
+    }
+
     fn pace(&self) -> Pace {
         Pace::Quick
     }

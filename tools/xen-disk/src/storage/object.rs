@@ -174,6 +174,10 @@ impl<O: Objects> Storage for Object<O> {
     fn resize(&self, bytes: u64) -> io::Result<()> {
         self.keep(Some(bytes))
     }
+
+    fn outlives(&self) -> bool {
+        false
+    }
 }
 
 impl State {

@@ -137,6 +137,10 @@ impl Storage for Ram {
         self.state.write().expect("no holder panics").resize(bytes)
     }
 
+    fn outlives(&self) -> bool {
+        false
+    }
+
     fn pace(&self) -> Pace {
         Pace::Quick
     }
