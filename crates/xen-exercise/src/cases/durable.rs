@@ -124,7 +124,7 @@ async fn rounds(cx: &Cx<'_>, disk: &dyn Device, pieces: &[Span], mark: Mark, dur
     Ok(())
 }
 
-/// Looks at what [`write`] left: what `blk.durable` says is there, or something newer, in whole sectors; and nothing is
+/// Looks at what `write` left: what `blk.durable` says is there, or something newer, in whole sectors; and nothing is
 /// there without what had to be durable before it. All other options are to be the same.
 pub async fn check(cx: &mut Cx<'_>, mark: Mark) -> Outcome {
     let disk = cx.device().await?;
