@@ -138,6 +138,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("block-features", "rings, segments and layouts of many kinds", block::features),
     Scenario::new("block-hostile", "what the protocol forbids hurts nobody", block::hostile),
     Scenario::new("block-hotplug", "disks come and go under our guest", block::hotplug),
+    Scenario::new("block-huge", "sectors beyond the 32-bit border are where they should be", block::huge),
     Scenario::new("block-console", "disks are looked at and tried from the console", block::console),
     Scenario::new("block-resize", "a disk grows under our guest", block::resize),
     Scenario::new("block-linux", "Linux finds what our guest wrote, and ours what Linux did", block_full::linux)

@@ -131,7 +131,7 @@ pub(super) fn hotplug(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let disk = bench.disk("a", plain(SIZE))?;
     let guest = bench.exerciser(1, "", &[])?;
-    for round in 1..=3 {
+    for round in 1..=10 {
         disk.attach(&guest, "xvda")?;
         guest.says_times(&format!("xvda: {SIZE} MiB, sectors of 512 bytes"), round)?;
         disk.detach(&guest, "xvda")?;
@@ -141,6 +141,24 @@ pub(super) fn hotplug(bench: &Bench) -> Result<()> {
     guest.gone(PATIENCE)?;
     disk.remove()?;
     before.unchanged(bench.host)
+}
+
+/// A disk whose sectors take more than 32 bits to count: data on both sides of the border, and at its two ends.
+pub(super) fn huge(bench: &Bench) -> Result<()> {
+    const TIB: u32 = 1 << 20;
+    const BORDER: u64 = 1 << 32;
+    let disk = bench.disk("a", plain(3 * TIB))?;
+    let console = bench.passes(1, "blk.run=report,boundary blk.destroy=xvda", &[(&disk, "xvda")])?;
+    ensure!(console.contains("xvda report: 3145728 MiB, "), "another size is reported:\n{console}");
+    let first = BORDER - MIB / 2;
+    let options = format!("blk.run=write blk.destroy=xvda blk.first={first} blk.size=1M blk.seed=9 blk.generation=1");
+    bench.passes(2, &options, &[(&disk, "xvda")])?;
+    let written = Stamp { seed: 9, generation: 1, first, sectors: Some(MIB) };
+    disk.stamped(written)?;
+    disk.stamp(Stamp { seed: 10, generation: 2, ..written })?;
+    let options = format!("blk.run=verify blk.first={first} blk.size=1M blk.seed=10 blk.generation=2");
+    bench.passes(3, &options, &[(&disk, "xvda")])?;
+    disk.remove()
 }
 
 pub(super) fn console(bench: &Bench) -> Result<()> {
