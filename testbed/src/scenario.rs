@@ -184,6 +184,9 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("xen-disk-ext4", "a filesystem made in a guest has no fault", xendisk::session::ext4).linux().full(),
     Scenario::new("xen-disk-killed", "a server killed under load goes on where it was", xendisk::session::killed)
         .linux(),
+    Scenario::new("xen-disk-lost", "what was in a killed server's memory is missed", xendisk::session::lost)
+        .linux()
+        .full(),
     Scenario::new("xen-disk-destroyed", "a guest that dies leaves nothing behind", xendisk::session::destroyed)
         .linux()
         .full(),

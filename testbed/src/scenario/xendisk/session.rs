@@ -89,6 +89,23 @@ pub fn killed(bench: &Bench) -> Result<()> {
     bench.nothing_left(&before)
 }
 
+/// What was only in a killed server's memory is gone, so its disk is not gone on with, but taken away.
+pub fn lost(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let guest = bench.linux(1, "role=blk-write disk=xvdb", &[])?;
+    let words = ["--stack", "ram:size=64M", "--vdev", "xvdb"];
+    let serving = bench.xen_disk(&guest, &words)?;
+    serving.signal(KILL)?;
+    serving.wait(PATIENCE)?;
+    let again = bench.host.spawn(&[&["out/xen-disk", "connect", &guest.name], &words[..]].concat())?;
+    let refused = again.wait(PATIENCE)?.expect(6)?;
+    ensure!(refused.stderr.contains("is gone with who served it"), "xen-disk said:\n{}", refused.stderr);
+    bench.host.shell(&format!("out/xen-disk disconnect {} xvdb --force", guest.name))?;
+    bench.host.xl(&["destroy", &guest.name])?;
+    guest.gone(PATIENCE)?;
+    bench.nothing_left(&before)
+}
+
 pub fn destroyed(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let image = Image::new(bench, "destroyed", 64)?;

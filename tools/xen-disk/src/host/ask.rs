@@ -120,10 +120,16 @@ pub(super) async fn disconnect(linux: &Linux, store: &Store, args: &DisconnectAr
         Ok(_) => until_gone(linux, store, &device, &socket).await,
         Err(failure) if failure.code == Code::Missing => {
             say("nobody serves it any more: removing what is left");
-            Ok(toolstack::remove(store, &device).await?)
+            toolstack::remove(store, &device).await?;
+            sweep_sockets(store).await
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// Removes the sockets of servers that were killed.
+pub(super) async fn sweep_sockets(store: &Store) -> Result<(), Failure> {
+    Ok(control::sweep(&run_dir(), async || toolstack::list(store, DomId(0), KIND).await).await?)
 }
 
 async fn until_gone(linux: &Linux, store: &Store, device: &Device, socket: &Path) -> Result<(), Failure> {

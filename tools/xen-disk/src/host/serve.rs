@@ -1,5 +1,6 @@
 //! `connect` and `serve`: disks, signals and sockets around them.
 
+use super::ask::sweep_sockets;
 use super::{privileges, run_dir, say};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -80,7 +81,7 @@ impl Host {
         for device in toolstack::sweep(&self.store, DomId(0), KIND).await? {
             say(&format!("removed what was left of disk {} of domain {}", Vdev(device.vdev), device.front));
         }
-        control::sweep(&run_dir(), async || toolstack::list(&self.store, DomId(0), KIND).await).await?;
+        sweep_sockets(&self.store).await?;
         let signals = Signals::catch(&self.linux).map_err(Failure::other)?;
         // What opens the storages needs no more, nor do the threads that some of them make.
         privileges::keep_files()?;
