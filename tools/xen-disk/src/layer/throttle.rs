@@ -24,16 +24,24 @@ impl Throttle {
     }
 }
 
+impl Throttle {
+    /// How long a request of so many bytes has to wait. Whoever waits does so without the lock: others go on meanwhile.
+    fn wait(&self, len: u64) -> Duration {
+        let now = self.start.elapsed();
+        let mut rates = self.rates.lock().expect("no holder panics");
+        let [requests, bytes] = &mut *rates;
+        let mut due = now;
+        for (rate, amount) in [(requests, 1), (bytes, len)] {
+            due = rate.as_mut().map_or(now, |rate| rate.take(now, amount)).max(due);
+        }
+        due.saturating_sub(now)
+    }
+}
+
 impl Layer for Throttle {
     fn handle(&self, request: Request<'_>, below: &dyn Storage) -> io::Result<()> {
         let range = if request.kind() == Kind::Discard { 0..0 } else { request.range() };
-        let now = self.start.elapsed();
-        let [requests, bytes] = &mut *self.rates.lock().expect("no holder panics");
-        let mut due = now;
-        for (rate, amount) in [(requests, 1), (bytes, range.end - range.start)] {
-            due = rate.as_mut().map_or(now, |rate| rate.take(now, amount)).max(due);
-        }
-        thread::sleep(due.saturating_sub(now));
+        thread::sleep(self.wait(range.end - range.start));
         request.pass(below)
     }
 
@@ -65,6 +73,9 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::Layered;
+    use crate::storage::{Info, Ram};
+    use std::sync::Arc;
 
     #[test]
     fn a_rate_is_kept_and_pauses_are_saved_for_a_while() {
@@ -76,5 +87,36 @@ mod tests {
         assert_eq!((due[101], due[299]), (ms(1001), ms(1199)));
         assert_eq!(rate.take(ms(5000), 500), ms(5000));
         assert_eq!(rate.take(ms(5000), 1), ms(5400), "what is large is paid for afterwards");
+    }
+
+    /// Below it requests are carried out side by side: both of these wait for each other there.
+    #[test]
+    fn what_is_let_through_holds_up_nothing() {
+        struct Meeting(std::sync::Barrier, Ram);
+        impl Storage for Meeting {
+            fn info(&self) -> Info {
+                self.1.info()
+            }
+            fn read(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
+                self.0.wait();
+                self.1.read(at, to)
+            }
+            fn write(&self, at: u64, from: &[u8]) -> io::Result<()> {
+                self.1.write(at, from)
+            }
+            fn flush(&self) -> io::Result<()> {
+                self.1.flush()
+            }
+            fn discard(&self, at: u64, len: u64, secure: bool) -> io::Result<()> {
+                self.1.discard(at, len, secure)
+            }
+        }
+        let below = Arc::new(Meeting(std::sync::Barrier::new(2), Ram::new(4096, 512)));
+        let disk = Layered::new(Throttle::new(Some(1_000_000), None), below);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| disk.read(0, &mut [0; 512]).unwrap());
+            }
+        });
     }
 }
