@@ -27,8 +27,9 @@ impl Throttle {
 impl Throttle {
     /// How long a request of so many bytes has to wait. Whoever waits does so without the lock: others go on meanwhile.
     fn wait(&self, len: u64) -> Duration {
-        let now = self.start.elapsed();
         let mut rates = self.rates.lock().expect("no holder panics");
+        // Looked at with the lock: who waited for that shall not wait for the same time again.
+        let now = self.start.elapsed();
         let [requests, bytes] = &mut *rates;
         let mut due = now;
         for (rate, amount) in [(requests, 1), (bytes, len)] {
