@@ -1,8 +1,9 @@
 //! Block devices: `io/blkif.h`.
 //!
-//! A frontend of 32 bits lays its requests out without the four bytes that align 64-bit fields to 8; a backend must
-//! understand both. So the structures here take that padding as a parameter: [`Pad64`] for `x86_64-abi`, [`Pad32`] for
-//! `x86_32-abi`. All fields are little-endian and need no alignment.
+//! A frontend of 32 bits lays its requests out without the four bytes that align 64-bit fields to
+//! 8; a backend must understand both. So the structures here take that padding as a parameter:
+//! [`Pad64`] for `x86_64-abi`, [`Pad32`] for `x86_32-abi`. All fields are little-endian and need no
+//! alignment.
 
 use zerocopy::little_endian::{I16, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -61,7 +62,19 @@ pub type Pad64 = [u8; 4];
 pub type Pad32 = [u8; 0];
 
 /// `struct blkif_request_segment`: a run of sectors in one page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct Segment {
     /// The page.
@@ -76,12 +89,24 @@ pub struct Segment {
 layout!(Segment, 8, gref @ 0, first_sect @ 4, last_sect @ 5);
 
 /// `struct blkif_request`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct Request<Pad> {
     /// `BLKIF_OP_*`.
     pub operation: u8,
-    /// How many segments are used.
+    /// Number of segments used.
     pub nr_segments: u8,
     /// The device's number; ignored by backends.
     pub handle: U16,
@@ -89,16 +114,30 @@ pub struct Request<Pad> {
     pub pad: Pad,
     /// Comes back in the response.
     pub id: U64,
-    /// Where on the disk the first segment goes.
+    /// First sector on the disk.
     pub sector_number: U64,
     /// The segments.
     pub seg: [Segment; MAX_SEGMENTS_PER_REQUEST],
 }
-layout!(Request<Pad64>, 112, operation @ 0, nr_segments @ 1, handle @ 2, id @ 8, sector_number @ 16, seg @ 24);
-layout!(Request<Pad32>, 108, operation @ 0, nr_segments @ 1, handle @ 2, id @ 4, sector_number @ 12, seg @ 20);
+layout!(Request<Pad64>, 112, operation @ 0, nr_segments @ 1, handle @ 2, id @ 8, sector_number @ 16,
+    seg @ 24);
+layout!(Request<Pad32>, 108, operation @ 0, nr_segments @ 1, handle @ 2, id @ 4, sector_number @ 12,
+    seg @ 20);
 
 /// `struct blkif_request_discard`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct Discard<Pad> {
     /// [`OP_DISCARD`].
@@ -111,29 +150,41 @@ pub struct Discard<Pad> {
     pub pad: Pad,
     /// Comes back in the response.
     pub id: U64,
-    /// Where it begins.
+    /// First sector.
     pub sector_number: U64,
-    /// How many sectors.
+    /// Number of sectors.
     pub nr_sectors: U64,
 }
 layout!(Discard<Pad64>, 32, flag @ 1, handle @ 2, id @ 8, sector_number @ 16, nr_sectors @ 24);
 layout!(Discard<Pad32>, 28, flag @ 1, handle @ 2, id @ 4, sector_number @ 12, nr_sectors @ 20);
 
 /// `struct blkif_request_indirect`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct Indirect<Pad> {
     /// [`OP_INDIRECT`].
     pub operation: u8,
     /// [`OP_READ`] or [`OP_WRITE`].
     pub indirect_op: u8,
-    /// How many segments are listed.
+    /// Number of segments listed.
     pub nr_segments: U16,
     /// Unused.
     pub pad: Pad,
     /// Comes back in the response.
     pub id: U64,
-    /// Where on the disk the first segment goes.
+    /// First sector on the disk.
     pub sector_number: U64,
     /// The device's number; ignored by backends.
     pub handle: U16,
@@ -142,12 +193,26 @@ pub struct Indirect<Pad> {
     /// The pages with the list: [`SEGMENTS_PER_INDIRECT_PAGE`] in each but the last.
     pub indirect_grefs: [U32; MAX_INDIRECT_PAGES_PER_REQUEST],
 }
-layout!(Indirect<Pad64>, 60, indirect_op @ 1, nr_segments @ 2, id @ 8, sector_number @ 16, handle @ 24, indirect_grefs @ 28);
-layout!(Indirect<Pad32>, 56, indirect_op @ 1, nr_segments @ 2, id @ 4, sector_number @ 12, handle @ 20, indirect_grefs @ 24);
+layout!(Indirect<Pad64>, 60, indirect_op @ 1, nr_segments @ 2, id @ 8, sector_number @ 16, handle @
+    24, indirect_grefs @ 28);
+layout!(Indirect<Pad32>, 56, indirect_op @ 1, nr_segments @ 2, id @ 4, sector_number @ 12, handle @
+    20, indirect_grefs @ 24);
 
-/// `struct blkif_response`, whose padding is at its end: a backend that does not clear it shows the frontend what was in
-/// its memory (XSA-216).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+/// `struct blkif_response`, whose padding is at its end: a backend that does not clear it shows the
+/// frontend what was in its memory (XSA-216).
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct Response<Pad> {
     /// The request's.

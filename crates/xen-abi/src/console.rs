@@ -17,6 +17,6 @@ pub const OUT_CONS: usize = 3080;
 /// Offset of `out_prod`.
 pub const OUT_PROD: usize = 3084;
 
-/// The I/O port that takes a guest's bytes for the hypervisor's own log (`XEN_HVM_DEBUGCONS_IOPORT`,
-/// `arch-x86/xen.h`).
+/// The I/O port that takes a guest's bytes for the hypervisor's own log
+/// (`XEN_HVM_DEBUGCONS_IOPORT`, `arch-x86/xen.h`).
 pub const DEBUG_PORT: u16 = 0xe9;

@@ -27,7 +27,7 @@ pub const PORTS: u32 = 4096;
 pub struct AllocUnbound {
     /// In: whose port it is.
     pub dom: u16,
-    /// In: who may bind to it.
+    /// In: the domain that may bind to it.
     pub remote_dom: u16,
     /// Out: the port.
     pub port: u32,

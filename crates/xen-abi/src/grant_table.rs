@@ -57,7 +57,7 @@ bitflags! {
 pub struct EntryV1 {
     /// [`Flags`].
     pub flags: u16,
-    /// Who gets the access.
+    /// The domain that gets the access.
     pub domid: u16,
     /// The page's frame number.
     pub frame: u32,
@@ -102,7 +102,8 @@ pub struct MapGrantRef {
     /// Out: the machine address.
     pub dev_bus_addr: u64,
 }
-layout!(MapGrantRef, 32, host_addr @ 0, flags @ 8, gref @ 12, dom @ 16, status @ 18, handle @ 20, dev_bus_addr @ 24);
+layout!(MapGrantRef, 32, host_addr @ 0, flags @ 8, gref @ 12, dom @ 16, status @ 18, handle @ 20,
+    dev_bus_addr @ 24);
 
 /// `struct gnttab_unmap_grant_ref`.
 #[repr(C)]
@@ -129,7 +130,7 @@ pub struct CopyEnd {
     pub page: u64,
     /// Whose.
     pub domid: u16,
-    /// Where in the page, in bytes.
+    /// Offset in the page, in bytes.
     pub offset: u16,
     /// Zero.
     pub pad: u32,

@@ -18,8 +18,8 @@ pub const PARAM_CONSOLE_PFN: u32 = 17;
 /// `HVM_PARAM_CONSOLE_EVTCHN`: its event channel.
 pub const PARAM_CONSOLE_EVTCHN: u32 = 18;
 
-/// The value of [`PARAM_CALLBACK_IRQ`] that has events come as one interrupt vector, without an APIC
-/// (`HVM_PARAM_CALLBACK_TYPE_VECTOR` in bits 56 to 63).
+/// The value of [`PARAM_CALLBACK_IRQ`] that has events come as one interrupt vector, without an
+/// APIC (`HVM_PARAM_CALLBACK_TYPE_VECTOR` in bits 56 to 63).
 pub const fn callback_vector(vector: u8) -> u64 {
     (2 << 56) | vector as u64
 }

@@ -1,7 +1,9 @@
+#![doc = include_str!("../README.md")]
 //! Xen's public structures, numbers and layouts, as its headers give them.
 //!
-//! Each item names the header it comes from, relative to `xen/include/public`; each structure's size and offsets are
-//! asserted. Only what the project uses is here, for 64-bit x86 (`__XEN_INTERFACE_VERSION__` 0x00040d00).
+//! Each item names the header it comes from, relative to `xen/include/public`; each structure's
+//! size and offsets are asserted. Only what the project uses is here, for 64-bit x86
+//! (`__XEN_INTERFACE_VERSION__` 0x00040d00).
 #![no_std]
 #![forbid(unsafe_code)]
 

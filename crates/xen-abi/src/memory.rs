@@ -42,7 +42,8 @@ pub struct MemoryMap {
 }
 layout!(MemoryMap, 16, nr_entries @ 0, buffer @ 8);
 
-/// What [`MEMORY_MAP`] fills in: an entry as the BIOS call E820 returns it, 20 bytes without padding.
+/// An entry that [`MEMORY_MAP`] fills in, as the BIOS call E820 returns it, 20 bytes without
+/// padding.
 #[repr(C, packed)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct E820Entry {
@@ -54,3 +55,29 @@ pub struct E820Entry {
     pub kind: u32,
 }
 layout!(E820Entry, 20, addr @ 0, size @ 8, kind @ 16);
+
+/// `XENMEM_decrease_reservation`: gives frames back to Xen.
+pub const DECREASE_RESERVATION: u32 = 1;
+/// `XENMEM_current_reservation`: the pages that a domain has now.
+pub const CURRENT_RESERVATION: u32 = 3;
+/// `XENMEM_populate_physmap`: has Xen put memory at frames.
+pub const POPULATE_PHYSMAP: u32 = 6;
+
+/// `struct xen_memory_reservation`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Reservation {
+    /// Address of an array of frame numbers, 64 bits each.
+    pub extent_start: u64,
+    /// Number of frames in the array.
+    pub nr_extents: u64,
+    /// Zero: an extent is one page.
+    pub extent_order: u32,
+    /// Zero.
+    pub mem_flags: u32,
+    /// `DOMID_SELF`.
+    pub domid: u16,
+    /// Zero.
+    pub pad: [u16; 3],
+}
+layout!(Reservation, 32, extent_start @ 0, nr_extents @ 8, extent_order @ 16, mem_flags @ 20, domid @ 24);

@@ -1,4 +1,4 @@
-//! What a PVH guest is started with: `arch-x86/hvm/start_info.h`, `elfnote.h`.
+//! The data that a PVH guest starts with: `arch-x86/hvm/start_info.h`, `elfnote.h`.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -16,7 +16,8 @@ pub const MEMMAP_TYPE_ACPI: u32 = 3;
 /// `XEN_HVM_MEMMAP_TYPE_NVS`.
 pub const MEMMAP_TYPE_NVS: u32 = 4;
 
-/// `struct hvm_start_info`. Version 0 ends before `memmap_paddr`. An address of 0 means that the thing is absent.
+/// `struct hvm_start_info`. Version 0 ends before `memmap_paddr`. An address of 0 means that the
+/// thing is absent.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct StartInfo {
@@ -41,7 +42,8 @@ pub struct StartInfo {
     /// Zero.
     pub reserved: u32,
 }
-layout!(StartInfo, 56, magic @ 0, version @ 4, flags @ 8, nr_modules @ 12, modlist_paddr @ 16, cmdline_paddr @ 24,
+layout!(StartInfo, 56, magic @ 0, version @ 4, flags @ 8, nr_modules @ 12, modlist_paddr @ 16,
+    cmdline_paddr @ 24,
     rsdp_paddr @ 32, memmap_paddr @ 40, memmap_entries @ 48, reserved @ 52);
 
 /// Bytes of [`StartInfo`] in version 0.

@@ -2,20 +2,20 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// How far a ring was emptied and filled, in bytes modulo 2^32 (`struct ring_shared`).
+/// Indices of a ring, in bytes modulo 2^32 (`struct ring_shared`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Indices {
-    /// Written by who reads from the ring.
+    /// Consumer index; written by the reader.
     pub cons: u32,
-    /// Written by who writes into the ring.
+    /// Producer index; written by the writer.
     pub prod: u32,
 }
 
 layout!(Indices, 8, cons @ 0, prod @ 4);
 
-/// The page's head. Behind it, at [`GRANTS`], follows one grant reference for each page of a ring that does not lie in
-/// this page: first those of the left ring, then those of the right.
+/// The page's head. Behind it, at [`GRANTS`], follows one grant reference for each page of a ring
+/// that does not lie in this page: first those of the left ring, then those of the right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Interface {
@@ -27,14 +27,15 @@ pub struct Interface {
     pub left_order: u16,
     /// The right ring's size, likewise.
     pub right_order: u16,
-    /// Whether the client is there.
+    /// Liveness of the client.
     pub cli_live: Live,
-    /// Whether the server is there.
+    /// Liveness of the server.
     pub srv_live: Live,
-    /// What the server wants the client to tell it ([`NOTIFY_WRITE`], [`NOTIFY_READ`]): set by the server, looked at and
-    /// cleared by the client.
+    /// Events that the server wants from the client ([`NOTIFY_WRITE`], [`NOTIFY_READ`]): set by the
+    /// server, looked at and cleared by the client.
     pub cli_notify: u8,
-    /// What the client wants the server to tell it: set by the client, looked at and cleared by the server.
+    /// Events that the client wants from the server: set by the client, looked at and cleared by
+    /// the server.
     pub srv_notify: u8,
 }
 
@@ -51,7 +52,7 @@ layout!(
     srv_notify @ 23,
 );
 
-/// Whether an end is there (`cli_live`, `srv_live`). A peer can write any byte.
+/// Liveness of an end (`cli_live`, `srv_live`). A peer can write any byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Live(pub u8);
@@ -70,16 +71,16 @@ pub const NOTIFY_WRITE: u8 = 0x1;
 /// "Send an event when you have read" (`VCHAN_NOTIFY_READ`).
 pub const NOTIFY_READ: u8 = 0x2;
 
-/// Where the list of grant references starts in the page, in bytes (`grants`).
+/// Offset of the list of grant references in the page, in bytes (`grants`).
 pub const GRANTS: usize = size_of::<Interface>();
 
 /// The order of a ring that lies at [`ORDER_10_AT`] in the page itself.
 pub const ORDER_10: u8 = 10;
-/// Where a ring of order 10 lies, in bytes from the start of the page.
+/// Offset of a ring of order 10, in bytes from the start of the page.
 pub const ORDER_10_AT: usize = 1024;
 /// The order of a ring that lies at [`ORDER_11_AT`] in the page itself.
 pub const ORDER_11: u8 = 11;
-/// Where a ring of order 11 lies, in bytes from the start of the page.
+/// Offset of a ring of order 11, in bytes from the start of the page.
 pub const ORDER_11_AT: usize = 2048;
 /// The smallest order of a ring that has pages of its own, `2^(order - 12)` of them.
 pub const ORDER_PAGES: u8 = 12;

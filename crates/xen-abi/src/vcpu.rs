@@ -13,7 +13,8 @@ pub const STOP_SINGLESHOT_TIMER: u32 = 9;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct SetSingleshotTimer {
-    /// When `VIRQ_TIMER` shall come, in nanoseconds of the system time. A moment in the past comes at once.
+    /// Time of the `VIRQ_TIMER`, in nanoseconds of the system time. A moment in the past comes
+    /// at once.
     pub timeout_abs_ns: u64,
     /// `VCPU_SSHOTTMR_*`; zero.
     pub flags: u32,

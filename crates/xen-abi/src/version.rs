@@ -11,7 +11,8 @@ pub const GET_FEATURES: u32 = 6;
 /// `XEN_EXTRAVERSION_LEN`.
 pub const EXTRAVERSION_LEN: usize = 16;
 
-/// `XENFEAT_hvm_callback_vector`, as a bit number of [`FeatureInfo::submap`]: events can come as an interrupt vector.
+/// `XENFEAT_hvm_callback_vector`, as a bit number of [`FeatureInfo::submap`]: events can come as an
+/// interrupt vector.
 pub const FEATURE_HVM_CALLBACK_VECTOR: u32 = 8;
 
 /// `struct xen_feature_info`.

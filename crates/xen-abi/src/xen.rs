@@ -59,14 +59,16 @@ pub struct VcpuTimeInfo {
     /// Unused.
     pub pad1: [u8; 2],
 }
-layout!(VcpuTimeInfo, 32, version @ 0, tsc_timestamp @ 8, system_time @ 16, tsc_to_system_mul @ 24, tsc_shift @ 28,
+layout!(VcpuTimeInfo, 32, version @ 0, tsc_timestamp @ 8, system_time @ 16, tsc_to_system_mul @ 24,
+    tsc_shift @ 28,
     flags @ 29);
 
 impl VcpuTimeInfo {
-    /// The system time in nanoseconds when the time stamp counter stands at `tsc`, by the formula in `xen.h`.
+    /// The system time in nanoseconds when the time stamp counter stands at `tsc`, by the formula
+    /// in `xen.h`.
     pub fn system_time_at(&self, tsc: u64) -> u64 {
-        // The guest's counter starts near zero, so a timestamp from before its start has wrapped: the difference is a
-        // signed number. A counter slightly behind the timestamp adds nothing.
+        // The guest's counter starts near zero, so a timestamp from before its start has wrapped:
+        // the difference is a signed number. A counter slightly behind the timestamp adds nothing.
         let ticks = u64::try_from(tsc.wrapping_sub(self.tsc_timestamp) as i64).unwrap_or(0);
         let ticks = match self.tsc_shift {
             left @ 0..64 => ticks << left,
@@ -116,8 +118,17 @@ mod tests {
         assert_eq!(clock(1 << 31, 0).system_time_at(1100), 550);
         assert_eq!(clock(1 << 31, 1).system_time_at(1100), 600);
         assert_eq!(clock(1 << 31, -1).system_time_at(1100), 525);
-        assert_eq!(clock(u32::MAX, 0).system_time_at(999), 500, "a counter that ran behind adds nothing");
-        let before_start = VcpuTimeInfo { tsc_timestamp: 100u64.wrapping_neg(), ..clock(1 << 31, 0) };
-        assert_eq!(before_start.system_time_at(20), 560, "a timestamp from before the counter's zero counts");
+        assert_eq!(
+            clock(u32::MAX, 0).system_time_at(999),
+            500,
+            "a counter that ran behind adds nothing"
+        );
+        let before_start =
+            VcpuTimeInfo { tsc_timestamp: 100u64.wrapping_neg(), ..clock(1 << 31, 0) };
+        assert_eq!(
+            before_start.system_time_at(20),
+            560,
+            "a timestamp from before the counter's zero counts"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! The xenstore wire protocol: message header, message types, limits, error names and the shared page of a domain's
-//! connection. Source: `io/xs_wire.h`; what the payloads mean stands in Xen's `docs/misc/xenstore.txt`.
+//! The xenstore wire protocol: message header, message types, limits, error names and the shared
+//! page of a domain's connection. Source: `io/xs_wire.h`; what the payloads mean stands in Xen's
+//! `docs/misc/xenstore.txt`.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -7,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Header {
-    /// What the message is.
+    /// Type of the message.
     pub kind: MessageType,
     /// Chosen by the client; the answer carries the same.
     pub req_id: u32,
@@ -19,12 +20,29 @@ pub struct Header {
 
 layout!(Header, 16, kind @ 0, req_id @ 4, tx_id @ 8, len @ 12);
 
-/// What a message is (`enum xsd_sockmsg_type`). Any number can come in; the names are those that this project uses.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// Type of a message (`enum xsd_sockmsg_type`). Any number can come in; the names are those that
+/// this project uses.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(transparent)]
 pub struct MessageType(pub u32);
 
-#[expect(missing_docs, reason = "the header's names; the client's functions of the same names say what they do")]
+#[expect(
+    missing_docs,
+    reason = "the header's names; the client's functions of the same names say what they do"
+)]
 impl MessageType {
     pub const DIRECTORY: Self = Self(1);
     pub const READ: Self = Self(2);
@@ -44,14 +62,16 @@ impl MessageType {
     pub const DIRECTORY_PART: Self = Self(22);
 }
 
-/// The longest payload in bytes (`XENSTORE_PAYLOAD_MAX`). xenstored ends the connection of whoever sends more.
+/// The longest payload in bytes (`XENSTORE_PAYLOAD_MAX`). xenstored ends the connection of a client
+/// that sends more.
 pub const PAYLOAD_MAX: usize = 4096;
 /// The longest path that starts with `/`, in bytes (`XENSTORE_ABS_PATH_MAX`).
 pub const ABS_PATH_MAX: usize = 3072;
 /// The longest path that does not start with `/`, in bytes (`XENSTORE_REL_PATH_MAX`).
 pub const REL_PATH_MAX: usize = 2048;
 
-/// What an ERROR message carries: the names of errors, as in `xsd_errors`, those that this project tells apart.
+/// Payloads of ERROR messages: the names of errors, as in `xsd_errors`, those that this project
+/// tells apart.
 #[expect(missing_docs, reason = "the names are what they say in errno(3)")]
 pub mod error_name {
     pub const EINVAL: &str = "EINVAL";
@@ -72,10 +92,11 @@ pub mod error_name {
 /// Bytes in each of the page's two rings (`XENSTORE_RING_SIZE`).
 pub const RING_SIZE: usize = 1024;
 
-/// The page that a domain shares with xenstored (`struct xenstore_domain_interface`). It is never mapped as this type:
-/// the fields' offsets are what it is for.
+/// The page that a domain shares with xenstored (`struct xenstore_domain_interface`). It is never
+/// mapped as this type: the fields' offsets are what it is for.
 ///
-/// The indices run on freely modulo 2^32 and are not 0 when a kernel starts whose firmware or predecessor used the page.
+/// The indices run on freely modulo 2^32 and are not 0 when a kernel starts whose firmware or
+/// predecessor used the page.
 #[repr(C)]
 pub struct DomainInterface {
     /// The ring of requests to xenstored.
@@ -90,11 +111,12 @@ pub struct DomainInterface {
     pub rsp_cons: u32,
     /// Written by xenstored: how far it has put replies.
     pub rsp_prod: u32,
-    /// What xenstored can do (`XENSTORE_SERVER_FEATURE_*`).
+    /// Features of xenstored (`XENSTORE_SERVER_FEATURE_*`).
     pub server_features: u32,
-    /// 0 while connected, 1 while a reconnection that the domain asked for goes on (`XENSTORE_CONNECTED` and on).
+    /// 0 while connected, 1 while a reconnection that the domain asked for goes on
+    /// (`XENSTORE_CONNECTED` and on).
     pub connection: u32,
-    /// Why xenstored gave the connection up, 0 for none (`XENSTORE_ERROR_*`).
+    /// Reason for which xenstored gave the connection up, 0 for none (`XENSTORE_ERROR_*`).
     pub error: u32,
 }
 

@@ -1,10 +1,11 @@
-//! What Xen answers when it says no.
+//! Errors that Xen returns.
 
 use core::fmt;
 
-/// A negative result of a hypercall: an error number of `errno.h` (from the hypervisor) or, for the grant table's
-/// single operations, a `GNTST_*` status.
+/// A negative result of a hypercall: an error number of `errno.h` (from the hypervisor) or, for the
+/// grant table's single operations, a `GNTST_*` status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// The call failed as a whole, with this (positive) error number.
     Errno(i32),

@@ -1,17 +1,27 @@
 //! Operations on grant tables.
 
+use crate::sched::yield_now;
 use crate::{Error, raw::hypercall};
-use xen_abi::grant_table::{self as abi, CopyEnd, GrantCopy, MapFlags, MapGrantRef, QuerySize, UnmapGrantRef};
+use xen_abi::grant_table::{
+    self as abi, CopyEnd, GrantCopy, MapFlags, MapGrantRef, QuerySize, UnmapGrantRef,
+};
 use xen_abi::xen::{DOMID_SELF, HYPERVISOR_GRANT_TABLE_OP};
-use xen_platform::{Access, Bytes, DomId, GrantRef, PAGE_SIZE, Piece};
+use xen_platform::{Access, CopyBuffer, CopySegment, DomId, GrantRef, PAGE_SIZE};
+
+/// Number of tries while Xen says that the peer's page is not there yet (`GNTST_eagain`: it is
+/// paged out or shared); the processor is yielded between them, for dom0 to bring it.
+const EAGAIN_ATTEMPTS: usize = 1000;
 
 /// Makes the call with one structure that Xen reads and fills in.
 ///
 /// # Safety
-/// The structure must be the operation's, and what it asks for must be allowed to happen to the guest's memory.
+/// The structure must be the operation's, and what it asks for must be allowed to happen to the
+/// guest's memory.
 unsafe fn op<T>(operation: u32, argument: &mut T) -> Result<(), Error> {
     // SAFETY: the structure lives until the call returns; the rest is the caller's promise.
-    let result = unsafe { hypercall(HYPERVISOR_GRANT_TABLE_OP, operation.into(), argument as *mut T as u64, 1) };
+    let result = unsafe {
+        hypercall(HYPERVISOR_GRANT_TABLE_OP, operation.into(), argument as *mut T as u64, 1)
+    };
     Error::check(result).map(drop)
 }
 
@@ -19,20 +29,28 @@ fn status(status: i16) -> Result<(), Error> {
     if status == abi::OKAY { Ok(()) } else { Err(Error::Grant(status)) }
 }
 
-/// How many frames the own table has now, and how many it may have.
+/// Returns the number of frames of the own table, and their limit.
 pub fn query_size() -> Result<(u32, u32), Error> {
-    let mut arg = QuerySize { dom: DOMID_SELF, pad: 0, nr_frames: 0, max_nr_frames: 0, status: 0, pad2: 0 };
+    let mut arg =
+        QuerySize { dom: DOMID_SELF, pad: 0, nr_frames: 0, max_nr_frames: 0, status: 0, pad2: 0 };
     // SAFETY: only the structure is written.
     unsafe { op(abi::QUERY_SIZE, &mut arg)? };
     status(arg.status)?;
     Ok((arg.nr_frames, arg.max_nr_frames))
 }
 
-/// Maps a page that `granter` granted at the guest-physical `address`. Returns the mapping's handle.
+/// Maps a page that `granter` granted at the guest-physical `address`. Returns the mapping's
+/// handle.
 ///
 /// # Safety
-/// `address` must be that of a guest frame which nothing uses and which holds no memory that is still needed.
-pub unsafe fn map(address: u64, granter: DomId, gref: GrantRef, access: Access) -> Result<u32, Error> {
+/// `address` must be that of a guest frame which nothing uses and which holds no memory that is
+/// still needed.
+pub unsafe fn map(
+    address: u64,
+    granter: DomId,
+    gref: GrantRef,
+    access: Access,
+) -> Result<u32, Error> {
     let flags = match access {
         Access::ReadWrite => MapFlags::HOST_MAP,
         Access::ReadOnly => MapFlags::HOST_MAP | MapFlags::READONLY,
@@ -46,12 +64,13 @@ pub unsafe fn map(address: u64, granter: DomId, gref: GrantRef, access: Access) 
         handle: 0,
         dev_bus_addr: 0,
     };
-    loop {
+    for _ in 0..EAGAIN_ATTEMPTS {
         // SAFETY: the frame is free, as the caller promises.
         unsafe { op(abi::MAP_GRANT_REF, &mut arg)? };
         if arg.status != abi::EAGAIN {
             break;
         }
+        yield_now();
     }
     status(arg.status).map(|()| arg.handle)
 }
@@ -67,17 +86,14 @@ pub unsafe fn unmap(address: u64, handle: u32) -> Result<(), Error> {
     status(arg.status)
 }
 
-/// How often a copy is tried while Xen says that the page is not there yet (`GNTST_eagain`).
-const COPY_ATTEMPTS: usize = 1000;
-
 /// Copies between private memory and pages that `peer` granted; the outcome is noted in each piece.
 ///
 /// # Safety
 /// The pieces' bytes must lie at addresses that are guest-physical ones, too.
-pub unsafe fn copy(peer: DomId, pieces: &mut [Piece<'_>]) -> Result<(), Error> {
+pub unsafe fn copy(peer: DomId, pieces: &mut [CopySegment<'_>]) -> Result<(), Error> {
     for piece in pieces {
         // SAFETY: as the caller promises.
-        let status = unsafe { copy_piece(peer, piece)? };
+        let status = unsafe { copy_segment(peer, piece)? };
         piece.set_status(status);
     }
     Ok(())
@@ -87,28 +103,34 @@ pub unsafe fn copy(peer: DomId, pieces: &mut [Piece<'_>]) -> Result<(), Error> {
 ///
 /// # Safety
 /// As for [`copy`].
-unsafe fn copy_piece(peer: DomId, piece: &mut Piece<'_>) -> Result<i16, Error> {
+unsafe fn copy_segment(peer: DomId, piece: &mut CopySegment<'_>) -> Result<i16, Error> {
     let (gref, at, len) = (piece.gref(), piece.at(), piece.len());
-    let (address, inward) = match piece.bytes() {
-        Bytes::FromPeer(to) => (to.as_mut_ptr() as usize, true),
-        Bytes::ToPeer(from) => (from.as_ptr() as usize, false),
+    let (address, inward) = match piece.buffer() {
+        CopyBuffer::FromPeer(to) => (to.as_mut_ptr() as usize, true),
+        CopyBuffer::ToPeer(from) => (from.as_ptr() as usize, false),
     };
     let mut done = 0;
     while done < len {
         let (frame, offset) = ((address + done) / PAGE_SIZE, (address + done) % PAGE_SIZE);
         let part = (len - done).min(PAGE_SIZE - offset);
-        let theirs = CopyEnd { page: gref.0.into(), domid: peer.0, offset: (at + done) as u16, pad: 0 };
+        let theirs =
+            CopyEnd { page: gref.0.into(), domid: peer.0, offset: (at + done) as u16, pad: 0 };
         let ours = CopyEnd { page: frame as u64, domid: DOMID_SELF, offset: offset as u16, pad: 0 };
-        let (source, dest, flags) =
-            if inward { (theirs, ours, abi::COPY_SOURCE_GREF) } else { (ours, theirs, abi::COPY_DEST_GREF) };
-        let mut arg = GrantCopy { source, dest, len: part as u16, flags, status: abi::EAGAIN, pad: 0 };
-        for _ in 0..COPY_ATTEMPTS {
-            // SAFETY: Xen reads or writes `part` bytes of the slice that `piece` borrows, whose address is also its
-            // guest-physical one, as the caller promises.
+        let (source, dest, flags) = if inward {
+            (theirs, ours, abi::COPY_SOURCE_GREF)
+        } else {
+            (ours, theirs, abi::COPY_DEST_GREF)
+        };
+        let mut arg =
+            GrantCopy { source, dest, len: part as u16, flags, status: abi::EAGAIN, pad: 0 };
+        for _ in 0..EAGAIN_ATTEMPTS {
+            // SAFETY: Xen reads or writes `part` bytes of the slice that `piece` borrows, whose
+            // address is also its guest-physical one, as the caller promises.
             unsafe { op(abi::COPY, &mut arg)? };
             if arg.status != abi::EAGAIN {
                 break;
             }
+            yield_now();
         }
         if arg.status != abi::OKAY {
             return Ok(arg.status);

@@ -1,7 +1,8 @@
-//! Giving the processor away: for a moment, or for good.
+//! Yields, the end of a domain, and its suspend.
 
+use crate::Error;
 use crate::raw::hypercall;
-use xen_abi::sched::{Reason, SHUTDOWN, Shutdown, YIELD};
+use xen_abi::sched::{Reason, SHUTDOWN, SUSPEND, Shutdown, YIELD};
 use xen_abi::xen::HYPERVISOR_SCHED_OP;
 
 /// Lets other domains have the physical processor, if any wants it.
@@ -18,4 +19,19 @@ pub fn shutdown(reason: Reason) -> ! {
         // SAFETY: the structure is the operation's. The call does not return.
         unsafe { hypercall(HYPERVISOR_SCHED_OP, SHUTDOWN.into(), &raw const arg as u64, 0) };
     }
+}
+
+/// Suspends the domain, for the toolstack to save it. Returns once the domain goes on: `Ok(true)`
+/// if it is restored in a new hypervisor state, `Ok(false)` if the suspend was cancelled and all is
+/// as before.
+///
+/// After `Ok(true)` no event channel port, grant table entry, foreign mapping, callback or timer
+/// from before exists, and the domain may have another number.
+pub fn suspend() -> Result<bool, Error> {
+    let arg = Shutdown { reason: SUSPEND };
+    // SAFETY: the structure is the operation's, and the call changes no memory of this domain.
+    let result =
+        unsafe { hypercall(HYPERVISOR_SCHED_OP, SHUTDOWN.into(), &raw const arg as u64, 0) };
+    // 0 in the new domain, 1 if it is the same one (xc_domain_resume, tools/libs/guest).
+    Ok(Error::check(result)? == 0)
 }
