@@ -1,12 +1,17 @@
+#![doc = include_str!("../README.md")]
 //! Runs futures on one thread, and lets the platform sleep when none can move.
 //!
-//! [`Executor::run`] polls every task whose waker was called; between two rounds it calls the platform's `turn`
-//! function, which hands out events that came meanwhile and, if it is told that nothing can move, waits for the next.
-//! It knows neither Xen nor time.
+//! [`Executor::run`] polls every task whose waker was called; between two rounds it calls the
+//! platform's `turn` function, which hands out events that came meanwhile and, if it is told that
+//! nothing can move, waits for the next. It knows neither Xen nor time.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+mod task_set;
+
+pub use task_set::{Boxed, TaskSet, join_all};
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -52,8 +57,8 @@ impl Task {
 
     /// Polls the task if it was woken; says whether it is done.
     fn poll(&mut self) -> bool {
-        // A plain look first: most tasks were not woken. Taken back before it is polled: whoever wakes it meanwhile, also
-        // from another thread, means the next round.
+        // A plain look first: most tasks were not woken. Taken back before it is polled: a
+        // wake-up meanwhile, also from another thread, means the next round.
         if !self.is_woken() || !self.ready.0.swap(false, Ordering::AcqRel) {
             return false;
         }
@@ -68,7 +73,8 @@ type NewTasks = RefCell<VecDeque<Work>>;
 pub struct Spawner(Weak<NewTasks>);
 
 impl Spawner {
-    /// Runs `work` beside the other tasks, from the next round on. Once the executor is gone it is dropped unrun.
+    /// Runs `work` beside the other tasks, from the next round on. Once the executor is gone it is
+    /// dropped unrun.
     pub fn spawn<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> Handle<T> {
         let slot = Rc::new(Slot { value: Cell::new(None), waiting: Cell::new(None) });
         let result = slot.clone();
@@ -107,7 +113,7 @@ impl<T> Handle<T> {
     }
 }
 
-/// Whether a `turn` may wait.
+/// Permission for a `turn` to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
     /// Tasks can move: hand out what events came and return at once.
@@ -134,8 +140,13 @@ impl Executor {
         Spawner(Rc::downgrade(&self.new))
     }
 
-    /// Runs all tasks until `main` ends, and returns its result; the other tasks stay and go on at the next call.
-    pub fn run<T: 'static>(&mut self, main: impl Future<Output = T> + 'static, mut turn: impl FnMut(Turn)) -> T {
+    /// Runs all tasks until `main` ends, and returns its result; the other tasks stay and go on at
+    /// the next call.
+    pub fn run<T: 'static>(
+        &mut self,
+        main: impl Future<Output = T> + 'static,
+        mut turn: impl FnMut(Turn),
+    ) -> T {
         let result = self.spawner().spawn(main).0;
         loop {
             self.round();

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::task::{Context, Poll, Waker};
 
-/// Counts what happened and wakes whoever waits for more.
+/// Counts events and wakes the tasks that wait for more.
 ///
-/// Each waiter remembers the count it last saw, so two tasks that wait on one event channel cannot steal each other's
-/// wake-up, and an event that comes before anyone waits is not lost.
+/// Each waiter remembers the count it last saw, so two tasks that wait on one event channel cannot
+/// steal each other's wake-up, and an event that comes before anyone waits is not lost.
 #[derive(Default)]
 pub struct EventCounter {
     count: Cell<u32>,
@@ -15,17 +15,17 @@ pub struct EventCounter {
 }
 
 impl EventCounter {
-    /// A counter at zero.
+    /// Creates a counter at zero.
     pub const fn new() -> Self {
         EventCounter { count: Cell::new(0), wakers: RefCell::new(Vec::new()) }
     }
 
-    /// The count now; it wraps at 2^32.
+    /// Returns the count, which wraps at 2^32.
     pub fn count(&self) -> u32 {
         self.count.get()
     }
 
-    /// Whether somebody waits for the next event.
+    /// Returns whether a task waits for the next event.
     pub fn is_awaited(&self) -> bool {
         !self.wakers.borrow().is_empty()
     }

@@ -3,11 +3,12 @@
 use alloc::rc::Rc;
 use core::ptr::NonNull;
 
-/// The fields through which two sides of a ring agree: 32-bit indices and single bytes, with their memory order.
+/// The fields through which two sides of a ring agree: 32-bit indices and single bytes, with their
+/// memory order.
 ///
-/// This is all that the sleep protocols of the rings use, so that a model checker can stand in for real memory.
-/// Offsets are in bytes from the start of the area; an offset outside it, or a misaligned one, is a bug of the caller
-/// and panics.
+/// This is all that the sleep protocols of the rings use, so that a model checker can stand in for
+/// real memory. Offsets are in bytes from the start of the area; an offset outside it, or a
+/// misaligned one, is a bug of the caller and panics.
 pub trait IndexMemory {
     /// Reads the aligned 32-bit field at `at`, in one access, with acquire order.
     fn load(&self, at: usize) -> u32;
@@ -23,17 +24,18 @@ pub trait IndexMemory {
     fn fetch_and(&self, at: usize, bits: u8) -> u8;
     /// Orders every access before it against every access after it, a store before a load included.
     ///
-    /// Needed between publishing an index and looking whether the peer sleeps, and between saying that one is about to
-    /// sleep and looking at the index again. Acquire and release alone do not give that.
+    /// Needed between publishing an index and looking whether the peer sleeps, and between saying
+    /// that one is about to sleep and looking at the index again. Acquire and release alone do not
+    /// give that.
     fn fence(&self);
 }
 
-/// An area shared with a peer domain. Values are copied in and out of it and never borrowed, and whoever uses it reads
-/// every field once and then checks its own copy.
+/// An area shared with a peer domain. Values are copied in and out of it and never borrowed: a
+/// caller reads every field once and then checks its own copy.
 pub trait SharedMem: IndexMemory {
     /// The area's size in bytes.
     fn len(&self) -> usize;
-    /// Whether the area has no bytes.
+    /// Returns whether the area has no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -41,8 +43,8 @@ pub trait SharedMem: IndexMemory {
     fn read(&self, at: usize, to: &mut [u8]);
     /// Copies `from` in, from the offset `at` on. Panics if the area ends before that.
     fn write(&self, at: usize, from: &[u8]);
-    /// Where the area starts in this program's memory, for those who have other programs or the kernel copy from it or to
-    /// it; `None` if it is nowhere.
+    /// Returns the address of the area in this program, for callers that let the kernel or other
+    /// programs copy from it or to it; `None` if it has none.
     fn address(&self) -> Option<NonNull<u8>> {
         None
     }

@@ -1,8 +1,8 @@
 //! Shared pages as raw memory: the one place where bytes of a peer are touched.
 //!
-//! Such memory lies outside everything Rust has allocated, so no reference to it is ever made. Single fields go
-//! through atomics; copies go through assembly, of which the compiler can assume nothing: it can neither repeat a read
-//! nor drop one, whatever the peer does meanwhile.
+//! Such memory lies outside everything Rust has allocated, so no reference to it is ever made.
+//! Single fields go through atomics; copies go through assembly, of which the compiler can assume
+//! nothing: it can neither repeat a read nor drop one, whatever the peer does meanwhile.
 
 use crate::{IndexMemory, SharedMem};
 use core::arch::asm;
@@ -19,16 +19,22 @@ impl RawShared {
     /// Takes the `len` bytes at `start` for shared memory.
     ///
     /// # Safety
-    /// For as long as the value lives, the bytes must be mapped readable (and writable, if anything is written), must
-    /// not be part of any Rust allocation or `static`, and must be reached by this domain through values of this type
-    /// only. `start` must be 4-byte aligned.
+    /// For as long as the value lives, the bytes must be mapped readable (and writable, if anything
+    /// is written), must not be part of any Rust allocation or `static`, and must be reached by
+    /// this domain through values of this type only. `start` must be 4-byte aligned.
     pub const unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
         RawShared { start, len }
     }
 
-    /// Where the area starts.
+    /// Returns the address of the area.
     pub const fn start(&self) -> NonNull<u8> {
         self.start
+    }
+
+    /// Sets all of it to zero.
+    pub fn zero(&self) {
+        // SAFETY: the area is mapped for writing, and no reference to it exists.
+        unsafe { zero(self.start.as_ptr(), self.len) }
     }
 
     #[inline]
@@ -40,7 +46,7 @@ impl RawShared {
         unsafe { self.start.as_ptr().add(at) }
     }
 
-    /// Apart, so that those who stay inside need not have the text's arguments at hand.
+    /// Apart, so that accesses inside the area need not have the text's arguments at hand.
     #[cold]
     #[inline(never)]
     fn refuse(&self, at: usize, len: usize) -> ! {
@@ -51,8 +57,8 @@ impl RawShared {
 
     #[inline]
     fn word(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: in bounds, aligned, mapped for as long as `self` lives, and only ever reached atomically or by
-        // assembly on this side.
+        // SAFETY: in bounds, aligned, mapped for as long as `self` lives, and only ever reached
+        // atomically or by assembly on this side.
         unsafe { AtomicU32::from_ptr(self.at(at, 4, 4).cast()) }
     }
 
@@ -101,7 +107,8 @@ impl SharedMem for RawShared {
 
     fn read(&self, at: usize, to: &mut [u8]) {
         let from = self.at(at, to.len(), 1);
-        // SAFETY: both sides are valid for the length; a private slice cannot overlap shared memory.
+        // SAFETY: both sides are valid for the length; a private slice cannot overlap shared
+        // memory.
         unsafe { copy(to.as_mut_ptr(), from, to.len()) }
     }
 
@@ -116,15 +123,38 @@ impl SharedMem for RawShared {
     }
 }
 
-/// Copies `len` bytes, eight at a time by one instruction, which processors carry out in pieces as wide as they can, and
-/// the rest in falling powers of two, from or to memory that others may change meanwhile.
+/// Sets `len` bytes to zero.
 ///
 /// # Safety
-/// `to` must be mapped for writing and `from` for reading, `len` bytes each, without overlap; what is not memory of others
-/// must be valid for that.
+/// `to` must be mapped for writing, for `len` bytes.
+unsafe fn zero(to: *mut u8, len: usize) {
+    // SAFETY: the two instructions write exactly `len` bytes from the pointer on. The direction
+    // flag is clear, as it is wherever Rust code runs.
+    unsafe {
+        asm!(
+            "rep stosq",
+            "mov ecx, {rest:e}",
+            "rep stosb",
+            rest = in(reg) len % 8,
+            in("rax") 0,
+            inout("rcx") len / 8 => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags),
+        )
+    }
+}
+
+/// Copies `len` bytes, eight at a time by one instruction, which processors carry out in pieces as
+/// wide as they can, and the rest in falling powers of two, from or to memory that others may
+/// change meanwhile.
+///
+/// # Safety
+/// `to` must be mapped for writing and `from` for reading, `len` bytes each, without overlap; what
+/// is not memory of others must be valid for that.
 pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: the moves cover exactly `len` bytes from both pointers: `len / 8` words, then one piece for each bit set in
-    // `len % 8`. The direction flag is clear, as it is wherever Rust code runs.
+    // SAFETY: the moves cover exactly `len` bytes from both pointers: `len / 8` words, then one
+    // piece for each bit set in `len % 8`. The direction flag is clear, as it is wherever Rust code
+    // runs.
     unsafe {
         asm!(
             "rep movsq",
@@ -153,6 +183,23 @@ pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
 mod tests {
     use super::*;
     use alloc::vec::Vec;
+
+    #[test]
+    fn area_of_any_length_is_zeroed_exactly() {
+        let area = Vec::leak(alloc::vec![0u32; 16]).as_mut_ptr().cast::<u8>();
+        let area = NonNull::new(area).unwrap();
+        // SAFETY: leaked memory of 64 bytes, aligned to 4, used by nothing else.
+        let all = unsafe { RawShared::new(area, 64) };
+        for len in 0..=32 {
+            all.write(0, &[0xee; 64]);
+            // SAFETY: a part of it.
+            unsafe { RawShared::new(area, len) }.zero();
+            let mut bytes = [1; 64];
+            all.read(0, &mut bytes);
+            assert_eq!(bytes.iter().take_while(|byte| **byte == 0).count(), len);
+            assert!(bytes[len..].iter().all(|byte| *byte == 0xee));
+        }
+    }
 
     #[test]
     fn every_length_and_offset_is_copied_exactly() {

@@ -14,7 +14,7 @@ use core::time::Duration;
 pub struct Time(pub u64);
 
 impl Time {
-    /// How long it is from `earlier` to this moment; zero if `earlier` is the later one.
+    /// Returns the time from `earlier` to this moment; zero if `earlier` is the later one.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -28,9 +28,9 @@ impl Add<Duration> for Time {
     }
 }
 
-/// Who can tell the time and wake a task later.
+/// A source of time that wakes tasks later.
 pub trait Clock {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Time;
     /// Ready once `at` is reached; before that, sees to it that the task is woken then.
     fn poll_until(&self, at: Time, cx: &mut Context<'_>) -> Poll<()>;
@@ -49,7 +49,11 @@ impl fmt::Display for Elapsed {
 impl core::error::Error for Elapsed {}
 
 /// Waits for `work`, at most until `at` (for ever with `None`).
-pub async fn deadline<F: Future>(clock: &impl Clock, at: Option<Time>, work: F) -> Result<F::Output, Elapsed> {
+pub async fn deadline<F: Future>(
+    clock: &impl Clock,
+    at: Option<Time>,
+    work: F,
+) -> Result<F::Output, Elapsed> {
     let mut work = pin!(work);
     poll_fn(|cx| {
         if let Poll::Ready(out) = work.as_mut().poll(cx) {
@@ -69,19 +73,19 @@ pub async fn sleep(clock: &impl Clock, after: Duration) {
     poll_fn(|cx| clock.poll_until(at, cx)).await
 }
 
-/// The tasks to wake at their time: what a platform's [`Clock::poll_until`] stands on.
+/// Tasks to wake at their time, for a platform's [`Clock::poll_until`].
 ///
 /// A list without order: a program has a handful of timers.
 #[derive(Default)]
 pub struct Timers(RefCell<Vec<(Time, Waker)>>);
 
 impl Timers {
-    /// No timers.
+    /// Creates an empty list.
     pub const fn new() -> Self {
         Timers(RefCell::new(Vec::new()))
     }
 
-    /// Sees to it that the task is woken at `at`.
+    /// Registers the task to be woken at `at`.
     pub fn wake_at(&self, at: Time, cx: &mut Context<'_>) {
         let mut timers = self.0.borrow_mut();
         if !timers.iter().any(|(time, waker)| *time == at && waker.will_wake(cx.waker())) {
@@ -89,12 +93,13 @@ impl Timers {
         }
     }
 
-    /// When the next task wants to be woken.
+    /// Returns the time at which the next task wants to be woken.
     pub fn next(&self) -> Option<Time> {
         self.0.borrow().iter().map(|(at, _)| *at).min()
     }
 
-    /// Wakes every task whose time has come, in the order of their times; says whether there was one.
+    /// Wakes every task whose time has come, in the order of their times; returns whether there
+    /// was one.
     pub fn fire(&self, now: Time) -> bool {
         let mut fired = false;
         while let Some(waker) = self.pop_due(now) {
@@ -106,7 +111,11 @@ impl Timers {
 
     fn pop_due(&self, now: Time) -> Option<Waker> {
         let mut timers = self.0.borrow_mut();
-        let (first, _) = timers.iter().enumerate().filter(|(_, (at, _))| *at <= now).min_by_key(|(_, (at, _))| *at)?;
+        let (first, _) = timers
+            .iter()
+            .enumerate()
+            .filter(|(_, (at, _))| *at <= now)
+            .min_by_key(|(_, (at, _))| *at)?;
         // Keeps the order of those with the same time.
         Some(timers.remove(first).1)
     }

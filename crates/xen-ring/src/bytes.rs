@@ -1,14 +1,15 @@
 //! One byte ring: a producer's and a consumer's end.
 //!
-//! Both indices run freely through all 2^32 values; what is in the ring is `prod - cons` modulo 2^32, and a byte lies at
-//! its index modulo the ring's size (io/libxenvchan.h, io/xs_wire.h and io/console.h agree in this). Each end keeps its
-//! own index to itself and only ever writes a copy of it to the page, so a peer that overwrites the copy changes nothing
-//! here. The peer's index is read once in each call, and checked before anything is done with it.
+//! Both indices run freely through all 2^32 values; what is in the ring is `prod - cons` modulo
+//! 2^32, and a byte lies at its index modulo the ring's size (io/libxenvchan.h, io/xs_wire.h and
+//! io/console.h agree in this). Each end keeps its own index to itself and only ever writes a copy
+//! of it to the page, so a peer that overwrites the copy changes nothing here. The peer's index is
+//! read once in each call, and checked before anything is done with it.
 
 use core::fmt;
 use xen_platform::{IndexMemory, SharedMem};
 
-/// Where a ring's fields lie. All offsets are in bytes.
+/// Offsets of a ring's fields, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
     /// The producer's index in the control area, aligned to 4.
@@ -27,7 +28,8 @@ impl Layout {
         self
     }
 
-    /// Where in the data area the byte with this index lies, and how many bytes follow before the ring starts over.
+    /// Returns the offset in the data area of the byte with this index, and the number of bytes
+    /// before the ring starts over.
     #[inline(always)]
     fn place(&self, index: u32) -> (usize, usize) {
         let within = index & (self.size - 1);
@@ -66,7 +68,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// What is wrong with an index.
+/// A fault of an index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// The two indices are further apart than the ring is large.
@@ -83,7 +85,7 @@ pub enum Fault {
 pub struct Corrupt {
     /// The peer's index, which is to blame.
     pub field: Field,
-    /// What is wrong with it.
+    /// Its fault.
     pub fault: Fault,
     /// The producer's index.
     pub prod: u32,
@@ -99,12 +101,14 @@ impl fmt::Display for Corrupt {
         match fault {
             Fault::Overfull => write!(
                 f,
-                "{field} is wrong: producer {prod:#010x} and consumer {cons:#010x} are {} bytes apart in a ring of {size}",
+                "{field} is wrong: producer {prod:#010x} and consumer {cons:#010x} are \
+                 {} bytes apart in a ring of {size}",
                 prod.wrapping_sub(cons)
             ),
             Fault::Backwards { from } => write!(
                 f,
-                "{field} moved back from {from:#010x}: producer {prod:#010x}, consumer {cons:#010x} in a ring of {size}"
+                "{field} moved back from {from:#010x}: producer {prod:#010x}, \
+                 consumer {cons:#010x} in a ring of {size}"
             ),
         }
     }
@@ -128,7 +132,8 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// The end of an empty ring, in whose page both indices are `start`. Panics if the size is not a power of two.
+    /// The end of an empty ring, in whose page both indices are `start`. Panics if the size is not
+    /// a power of two.
     pub fn new(layout: Layout, start: u32) -> Self {
         Producer { layout: layout.checked(), prod: start, cons: start }
     }
@@ -138,7 +143,8 @@ impl Producer {
         Self::at(layout, ctl.load(layout.prod), ctl.load(layout.cons))
     }
 
-    /// Goes on from indices that were copied out of the page before. Panics if the size is not a power of two.
+    /// Goes on from indices that were copied out of the page before. Panics if the size is not a
+    /// power of two.
     pub fn at(layout: Layout, prod: u32, cons: u32) -> Result<Self, Corrupt> {
         layout.checked().check(prod, cons, Field::Cons)?;
         Ok(Producer { layout, prod, cons })
@@ -160,21 +166,27 @@ impl Producer {
         Ok(used)
     }
 
-    /// How many bytes can be written now.
+    /// Returns the number of bytes that can be written now.
     #[inline(always)]
     pub fn space(&mut self, ctl: &impl IndexMemory) -> Result<usize, Corrupt> {
         Ok((self.layout.size - self.used(ctl)?) as usize)
     }
 
-    /// Whether the peer has taken out everything.
+    /// Returns true if the peer has taken out everything.
     pub fn is_empty(&mut self, ctl: &impl IndexMemory) -> Result<bool, Corrupt> {
         Ok(self.used(ctl)? == 0)
     }
 
-    /// Copies in as much of `from` as there is space for, tells the peer's index, and returns the count; 0 if the ring
-    /// is full. Whether the peer wants an event now is for [`notify::wanted`](crate::notify::wanted) to say.
+    /// Copies in as much of `from` as there is space for, tells the peer's index, and returns the
+    /// count; 0 if the ring is full. Whether the peer wants an event now is for
+    /// [`notify::wanted`](crate::notify::wanted) to say.
     #[inline(always)]
-    pub fn write(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, from: &[u8]) -> Result<usize, Corrupt> {
+    pub fn write(
+        &mut self,
+        ctl: &impl IndexMemory,
+        data: &impl SharedMem,
+        from: &[u8],
+    ) -> Result<usize, Corrupt> {
         let n = self.space(ctl)?.min(from.len());
         self.put(ctl, data, &from[..n]);
         Ok(n)
@@ -182,7 +194,12 @@ impl Producer {
 
     /// Copies in all of `from` if there is space for it, and nothing otherwise; says which.
     #[inline(always)]
-    pub fn write_all(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, from: &[u8]) -> Result<bool, Corrupt> {
+    pub fn write_all(
+        &mut self,
+        ctl: &impl IndexMemory,
+        data: &impl SharedMem,
+        from: &[u8],
+    ) -> Result<bool, Corrupt> {
         let fits = from.len() <= self.space(ctl)?;
         if fits {
             self.put(ctl, data, from);
@@ -217,7 +234,8 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// The end of an empty ring, in whose page both indices are `start`. Panics if the size is not a power of two.
+    /// The end of an empty ring, in whose page both indices are `start`. Panics if the size is not
+    /// a power of two.
     pub fn new(layout: Layout, start: u32) -> Self {
         Consumer { layout: layout.checked(), cons: start, prod: start }
     }
@@ -227,13 +245,14 @@ impl Consumer {
         Self::at(layout, ctl.load(layout.prod), ctl.load(layout.cons))
     }
 
-    /// Goes on from indices that were copied out of the page before. Panics if the size is not a power of two.
+    /// Goes on from indices that were copied out of the page before. Panics if the size is not a
+    /// power of two.
     pub fn at(layout: Layout, prod: u32, cons: u32) -> Result<Self, Corrupt> {
         layout.checked().check(prod, cons, Field::Prod)?;
         Ok(Consumer { layout, cons, prod })
     }
 
-    /// How many bytes can be read now.
+    /// Returns the number of bytes that can be read now.
     #[inline(always)]
     pub fn available(&mut self, ctl: &impl IndexMemory) -> Result<usize, Corrupt> {
         let prod = ctl.load(self.layout.prod);
@@ -249,10 +268,16 @@ impl Consumer {
         Ok(available as usize)
     }
 
-    /// Copies out as much as `to` holds and the ring has, tells the peer's index, and returns the count; 0 if the ring
-    /// is empty. Whether the peer wants an event now is for [`notify::wanted`](crate::notify::wanted) to say.
+    /// Copies out as much as `to` holds and the ring has, tells the peer's index, and returns the
+    /// count; 0 if the ring is empty. Whether the peer wants an event now is for
+    /// [`notify::wanted`](crate::notify::wanted) to say.
     #[inline(always)]
-    pub fn read(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, to: &mut [u8]) -> Result<usize, Corrupt> {
+    pub fn read(
+        &mut self,
+        ctl: &impl IndexMemory,
+        data: &impl SharedMem,
+        to: &mut [u8],
+    ) -> Result<usize, Corrupt> {
         let n = self.available(ctl)?.min(to.len());
         self.take(ctl, data, &mut to[..n]);
         Ok(n)
@@ -260,7 +285,12 @@ impl Consumer {
 
     /// Fills all of `to` if the ring has so much, and copies nothing otherwise; says which.
     #[inline(always)]
-    pub fn read_all(&mut self, ctl: &impl IndexMemory, data: &impl SharedMem, to: &mut [u8]) -> Result<bool, Corrupt> {
+    pub fn read_all(
+        &mut self,
+        ctl: &impl IndexMemory,
+        data: &impl SharedMem,
+        to: &mut [u8],
+    ) -> Result<bool, Corrupt> {
         let is_there = to.len() <= self.available(ctl)?;
         if is_there {
             self.take(ctl, data, to);

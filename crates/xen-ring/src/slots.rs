@@ -1,8 +1,9 @@
 //! The ring of requests and responses (io/ring.h): a frontend's and a backend's end.
 //!
-//! Requests and responses share the slots: a response goes where the oldest request lay that has no response yet, so a
-//! backend copies a request before it answers any. Both ends keep their indices to themselves and only ever write copies
-//! of them to the page; the peer's index is read once in each call and checked before anything is done with it.
+//! Requests and responses share the slots: a response goes where the oldest request lay that has no
+//! response yet, so a backend copies a request before it answers any. Both ends keep their indices
+//! to themselves and only ever write copies of them to the page; the peer's index is read once in
+//! each call and checked before anything is done with it.
 //!
 //! ```text
 //!   sleeper:  set event   --fence--  look at the peer's index (nothing new) -> sleep
@@ -23,7 +24,7 @@ const RSP_EVENT: usize = core::mem::offset_of!(ring::Sring, rsp_event);
 pub struct Corrupt {
     /// Which index: `req_prod` or `rsp_prod`.
     pub field: &'static str,
-    /// What it is.
+    /// The value found.
     pub found: u32,
     /// The least it can be: what was taken already.
     pub least: u32,
@@ -34,13 +35,16 @@ pub struct Corrupt {
 impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Corrupt { field, found, least, most } = self;
-        write!(f, "{field} of the shared ring is {found:#x}, which is not from {least:#x} to {most:#x}")
+        write!(
+            f,
+            "{field} of the shared ring is {found:#x}, which is not from {least:#x} to {most:#x}"
+        )
     }
 }
 
 impl core::error::Error for Corrupt {}
 
-/// How many slots a ring has, and how many bytes each.
+/// Number of a ring's slots, and bytes of each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
     slots: u32,
@@ -48,15 +52,15 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape of a ring in `len` bytes of shared memory, with slots as large as the larger of request and response.
-    /// Panics if not even one fits.
+    /// The shape of a ring in `len` bytes of shared memory, with slots as large as the larger of
+    /// request and response. Panics if not even one fits.
     pub fn new(len: usize, slot: usize) -> Shape {
         let slots = ring::slots(len, slot);
         assert!(slots > 0, "no slot of {slot} bytes fits a ring of {len}");
         Shape { slots, slot }
     }
 
-    /// How many slots there are: a power of two.
+    /// Returns the number of slots: a power of two.
     pub fn slots(self) -> u32 {
         self.slots
     }
@@ -76,7 +80,8 @@ impl Shape {
     }
 }
 
-/// Publishes an index that moved from `old` to `new`, and says whether the peer asked for an event in between.
+/// Publishes an index that moved from `old` to `new`, and says whether the peer asked for an event
+/// in between.
 fn publish(mem: &impl IndexMemory, prod: usize, event: usize, old: u32, new: u32) -> bool {
     mem.store(prod, new);
     mem.fence();
@@ -84,7 +89,13 @@ fn publish(mem: &impl IndexMemory, prod: usize, event: usize, old: u32, new: u32
 }
 
 /// Reads the peer's index, which can be from `least` to `room` above it.
-fn look(mem: &impl IndexMemory, at: usize, field: &'static str, least: u32, room: u32) -> Result<u32, Corrupt> {
+fn look(
+    mem: &impl IndexMemory,
+    at: usize,
+    field: &'static str,
+    least: u32,
+    room: u32,
+) -> Result<u32, Corrupt> {
     let found = mem.load(at);
     match found.wrapping_sub(least) <= room {
         true => Ok(found),
@@ -96,11 +107,11 @@ fn look(mem: &impl IndexMemory, at: usize, field: &'static str, least: u32, room
 #[derive(Debug)]
 pub struct Front {
     shape: Shape,
-    /// Where the next request goes.
+    /// Index of the next request.
     req_prod: u32,
-    /// What the peer knows of it.
+    /// The same index as the peer knows it.
     published: u32,
-    /// Where the next response is taken from.
+    /// Index of the next response to take.
     rsp_cons: u32,
     /// The peer's index when last seen.
     rsp_prod: u32,
@@ -112,8 +123,8 @@ impl Front {
         Self::starting_at(shape, mem, 0)
     }
 
-    /// As [`Front::new`], with indices that begin at `start`. A backend that takes them from the page, as it should
-    /// (`BACK_RING_ATTACH`), cannot tell; a test can so see them wrap.
+    /// As [`Front::new`], with indices that begin at `start`. A backend that takes them from the
+    /// page, as it should (`BACK_RING_ATTACH`), cannot tell; a test can so see them wrap.
     pub fn starting_at(shape: Shape, mem: &impl IndexMemory, start: u32) -> Front {
         for index in [REQ_PROD, RSP_PROD] {
             mem.store(index, start);
@@ -124,12 +135,12 @@ impl Front {
         Front { shape, req_prod: start, published: start, rsp_cons: start, rsp_prod: start }
     }
 
-    /// How many requests have no response yet.
+    /// Returns the number of requests without a response.
     pub fn in_flight(&self) -> u32 {
         self.req_prod.wrapping_sub(self.rsp_cons)
     }
 
-    /// How many more requests there is room for.
+    /// Returns the number of further requests that there is room for.
     pub fn free(&self) -> u32 {
         self.shape.slots - self.in_flight()
     }
@@ -146,14 +157,16 @@ impl Front {
         self.req_prod = self.req_prod.wrapping_add(1);
     }
 
-    /// Shows the peer all requests; says whether it wants an event for them (`RING_PUSH_REQUESTS_AND_CHECK_NOTIFY`).
+    /// Shows the peer all requests; says whether it wants an event for them
+    /// (`RING_PUSH_REQUESTS_AND_CHECK_NOTIFY`).
     #[must_use = "the peer sleeps until the event is sent"]
     pub fn push(&mut self, mem: &impl IndexMemory) -> bool {
         let old = core::mem::replace(&mut self.published, self.req_prod);
         publish(mem, REQ_PROD, REQ_EVENT, old, self.req_prod)
     }
 
-    /// Copies the next response out, if there is one. The peer can have answered no more than it was asked.
+    /// Copies the next response out, if there is one. The peer can have answered no more than it
+    /// was asked.
     pub fn take(&mut self, mem: &impl SharedMem, response: &mut [u8]) -> Result<bool, Corrupt> {
         if self.rsp_cons == self.rsp_prod && !self.look(mem)? {
             return Ok(false);
@@ -163,8 +176,9 @@ impl Front {
         Ok(true)
     }
 
-    /// Asks for an event at the `after`th response from now (at least the first), and looks once more: true if one is
-    /// there already, and one must not sleep (`RING_FINAL_CHECK_FOR_RESPONSES`).
+    /// Asks for an event at the `after`th response from now (at least the first), and looks once
+    /// more: true if one is there already, and one must not sleep
+    /// (`RING_FINAL_CHECK_FOR_RESPONSES`).
     pub fn arm(&mut self, mem: &impl IndexMemory, after: u32) -> Result<bool, Corrupt> {
         mem.store(RSP_EVENT, self.rsp_cons.wrapping_add(after.max(1)));
         mem.fence();
@@ -182,27 +196,29 @@ impl Front {
 #[derive(Debug)]
 pub struct Back {
     shape: Shape,
-    /// Where the next response goes.
+    /// Index of the next response.
     rsp_prod: u32,
-    /// What the peer knows of it.
+    /// The same index as the peer knows it.
     published: u32,
-    /// Where the next request is taken from.
+    /// Index of the next request to take.
     req_cons: u32,
     /// The peer's index when last seen.
     req_prod: u32,
 }
 
 impl Back {
-    /// Takes a ring over at the response index found in the page (`BACK_RING_ATTACH`): 0 in a fresh one. In another, the
-    /// requests behind that index are as yet unanswered, if the backend before answered in the order of the ring.
+    /// Takes a ring over at the response index found in the page (`BACK_RING_ATTACH`): 0 in a fresh
+    /// one. In another, the requests behind that index are as yet unanswered, if the backend before
+    /// answered in the order of the ring.
     pub fn attach(shape: Shape, mem: &impl IndexMemory) -> Result<Back, Corrupt> {
         let start = mem.load(RSP_PROD);
-        let mut back = Back { shape, rsp_prod: start, published: start, req_cons: start, req_prod: start };
+        let mut back =
+            Back { shape, rsp_prod: start, published: start, req_cons: start, req_prod: start };
         back.look(mem)?;
         Ok(back)
     }
 
-    /// How many requests were taken and not answered.
+    /// Returns the number of requests that were taken and not answered.
     pub fn unanswered(&self) -> u32 {
         self.req_cons.wrapping_sub(self.rsp_prod)
     }
@@ -222,22 +238,24 @@ impl Back {
         Ok(true)
     }
 
-    /// Writes a response, which the peer sees after [`Back::push`]. Panics if there is no request left to answer.
+    /// Writes a response, which the peer sees after [`Back::push`]. Panics if there is no request
+    /// left to answer.
     pub fn put(&mut self, mem: &impl SharedMem, response: &[u8]) {
         assert!(self.unanswered() > 0, "a response without a request");
         self.shape.write(mem, self.rsp_prod, response);
         self.rsp_prod = self.rsp_prod.wrapping_add(1);
     }
 
-    /// Shows the peer all responses; says whether it wants an event for them (`RING_PUSH_RESPONSES_AND_CHECK_NOTIFY`).
+    /// Shows the peer all responses; says whether it wants an event for them
+    /// (`RING_PUSH_RESPONSES_AND_CHECK_NOTIFY`).
     #[must_use = "the peer sleeps until the event is sent"]
     pub fn push(&mut self, mem: &impl IndexMemory) -> bool {
         let old = core::mem::replace(&mut self.published, self.rsp_prod);
         publish(mem, RSP_PROD, RSP_EVENT, old, self.rsp_prod)
     }
 
-    /// Asks for an event at the next request, and looks once more: true if one is there already, and one must not
-    /// sleep (`RING_FINAL_CHECK_FOR_REQUESTS`).
+    /// Asks for an event at the next request, and looks once more: true if one is there already,
+    /// and one must not sleep (`RING_FINAL_CHECK_FOR_REQUESTS`).
     pub fn arm(&mut self, mem: &impl IndexMemory) -> Result<bool, Corrupt> {
         mem.store(REQ_EVENT, self.req_cons.wrapping_add(1));
         mem.fence();

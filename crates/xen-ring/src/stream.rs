@@ -1,7 +1,7 @@
 //! Two rings in one page and an event channel, as a reader and a writer.
 //!
-//! For the peers that have no way to ask for an event, so that every move of an index is followed by one: xenstore's
-//! ring (io/xs_wire.h) and the console's (io/console.h).
+//! For the peers that have no way to ask for an event, so that every move of an index is followed
+//! by one: xenstore's ring (io/xs_wire.h) and the console's (io/console.h).
 
 use crate::bytes::{Consumer, Corrupt, Layout, Producer};
 use alloc::rc::Rc;
@@ -11,8 +11,8 @@ use xen_platform::{Channel, ReadySince, SharedMem};
 /// The two ends of a page, as [`split`] makes them.
 pub type Ends<M, C> = (RingReader<M, C>, RingWriter<M, C>);
 
-/// Makes the two ends of a page: `rx` is the ring the peer fills, `tx` the one it empties. Both go on from the indices
-/// in the page, which need not be zero. Fails if those indices cannot be true.
+/// Makes the two ends of a page: `rx` is the ring the peer fills, `tx` the one it empties. Both go
+/// on from the indices in the page, which need not be zero. Fails if those indices cannot be true.
 pub fn split<M: SharedMem, C: Channel>(
     page: Rc<M>,
     channel: Rc<C>,
@@ -22,7 +22,8 @@ pub fn split<M: SharedMem, C: Channel>(
     let events = || ReadySince::now(&channel);
     let consumer = Consumer::resume(rx, &page)?;
     let producer = Producer::resume(tx, &page)?;
-    let reader = RingReader { consumer, events: events(), page: page.clone(), channel: channel.clone() };
+    let reader =
+        RingReader { consumer, events: events(), page: page.clone(), channel: channel.clone() };
     let writer = RingWriter { producer, events: events(), page, channel };
     Ok((reader, writer))
 }

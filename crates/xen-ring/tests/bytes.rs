@@ -55,7 +55,8 @@ proptest! {
                     prop_assert_eq!(consumer.read(&page, &page, &mut to), Ok(expected));
                 }
                 prop_assert_eq!(&to[..expected], model.drain(..expected).collect::<Vec<_>>());
-                prop_assert!(to[expected..].iter().all(|&b| b == 0), "copied what it did not count");
+                let rest = to[expected..].iter().all(|&b| b == 0);
+                prop_assert!(rest, "copied what it did not count");
             }
             prop_assert_eq!(consumer.available(&page).unwrap(), model.len());
             prop_assert_eq!(producer.space(&page).unwrap(), 64 - model.len());
@@ -63,7 +64,8 @@ proptest! {
         }
         let mut all = [0; 96];
         page.read(0, &mut all);
-        prop_assert!(all[8..16].iter().chain(&all[80..]).all(|&b| b == 0xee), "wrote outside the ring");
+        let outside = all[8..16].iter().chain(&all[80..]).all(|&b| b == 0xee);
+        prop_assert!(outside, "wrote outside the ring");
     }
 
     #[test]
@@ -78,13 +80,16 @@ proptest! {
         page.store(RING.prod, prod);
         let mut to = [0x55; 64];
         let got = consumer.read(&page, &page, &mut to);
-        let corrupt = |fault| Err(Corrupt { field: Field::Prod, fault, prod, cons: start, size: 64 });
+        let field = Field::Prod;
+        let corrupt = |fault| Err(Corrupt { field, fault, prod, cons: start, size: 64 });
+        let moved_back = corrupt(Fault::Backwards { from: start.wrapping_add(good) });
         match bad {
             0..=64 if bad >= good => prop_assert_eq!(got, Ok(bad as usize)),
-            0..=64 => prop_assert_eq!(got, corrupt(Fault::Backwards { from: start.wrapping_add(good) })),
+            0..=64 => prop_assert_eq!(got, moved_back),
             _ => prop_assert_eq!(got, corrupt(Fault::Overfull)),
         }
-        prop_assert!(got.is_ok() || (to == [0x55; 64] && page.load(RING.cons) == start), "copied all the same");
+        let untouched = to == [0x55; 64] && page.load(RING.cons) == start;
+        prop_assert!(got.is_ok() || untouched, "copied all the same");
     }
 
     #[test]
@@ -101,16 +106,20 @@ proptest! {
         page.store(RING.cons, cons);
         let got = producer.write(&page, &page, &[2; 100]);
         let corrupt = |fault| Err(Corrupt { field: Field::Cons, fault, prod, cons, size: 64 });
+        let moved_back = corrupt(Fault::Backwards { from: start.wrapping_add(taken) });
         match bad {
             0..=64 if bad >= taken => prop_assert_eq!(got, Ok(bad as usize)),
-            0..=64 => prop_assert_eq!(got, corrupt(Fault::Backwards { from: start.wrapping_add(taken) })),
+            0..=64 => prop_assert_eq!(got, moved_back),
             _ => prop_assert_eq!(got, corrupt(Fault::Overfull)),
         }
         prop_assert!(got.is_ok() || page.load(RING.prod) == prod, "published all the same");
     }
 
     #[test]
-    fn resuming_takes_up_whatever_can_be_true(prod in start(), used in prop_oneof![0u32..70, any::<u32>()]) {
+    fn resuming_takes_up_whatever_can_be_true(
+        prod in start(),
+        used in prop_oneof![0u32..70, any::<u32>()],
+    ) {
         let page = page(0);
         let cons = prod.wrapping_sub(used);
         page.store(RING.prod, prod);
@@ -149,7 +158,7 @@ fn the_error_says_what_was_found() {
     let page = page(0);
     page.store(RING.prod, 65);
     let error = Consumer::new(RING, 0).available(&page).unwrap_err();
-    let text =
-        "producer index is wrong: producer 0x00000041 and consumer 0x00000000 are 65 bytes apart in a ring of 64";
+    let text = "producer index is wrong: producer 0x00000041 and consumer 0x00000000 are 65 bytes \
+                apart in a ring of 64";
     assert_eq!(error.to_string(), text);
 }

@@ -1,12 +1,13 @@
 //! Every order in which the two sides of a ring can sleep and wake, tried by a model checker.
 //!
-//! Bytes lie in cells that only one thread may touch at a time, so a byte read before it was published fails a model
-//! as well; a wake-up that gets lost leaves a thread asleep for ever.
+//! Bytes lie in cells that only one thread may touch at a time, so a byte read before it was
+//! published fails a model as well; a wake-up that gets lost leaves a thread asleep for ever.
 //!
-//! What was seen when `notify` was broken on purpose: without the fence in `arm`, and likewise without the one in
-//! `wanted`, both models end in loom's "deadlock" with the sleeper blocked. (With an unconditional `fetch_and` in `wanted`
-//! in place of the look before it, both fences could go: two atomic changes of one byte are ordered by themselves. The
-//! plain look is what needs them, and is cheaper.)
+//! Seen with `notify` broken on purpose: without the fence in `arm`, and likewise
+//! without the one in `wanted`, both models end in loom's "deadlock" with the sleeper blocked.
+//! (With an unconditional `fetch_and` in `wanted` in place of the look before it, both fences could
+//! go: two atomic changes of one byte are ordered by themselves. The plain look is what needs them,
+//! and is cheaper.)
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
@@ -113,7 +114,12 @@ struct Ring {
 impl Ring {
     fn new(size: u32) -> Arc<Self> {
         let layout = Layout { prod: PROD, cons: CONS, data: 0, size };
-        Arc::new(Ring { page: Page::new(size), layout, to_reader: Events::default(), to_writer: Events::default() })
+        Arc::new(Ring {
+            page: Page::new(size),
+            layout,
+            to_reader: Events::default(),
+            to_writer: Events::default(),
+        })
     }
 
     /// Writes the bytes 1..=`count` one by one, asleep whenever the ring is full.
@@ -135,8 +141,9 @@ impl Ring {
         }
     }
 
-    /// Reads the bytes 1..=`count` one by one, asleep whenever the ring is empty. With `hold`, it looks whether the writer
-    /// wants an event not after each byte, but before it sleeps itself, and at the end.
+    /// Reads the bytes 1..=`count` one by one, asleep whenever the ring is empty. With `hold`, it
+    /// looks whether the writer wants an event not after each byte, but before it sleeps itself,
+    /// and at the end.
     fn read(&self, count: u8, hold: bool) {
         let mut consumer = Consumer::new(self.layout, 0);
         let mut seen = 0;
@@ -167,8 +174,8 @@ impl Ring {
     }
 }
 
-/// Sends `count` bytes through a ring of `size`. The threads are switched by force at most four times in one run: that
-/// finds a missing fence, and without the limit the models take minutes.
+/// Sends `count` bytes through a ring of `size`. The threads are switched by force at most four
+/// times in one run: that finds a missing fence, and without the limit the models take minutes.
 fn no_wake_up_is_lost(size: u32, count: u8, hold: bool) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(4);

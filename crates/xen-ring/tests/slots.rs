@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use xen_platform::IndexMemory;
 use xen_ring::slots::{Back, Front, Shape};
 
-/// Where the fields lie (io/ring.h).
+/// Offsets of the fields (io/ring.h).
 const REQ_PROD: usize = 0;
 const RSP_PROD: usize = 8;
 
@@ -45,11 +45,15 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn requests_and_responses_pass_in_order(start in start(), steps in prop::collection::vec(step(), 1..300)) {
+    fn requests_and_responses_pass_in_order(
+        start in start(),
+        steps in prop::collection::vec(step(), 1..300),
+    ) {
         let page = page();
         let mut front = Front::starting_at(shape(), &page, start);
         let mut back = Back::attach(shape(), &page).unwrap();
-        // Asked and not shown, shown and not taken, taken and not answered, answered and not shown, and so on.
+        // Asked and not shown, shown and not taken, taken and not answered, answered and not shown,
+        // and so on.
         let mut queues: [VecDeque<u64>; 5] = Default::default();
         let mut next = 0u64;
         let moved = |queues: &mut [VecDeque<u64>; 5], from: usize| {
@@ -85,7 +89,8 @@ proptest! {
                 }
                 Step::TakeResponse => {
                     let taken = front.take(&page, &mut bytes).unwrap();
-                    prop_assert_eq!(taken.then(|| !u64::from_le_bytes(bytes)), queues[4].pop_front());
+                    let taken = taken.then(|| !u64::from_le_bytes(bytes));
+                    prop_assert_eq!(taken, queues[4].pop_front());
                 }
                 Step::Ask => {}
             }
@@ -115,8 +120,9 @@ proptest! {
         page.store(RSP_PROD, start.wrapping_add(lie));
         let result = front.take(&page, &mut slot);
         prop_assert_eq!(result.is_ok(), lie <= asked, "{:?}", result);
-        // The backend has answered nothing: there can be as many requests as there are slots. What it has seen of
-        // `req_prod` cannot be taken back; it looks anew once it has taken all it saw.
+        // The backend has answered nothing: there can be as many requests as there are slots. What
+        // it has seen of `req_prod` cannot be taken back; it looks anew once it has taken all it
+        // saw.
         page.store(REQ_PROD, start.wrapping_add(lie));
         let seen = if taken > 0 { asked } else { 0 };
         let result = back.arm(&page);

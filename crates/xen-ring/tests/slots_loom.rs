@@ -1,7 +1,9 @@
-//! Every order in which the two ends of the ring of slots can sleep and wake, tried by a model checker.
+//! Every order in which the two ends of the ring of slots can sleep and wake, tried by a model
+//! checker.
 //!
-//! What was seen when `slots` was broken on purpose: without the fence in `publish`, and likewise without the one in
-//! `Front::arm` or in `Back::arm`, the models end in loom's "deadlock" with one end asleep.
+//! Seen with `slots` broken on purpose: without the fence in `publish`, and likewise
+//! without the one in `Front::arm` or in `Back::arm`, the models end in loom's "deadlock" with one
+//! end asleep.
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, Ordering, fence};
@@ -95,7 +97,8 @@ struct Ring {
     to_back: Events,
 }
 
-/// Asks for 1 to `count`, as many at a time as there is room for, and checks that each is answered with its double.
+/// Asks for 1 to `count`, as many at a time as there is room for, and checks that each is answered
+/// with its double.
 fn ask(ring: &Ring, mut front: Front, count: u8) {
     let (mut asked, mut answered, mut seen) = (0, 0, 0);
     while answered < count {
@@ -139,8 +142,8 @@ fn answer(ring: &Ring, mut back: Back, count: u8) {
     }
 }
 
-/// Passes `count` requests through a ring of `slots`. The threads are switched by force at most twice in one run: that
-/// finds a missing fence, and without the limit the models take minutes.
+/// Passes `count` requests through a ring of `slots`. The threads are switched by force at most
+/// twice in one run: that finds a missing fence, and without the limit the models take minutes.
 fn no_wake_up_is_lost(slots: usize, count: u8) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(2);
