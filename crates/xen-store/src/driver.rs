@@ -14,13 +14,16 @@ use zerocopy::{FromZeros, IntoBytes};
 
 /// Makes a client over a byte stream to xenstored.
 ///
-/// Returns the handle and the driver, which must be spawned or polled beside the requests: it runs until the stream ends
-/// or xenstored breaks the protocol, and then all pending and later requests fail with what it returns. Dropping the
-/// driver ends the connection, too.
+/// Returns the handle and the driver, which must be spawned or polled beside the requests: it runs
+/// until the stream ends or xenstored breaks the protocol, and then all pending and later requests
+/// fail with what it returns. Dropping the driver ends the connection, too.
 ///
-/// No two messages are given to one `write`: Linux drops what follows a message written to `/dev/xen/xenbus`. A
-/// buffering writer must keep to that.
-pub fn connect<R: Read, W: Write>(reader: R, writer: W) -> (Store, impl Future<Output = TransportError>) {
+/// No two messages are given to one `write`: Linux drops what follows a message written to
+/// `/dev/xen/xenbus`. A buffering writer must keep to that.
+pub fn connect<R: Read, W: Write>(
+    reader: R,
+    writer: W,
+) -> (Store, impl Future<Output = TransportError>) {
     let shared = Rc::new(Shared::default());
     let driver = drive(Ending(shared.clone()), reader, writer);
     (Store::new(shared), driver)
@@ -36,17 +39,26 @@ impl Drop for Ending {
 }
 
 async fn drive<R: Read, W: Write>(shared: Ending, reader: R, writer: W) -> TransportError {
-    let shared = &shared.0;
+    let end = pump(&shared.0, reader, writer).await;
+    shared.0.end(end.clone());
+    end
+}
+
+/// Moves messages in both directions until the stream ends or xenstored breaks the protocol.
+pub(crate) async fn pump<R: Read, W: Write>(
+    shared: &Shared,
+    reader: R,
+    writer: W,
+) -> TransportError {
     let mut receiving = pin!(receive(shared, reader));
     let mut sending = pin!(send(shared, writer));
-    // Both directions move at once: xenstored takes no requests from a client that does not take its answers.
-    let end = poll_fn(|cx| match receiving.as_mut().poll(cx) {
+    // Both directions move at once: xenstored takes no requests from a client that does not take
+    // its answers.
+    poll_fn(|cx| match receiving.as_mut().poll(cx) {
         Poll::Ready(end) => Poll::Ready(end),
         Poll::Pending => sending.as_mut().poll(cx),
     })
-    .await;
-    shared.end(end.clone());
-    end
+    .await
 }
 
 async fn send<W: Write>(shared: &Shared, mut writer: W) -> TransportError {

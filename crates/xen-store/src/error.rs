@@ -1,5 +1,5 @@
-//! What can go wrong, and who is to blame: xenstored said no ([`ErrorKind`]), it broke the protocol ([`Malformed`]), or
-//! the stream to it ended ([`TransportError`]).
+//! Errors by the side to blame: xenstored said no ([`ErrorKind`]), it broke the protocol
+//! ([`Malformed`]), or the stream to it ended ([`TransportError`]).
 
 use crate::Op;
 use crate::path::PathError;
@@ -8,20 +8,22 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::ops::Deref;
 use xen_abi::xs_wire::{MessageType, error_name};
-use xen_platform::DomId;
+use xen_platform::{DomId, Quoted};
 
-/// Why a request failed: dereferences to a [`Refusal`]. As large as a pointer, for it is handed on at many steps.
+/// Why a request failed: dereferences to a [`Refusal`]. As large as a pointer, for it is handed on
+/// at many steps.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Error(Box<Refusal>);
 
 /// A request, and what went wrong with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// What was asked for.
+    /// The request.
     pub op: Op,
-    /// The path it was asked of; for the requests about a domain, that domain's folder; empty where there is none.
+    /// The path it was asked of; for the requests about a domain, that domain's folder; empty where
+    /// there is none.
     pub path: String,
-    /// What went wrong.
+    /// The reason.
     pub kind: ErrorKind,
 }
 
@@ -40,12 +42,12 @@ impl Error {
         Error(Box::new(Refusal { op, path, kind }))
     }
 
-    /// Whether the path does not exist (or its parent, where that is needed).
+    /// Returns true if the path does not exist (or its parent, where that is needed).
     pub fn is_not_found(&self) -> bool {
-        self.kind == ErrorKind::NoEntry
+        matches!(self.kind, ErrorKind::NoEntry)
     }
 
-    /// Whether the connection to xenstored is over, so that nothing can be asked any more.
+    /// Returns true if the connection to xenstored is over, so that nothing can be asked any more.
     pub fn is_closed(&self) -> bool {
         matches!(self.kind, ErrorKind::Closed(_))
     }
@@ -69,7 +71,7 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// What went wrong with a request. The upper ones are xenstored's answers.
+/// Reason for which a request failed. The upper ones are xenstored's answers.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -86,10 +88,15 @@ pub enum ErrorKind {
     #[error("it exists already (EEXIST)")]
     Exists,
     /// EINVAL.
-    #[error("xenstored finds the request invalid; a relative path works only inside a domain (EINVAL)")]
+    #[error(
+        "xenstored finds the request invalid; a relative path works only inside a domain (EINVAL)"
+    )]
     Invalid,
     /// ENOSPC.
-    #[error("this domain's xenstore quota is used up; remove entries or raise the quota in dom0 (ENOSPC)")]
+    #[error(
+        "this domain's xenstore quota is used up; remove entries or raise the quota in dom0 \
+         (ENOSPC)"
+    )]
     NoSpace,
     /// E2BIG.
     #[error("it is more than xenstored's limits allow (E2BIG)")]
@@ -133,7 +140,7 @@ pub enum ErrorKind {
     #[error("the value is not text")]
     NotText,
     /// The value should be a decimal number of the wanted size.
-    #[error("the value {0:?} is not a decimal number in range")]
+    #[error("the value {} is not a decimal number in range", Quoted(.0))]
     NotNumber(String),
 }
 
@@ -161,6 +168,7 @@ impl ErrorKind {
 
 /// Why the connection to xenstored is over.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TransportError {
     /// xenstored ended it between two messages.
     #[error("xenstored ended the connection")]
@@ -186,15 +194,15 @@ pub enum TransportError {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("message of type {} for request {req_id}: {flaw}", kind.0)]
 pub struct Malformed {
-    /// What the message says it is.
+    /// Kind that the message claims.
     pub kind: MessageType,
     /// Which request it says it answers.
     pub req_id: u32,
-    /// What is wrong with it.
+    /// Its flaw.
     pub flaw: Flaw,
 }
 
-/// What is wrong with a message.
+/// A flaw of a message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Flaw {
     /// The header announces more than a message may have.
@@ -207,10 +215,10 @@ pub enum Flaw {
     #[error("the request was of type {}", .0.0)]
     WrongType(MessageType),
     /// A watch event with a token that was never given.
-    #[error("the watch token {0:?} was never given")]
+    #[error("the watch token {} was never given", Quoted(.0))]
     UnknownToken(String),
     /// A watch event for a path outside what is watched.
-    #[error("the event's path {0:?} is not within the watched one")]
+    #[error("the event's path {} is not within the watched one", Quoted(.0))]
     Stray(String),
     /// Text is not UTF-8.
     #[error("the text is not UTF-8")]
@@ -224,19 +232,19 @@ pub enum Flaw {
     /// There are more or fewer strings than there must be.
     #[error("there are {found} strings instead of {expected}")]
     Strings {
-        /// How many there are.
+        /// Number found.
         found: usize,
-        /// How many there must be.
+        /// Number expected.
         expected: usize,
     },
     /// The text is not one of those that can stand there.
-    #[error("unexpected text {0:?}")]
+    #[error("unexpected text {}", Quoted(.0))]
     Text(String),
     /// A path or the name of a child cannot be one.
-    #[error("{0:?} cannot be a name")]
+    #[error("{} cannot be a name", Quoted(.0))]
     Name(String),
     /// A permission is not a letter and a domain's number.
-    #[error("{0:?} is no permission")]
+    #[error("{} is no permission", Quoted(.0))]
     Permission(String),
     /// A part of a list of children has neither children nor the end mark.
     #[error("the part of the list is empty")]

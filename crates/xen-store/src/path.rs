@@ -1,12 +1,13 @@
-//! What a path may look like (`docs/misc/xenstore.txt`; limits from `io/xs_wire.h`).
+//! Rules for paths (`docs/misc/xenstore.txt`; limits from `io/xs_wire.h`).
 
 use alloc::format;
 use alloc::string::String;
 use xen_abi::xs_wire::{ABS_PATH_MAX, REL_PATH_MAX};
-use xen_platform::DomId;
+use xen_platform::{DomId, Quoted};
 
-/// What is wrong with a path.
+/// A flaw of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PathError {
     /// It has no characters.
     #[error("the path is empty")]
@@ -20,29 +21,38 @@ pub enum PathError {
         max: usize,
     },
     /// It has a character that no path may have.
-    #[error("the path has the character {0:?}; allowed are ASCII letters, digits and - / _ @")]
+    #[error(
+        "the path has the character {}; allowed are ASCII letters, digits and - / _ @",
+        Quoted(.0.encode_utf8(&mut [0; 4]))
+    )]
     Character(char),
     /// It has `//`, or ends with `/` without being the root.
     #[error("the path has an empty part")]
     EmptyPart,
 }
 
-/// Checks a path as xenstored does, so that a wrong one is told here, with its reason, and never sent.
+/// Checks a path as xenstored does, so that a wrong one is told here, with its reason, and never
+/// sent.
 ///
-/// Absolute paths start with `/`; others are relative to the own domain's folder and work only for a domain that talks
-/// to xenstored itself, not over its socket. Special nodes (`@introduceDomain`, `@releaseDomain`) pass.
+/// Absolute paths start with `/`; others are relative to the own domain's folder and work only for
+/// a domain that talks to xenstored itself, not over its socket. Special nodes (`@introduceDomain`,
+/// `@releaseDomain`) pass.
 pub fn check(path: &str) -> Result<(), PathError> {
     let max = if path.starts_with('/') { ABS_PATH_MAX } else { REL_PATH_MAX };
     if path.len() > max {
         return Err(PathError::TooLong { len: path.len(), max });
     }
-    if let Some(c) = path.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '_' | '@'))) {
+    if let Some(c) =
+        path.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '_' | '@')))
+    {
         return Err(PathError::Character(c));
     }
     match path {
         "" => Err(PathError::Empty),
         "/" => Ok(()),
-        _ if path.ends_with('/') || path.as_bytes().windows(2).any(|pair| pair == b"//") => Err(PathError::EmptyPart),
+        _ if path.ends_with('/') || path.as_bytes().windows(2).any(|pair| pair == b"//") => {
+            Err(PathError::EmptyPart)
+        }
         _ => Ok(()),
     }
 }
@@ -52,7 +62,7 @@ pub fn of_domain(domain: DomId) -> String {
     format!("/local/domain/{domain}")
 }
 
-/// Whether `path` is `top` or lies below it.
+/// Returns true if `path` is `top` or lies below it.
 pub fn is_within(path: &str, top: &str) -> bool {
     match path.strip_prefix(top) {
         Some(rest) => top == "/" || rest.is_empty() || rest.starts_with('/'),

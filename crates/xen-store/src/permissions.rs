@@ -1,4 +1,4 @@
-//! Who may do what with a node.
+//! Permissions of nodes.
 
 use crate::Flaw;
 use alloc::format;
@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use xen_platform::DomId;
 
-/// What a domain may do with a node.
+/// Access of a domain to a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
     /// Nothing (`n`).
@@ -31,19 +31,21 @@ impl Access {
     }
 
     fn from_letter(letter: u8) -> Option<Access> {
-        [Access::None, Access::Read, Access::Write, Access::Both].into_iter().find(|a| a.letter() as u8 == letter)
+        [Access::None, Access::Read, Access::Write, Access::Both]
+            .into_iter()
+            .find(|a| a.letter() as u8 == letter)
     }
 }
 
-/// A node's permissions. A new node gets its parent's, with the domain that made it as the owner; a node that others
-/// should not see needs its own.
+/// A node's permissions. A new node gets its parent's, with the domain that made it as the owner; a
+/// node that others should not see needs its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Permissions {
     /// May do everything, and change the permissions.
     pub owner: DomId,
-    /// What every domain may that is not named in `others`.
+    /// Access of every domain that is not named in `others`.
     pub default: Access,
-    /// What single domains may.
+    /// Access of single domains.
     pub others: Vec<(DomId, Access)>,
 }
 
@@ -58,7 +60,8 @@ impl Permissions {
         Permissions { owner, default: Access::None, others: [(other, access)].into() }
     }
 
-    /// As SET_PERMS takes them: strings that each end with a NUL, the owner's first with the default's letter.
+    /// As SET_PERMS takes them: strings that each end with a NUL, the owner's first with the
+    /// default's letter.
     pub(crate) fn encode(&self) -> String {
         let mut text = entry(self.owner, self.default);
         for &(domain, access) in &self.others {
@@ -101,7 +104,10 @@ mod tests {
             others: vec![(DomId(0), Access::Read), (DomId(9), Access::Both)],
         };
         assert_eq!(permissions.encode(), "n7\0r0\0b9\0");
-        assert_eq!(Permissions::shared_with(DomId(1), DomId(0), Access::Write).encode(), "n1\0w0\0");
+        assert_eq!(
+            Permissions::shared_with(DomId(1), DomId(0), Access::Write).encode(),
+            "n1\0w0\0"
+        );
         assert_eq!(Permissions::private(DomId(3)).encode(), "n3\0");
     }
 
@@ -109,7 +115,11 @@ mod tests {
     fn wrong_entries_are_named() {
         assert_eq!(Permissions::decode(&[]), Err(Flaw::NoStrings));
         for wrong in ["", "n", "x3", "3", "n-1", "n+1", "n65536", "n1 ", "ä1"] {
-            assert_eq!(Permissions::decode(&["n0", wrong]), Err(Flaw::Permission(wrong.into())), "{wrong}");
+            assert_eq!(
+                Permissions::decode(&["n0", wrong]),
+                Err(Flaw::Permission(wrong.into())),
+                "{wrong}"
+            );
         }
     }
 
@@ -124,7 +134,8 @@ mod tests {
             default in access(),
             others in proptest::collection::vec((any::<u16>(), access()), 0..5),
         ) {
-            let others = others.into_iter().map(|(domain, access)| (DomId(domain), access)).collect();
+            let others = others.into_iter().map(|(domain, access)| (DomId(domain), access));
+            let others = others.collect();
             let permissions = Permissions { owner: DomId(owner), default, others };
             let text = permissions.encode();
             let entries: Vec<&str> = text.split_terminator('\0').collect();

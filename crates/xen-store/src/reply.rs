@@ -1,4 +1,4 @@
-//! What a reply's payload means: pure functions over bytes that came from outside.
+//! Meaning of a reply's payload: pure functions over bytes that came from outside.
 
 use crate::{ErrorKind, Flaw, Permissions, path};
 use alloc::string::{String, ToString};
@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use xen_abi::xs_wire::MessageType;
 
-/// What can be asked of xenstored.
+/// A kind of request to xenstored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "each is one of Store's functions")]
 pub enum Op {
@@ -87,7 +87,7 @@ pub(crate) struct Part {
     /// Changes whenever the node does.
     pub generation: String,
     pub names: Vec<String>,
-    /// Whether the list ends with these.
+    /// True if the list ends with these.
     pub last: bool,
 }
 
@@ -100,7 +100,10 @@ pub(crate) fn parse(op: Op, payload: Vec<u8>) -> Result<Answer, Flaw> {
         Op::GetPermissions => Permissions::decode(&strings(&payload)?).map(Answer::Permissions),
         Op::StartTransaction => {
             let text = single(&payload)?;
-            number(text).filter(|&id| id != 0).map(Answer::Transaction).ok_or_else(|| Flaw::Text(text.into()))
+            number(text)
+                .filter(|&id| id != 0)
+                .map(Answer::Transaction)
+                .ok_or_else(|| Flaw::Text(text.into()))
         }
         Op::GetDomainPath => {
             let text = single(&payload)?;
@@ -112,19 +115,24 @@ pub(crate) fn parse(op: Op, payload: Vec<u8>) -> Result<Answer, Flaw> {
             "F" => Ok(Answer::Flag(false)),
             other => Err(Flaw::Text(other.into())),
         },
-        Op::Write | Op::Mkdir | Op::Remove | Op::SetPermissions | Op::Watch | Op::Unwatch | Op::EndTransaction => {
-            match single(&payload)? {
-                "OK" => Ok(Answer::Done),
-                other => Err(Flaw::Text(other.into())),
-            }
-        }
+        Op::Write
+        | Op::Mkdir
+        | Op::Remove
+        | Op::SetPermissions
+        | Op::Watch
+        | Op::Unwatch
+        | Op::EndTransaction => match single(&payload)? {
+            "OK" => Ok(Answer::Done),
+            other => Err(Flaw::Text(other.into())),
+        },
     }
 }
 
 /// Reads the payload of an ERROR message.
 pub(crate) fn parse_error(payload: &[u8]) -> Result<ErrorKind, Flaw> {
     let name = single(payload)?;
-    let plausible = name.starts_with('E') && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    let plausible =
+        name.starts_with('E') && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
     if plausible { Ok(ErrorKind::from_name(name)) } else { Err(Flaw::Text(name.into())) }
 }
 
@@ -139,7 +147,10 @@ pub(crate) fn parse_event(payload: &[u8]) -> Result<(&str, &str), Flaw> {
 /// Reads a decimal number: digits and nothing else.
 pub(crate) fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
     // `parse` alone would take a plus sign as well.
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok())?.and_then(|n| T::try_from(n).ok())
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse::<u64>().ok())?
+        .and_then(|n| T::try_from(n).ok())
 }
 
 /// Strings that each end with a NUL.

@@ -1,7 +1,7 @@
-//! What the handles, the watches and the driver share.
+//! State that the handles, the watches and the driver share.
 
 use crate::reply::{self, Answer};
-use crate::state::{Events, IN_FLIGHT_MAX, Request, Stage, State};
+use crate::state::{Events, Request, Stage, State};
 use crate::{ErrorKind, Flaw, Malformed, Op, TransportError, path};
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -12,24 +12,40 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use xen_abi::xs_wire::{Header, MessageType};
 
-/// One connection's state. Not to be borrowed while a waker runs: wakers may drop futures that come back here.
+/// One connection's state. Not to be borrowed while a waker runs: wakers may drop futures that come
+/// back here.
 #[derive(Default)]
-pub(crate) struct Shared(RefCell<State>);
+pub(crate) struct Shared(pub(crate) RefCell<State>);
 
 impl Shared {
-    /// Waits until another request may be sent.
-    pub async fn slot(&self) {
-        poll_fn(|cx| {
-            let mut state = self.0.borrow_mut();
-            if state.in_flight < IN_FLIGHT_MAX || state.end.is_some() {
-                return Poll::Ready(());
-            }
-            if !state.for_slot.iter().any(|waker| waker.will_wake(cx.waker())) {
-                state.for_slot.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+    /// Waits until another request of the transaction `tx` (0: of none) may be sent.
+    pub async fn slot(&self, tx: u32) {
+        poll_fn(|cx| self.poll_state(cx, |state| state.has_slot(tx))).await
+    }
+
+    /// Ready once `condition` holds; looks again whenever an answer came or a transaction ended.
+    pub fn poll_state(
+        &self,
+        cx: &mut Context<'_>,
+        condition: impl FnOnce(&State) -> bool,
+    ) -> Poll<()> {
+        let mut state = self.0.borrow_mut();
+        if condition(&state) {
+            return Poll::Ready(());
+        }
+        if !state.for_slot.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.for_slot.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Changes the state, and has everything that waits for a slot look again.
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.0.borrow_mut();
+        change(&mut state);
+        let wakers = core::mem::take(&mut state.for_slot);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Queues a request; the ticket waits for its answer.
@@ -59,7 +75,11 @@ impl Shared {
     }
 
     /// The next event of a watch, or why there will be none.
-    pub fn poll_event(&self, token: u64, cx: &mut Context<'_>) -> Poll<Result<String, TransportError>> {
+    pub fn poll_event(
+        &self,
+        token: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<String, TransportError>> {
         let mut state = self.0.borrow_mut();
         let end = state.end.clone();
         let events = state.watches.get_mut(&token).expect("a watch keeps its entry");
@@ -93,7 +113,8 @@ impl Shared {
     /// For the driver: takes in a message.
     pub fn receive(&self, header: Header, payload: Vec<u8>) -> Result<(), Malformed> {
         let taken = match header.kind {
-            // The other fields are not looked at: Linux leaves them unset in the events of /dev/xen/xenbus.
+            // The other fields are not looked at: Linux leaves them unset in the events of
+            // /dev/xen/xenbus.
             MessageType::WATCH_EVENT => self.receive_event(&payload),
             _ => self.receive_reply(header, payload),
         };
@@ -102,7 +123,8 @@ impl Shared {
 
     fn receive_reply(&self, header: Header, payload: Vec<u8>) -> Result<(), Flaw> {
         let mut state = self.0.borrow_mut();
-        let Some(Request { op, stage: Stage::Waiting(_) | Stage::Abandoned }) = state.requests.get(&header.req_id)
+        let Some(Request { op, stage: Stage::Waiting(_) | Stage::Abandoned }) =
+            state.requests.get(&header.req_id)
         else {
             return Err(Flaw::UnknownRequest);
         };
@@ -135,7 +157,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Ends the connection: everything that waits, and everything later, gets `why`. Only the first call counts.
+    /// Ends the connection: everything that waits, and everything later, gets `why`. Only the first
+    /// call counts.
     pub fn end(&self, why: TransportError) {
         let mut state = self.0.borrow_mut();
         if state.end.is_some() {
@@ -179,7 +202,10 @@ impl Future for Ticket {
                 Poll::Pending
             }
             _ => {
-                let end = state.end.clone().expect("a request stays until it is answered or the connection ends");
+                let end = state
+                    .end
+                    .clone()
+                    .expect("a request stays until it is answered or the connection ends");
                 Poll::Ready(Err(end.into()))
             }
         }

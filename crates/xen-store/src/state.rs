@@ -1,5 +1,5 @@
-//! The requests under way, the watches and the messages to send, as plain data: nothing here calls a waker, it is handed
-//! to the caller instead.
+//! The requests under way, the watches and the messages to send, as plain data: nothing here calls
+//! a waker, it is handed to the caller instead.
 
 use crate::reply::Answer;
 use crate::{ErrorKind, Op, TransportError};
@@ -11,12 +11,13 @@ use vecmap::VecMap;
 use xen_abi::xs_wire::Header;
 use zerocopy::IntoBytes;
 
-/// The most requests whose answers are awaited at once; more wait for their turn. Bounds the memory that a xenstored
-/// which does not answer can make this side use.
+/// The most requests whose answers are awaited at once; more wait for their turn. Bounds the memory
+/// that a xenstored which does not answer can make this side use.
 pub(crate) const IN_FLIGHT_MAX: usize = 64;
 
-/// The most different paths that are kept for one watch; when more come, a single event for the watched path itself
-/// takes their place. Bounds the memory that others can make this side use by changing what is watched (XSA-349).
+/// The most different paths that are kept for one watch; when more come, a single event for the
+/// watched path itself takes their place. Bounds the memory that others can make this side use by
+/// changing what is watched (XSA-349).
 const EVENTS_MAX: usize = 32;
 
 /// One connection.
@@ -24,9 +25,13 @@ const EVENTS_MAX: usize = 32;
 pub(crate) struct State {
     last_id: u32,
     pub requests: VecMap<u32, Request>,
-    /// How many of `requests` have no answer yet.
+    /// Number of `requests` without an answer.
     pub in_flight: usize,
     pub for_slot: Vec<Waker>,
+    /// Number of transactions that are neither committed nor undone.
+    pub transactions: usize,
+    /// True while only open transactions may send requests.
+    pub paused: bool,
     pub last_token: u64,
     pub watches: VecMap<u64, Events>,
     pub outgoing: VecDeque<Vec<u8>>,
@@ -47,7 +52,7 @@ pub(crate) enum Stage {
     Abandoned,
 }
 
-/// What a watch has seen.
+/// Events that a watch has seen.
 pub(crate) struct Events {
     pub path: String,
     pub queue: VecDeque<String>,
@@ -55,13 +60,21 @@ pub(crate) struct Events {
 }
 
 impl State {
-    /// Queues a message; gives its number and the driver's waker, to be woken once the state is no longer borrowed.
-    pub fn submit(&mut self, op: Op, tx_id: u32, payload: &[u8], stage: Stage) -> (u32, Option<Waker>) {
+    /// Queues a message; gives its number and the driver's waker, to be woken once the state is no
+    /// longer borrowed.
+    pub fn submit(
+        &mut self,
+        op: Op,
+        tx_id: u32,
+        payload: &[u8],
+        stage: Stage,
+    ) -> (u32, Option<Waker>) {
         let req_id = self.free_id();
         if self.end.is_some() {
             return (req_id, None);
         }
-        let len = u32::try_from(payload.len()).expect("callers limit the payload");
+        // Callers limit the payload to less than a page.
+        let len = payload.len() as u32;
         let mut message = Header { kind: op.message(), req_id, tx_id, len }.as_bytes().to_vec();
         message.extend_from_slice(payload);
         self.outgoing.push_back(message);
@@ -80,7 +93,8 @@ impl State {
         }
     }
 
-    /// Puts an answer to its request; gives the wakers to be woken once the state is no longer borrowed.
+    /// Puts an answer to its request; gives the wakers to be woken once the state is no longer
+    /// borrowed.
     pub fn answer(&mut self, id: u32, answer: Result<Answer, ErrorKind>) -> Vec<Waker> {
         self.in_flight -= 1;
         let mut wakers = core::mem::take(&mut self.for_slot);
@@ -92,8 +106,8 @@ impl State {
         wakers
     }
 
-    /// Gives up a request. One that has no answer yet keeps its number until the answer comes. A transaction that was
-    /// started for nobody is ended.
+    /// Gives up a request. One that has no answer yet keeps its number until the answer comes. A
+    /// transaction that was started for nobody is ended.
     pub fn discard(&mut self, id: u32) -> Option<Waker> {
         match self.requests.remove(&id)? {
             Request { stage: Stage::Answered(Ok(Answer::Transaction(tx))), .. } => {
@@ -106,6 +120,18 @@ impl State {
             }
             Request { .. } => None,
         }
+    }
+}
+
+impl State {
+    /// Returns true if a request of the transaction `tx` (0: of none) may be sent now.
+    pub fn has_slot(&self, tx: u32) -> bool {
+        self.end.is_some() || (self.in_flight < IN_FLIGHT_MAX && (tx != 0 || !self.paused))
+    }
+
+    /// Returns true if xenstored owes nothing: no answer, and no end of a transaction.
+    pub fn is_quiet(&self) -> bool {
+        self.end.is_some() || (self.in_flight == 0 && self.transactions == 0)
     }
 }
 

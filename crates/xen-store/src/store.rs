@@ -10,20 +10,22 @@ use core::mem::size_of;
 use xen_abi::xs_wire::{Header, PAYLOAD_MAX};
 use xen_platform::DomId;
 
-/// The longest payload that is sent, in bytes: a message with its header must fit the 4096 bytes that Linux takes
-/// through `/dev/xen/xenbus`, which is a little less than xenstored would take.
+/// The longest payload that is sent, in bytes: a message with its header must fit the 4096 bytes
+/// that Linux takes through `/dev/xen/xenbus`, which is a little less than xenstored would take.
 const SEND_MAX: usize = PAYLOAD_MAX - size_of::<Header>();
 
-/// How often a node's list of children is begun anew because the node changed between two parts of it.
+/// Attempts at a node's list of children, which is begun anew because the node changed between two
+/// parts of it.
 const LIST_ATTEMPTS: usize = 16;
 
 /// The longest list of children, in bytes with one separator each.
 const LIST_MAX: usize = 1 << 20;
 
-/// A handle on a connection to xenstored, or on a transaction in it. Clones are the same connection.
+/// A handle on a connection to xenstored, or on a transaction in it. Clones are the same
+/// connection.
 ///
-/// Paths are absolute, or relative to the own domain's folder (not over xenstored's socket). A path that xenstored would
-/// refuse, and a request longer than it takes, fail here and are not sent.
+/// Paths are absolute, or relative to the own domain's folder (not over xenstored's socket). A path
+/// that xenstored would refuse, and a request longer than it takes, fail here and are not sent.
 #[derive(Clone)]
 pub struct Store {
     shared: Rc<Shared>,
@@ -73,23 +75,27 @@ impl Store {
         self.tell(Op::Write, path, &[b"\0", value]).await
     }
 
-    /// Makes the node at `path`, with an empty value, and its parents where they are missing. One that exists stays.
+    /// Makes the node at `path`, with an empty value, and its parents where they are missing. One
+    /// that exists stays.
     pub async fn mkdir(&self, path: &str) -> Result<(), Error> {
         self.tell(Op::Mkdir, path, &[b"\0"]).await
     }
 
-    /// Removes the node at `path` and all below it. No error if only the node is missing, [`ErrorKind::NoEntry`] if its
-    /// parent is missing, too.
+    /// Removes the node at `path` and all below it. No error if only the node is missing,
+    /// [`ErrorKind::NoEntry`] if its parent is missing, too.
     pub async fn rm(&self, path: &str) -> Result<(), Error> {
         self.tell(Op::Remove, path, &[b"\0"]).await
     }
 
-    /// The names of the nodes directly below `path`. A list too long for one message is fetched in parts.
+    /// The names of the nodes directly below `path`. A list too long for one message is fetched in
+    /// parts.
     pub async fn directory(&self, path: &str) -> Result<Vec<String>, Error> {
         match self.ask(Op::List, path, &[b"\0"]).await {
             Ok(Answer::Names(names)) => Ok(names),
             Ok(_) => mismatch(),
-            Err(error) if error.kind == ErrorKind::TooBig => self.directory_in_parts(path).await,
+            Err(error) if matches!(error.kind, ErrorKind::TooBig) => {
+                self.directory_in_parts(path).await
+            }
             Err(error) => Err(error),
         }
     }
@@ -129,7 +135,7 @@ impl Store {
         }
     }
 
-    /// Who may do what with the node at `path`.
+    /// Returns the permissions of the node at `path`.
     pub async fn permissions(&self, path: &str) -> Result<Permissions, Error> {
         match self.ask(Op::GetPermissions, path, &[b"\0"]).await? {
             Answer::Permissions(permissions) => Ok(permissions),
@@ -137,13 +143,19 @@ impl Store {
         }
     }
 
-    /// Sets who may do what with the node at `path`. Only its owner and dom0 can, and only dom0 can change the owner.
-    pub async fn set_permissions(&self, path: &str, permissions: &Permissions) -> Result<(), Error> {
+    /// Sets the permissions of the node at `path`. Only its owner and dom0 can, and only dom0 can
+    /// change the owner.
+    pub async fn set_permissions(
+        &self,
+        path: &str,
+        permissions: &Permissions,
+    ) -> Result<(), Error> {
         self.tell(Op::SetPermissions, path, &[b"\0", permissions.encode().as_bytes()]).await
     }
 
-    /// Watches `path` and all below it, existing or not; `@introduceDomain` and `@releaseDomain` (domains that come and
-    /// go) only for dom0. The first event comes at once and does not mean a change.
+    /// Watches `path` and all below it, existing or not; `@introduceDomain` and `@releaseDomain`
+    /// (domains that come and go) only for dom0. The first event comes at once and does not mean a
+    /// change.
     pub async fn watch(&self, path: &str) -> Result<Watch, Error> {
         Watch::set(self, path).await
     }
@@ -156,7 +168,7 @@ impl Store {
         }
     }
 
-    /// Whether xenstored knows the domain: it has been built and has not been destroyed.
+    /// Returns true if xenstored knows the domain: it has been built and has not been destroyed.
     pub async fn is_domain_introduced(&self, domain: DomId) -> Result<bool, Error> {
         match self.ask_of_domain(Op::IsIntroduced, domain).await? {
             Answer::Flag(introduced) => Ok(introduced),
@@ -165,7 +177,7 @@ impl Store {
     }
 
     async fn ask_of_domain(&self, op: Op, domain: DomId) -> Result<Answer, Error> {
-        self.shared.slot().await;
+        self.shared.slot(0).await;
         let payload = alloc::format!("{domain}\0");
         let answer = self.shared.submit(op, 0, payload.as_bytes()).await;
         answer.map_err(|kind| Error::of_domain(op, domain, kind))
@@ -182,7 +194,7 @@ impl Store {
     /// Sends a request whose payload is `path` and then `rest`, and waits for the answer.
     async fn ask(&self, op: Op, path: &str, rest: &[&[u8]]) -> Result<Answer, Error> {
         let payload = payload(op, path, rest)?;
-        self.shared.slot().await;
+        self.shared.slot(self.tx).await;
         self.shared.submit(op, self.tx, &payload).await.map_err(|kind| Error::new(op, path, kind))
     }
 }

@@ -14,17 +14,19 @@ fn answers_find_their_requests_in_any_order() {
     for n in 0..50 {
         daemon.set(&format!("/local/domain/1/data/{n}"), n.to_string());
     }
-    daemon.hold(ONE);
+    daemon.hold_replies(ONE);
     let process = host.sim.domain(1);
     let reads: Vec<_> = (0..50)
         .map(|n| {
             let store = store.clone();
-            host.sim.spawn(&process, async move { store.read_number::<usize>(&format!("data/{n}")).await })
+            host.sim.spawn(&process, async move {
+                store.read_number::<usize>(&format!("data/{n}")).await
+            })
         })
         .collect();
     host.run(async move {
         settle().await;
-        daemon.let_go(ONE, |held| {
+        daemon.send_held(ONE, |held| {
             assert_eq!(held.len(), 50);
             held.reverse();
         });
@@ -38,7 +40,7 @@ fn answers_find_their_requests_in_any_order() {
 fn no_more_than_a_bounded_number_is_under_way() {
     let mut host = Host::new();
     let (store, daemon) = (host.client(ONE), host.daemon.clone());
-    daemon.hold(ONE);
+    daemon.hold_replies(ONE);
     let process = host.sim.domain(1);
     let reads: Vec<_> = (0..300)
         .map(|_| {
@@ -48,7 +50,7 @@ fn no_more_than_a_bounded_number_is_under_way() {
         .collect();
     host.run(async move {
         settle().await;
-        daemon.let_go(ONE, |held| assert_eq!(held.len(), 64));
+        daemon.send_held(ONE, |held| assert_eq!(held.len(), 64));
         for read in reads {
             assert_eq!(read.join().await.unwrap(), b"1");
         }
@@ -60,8 +62,9 @@ fn a_request_given_up_keeps_its_number_until_the_late_answer() {
     let mut host = Host::new();
     let (store, daemon) = (host.client(ONE), host.daemon.clone());
     host.run(async move {
-        daemon.hold(ONE);
-        let mut given_up: Vec<Pin<Box<_>>> = (0..64).map(|_| Box::pin(store.read("domid"))).collect();
+        daemon.hold_replies(ONE);
+        let mut given_up: Vec<Pin<Box<_>>> =
+            (0..64).map(|_| Box::pin(store.read("domid"))).collect();
         for read in &mut given_up {
             assert!(poll_once(read.as_mut()).is_pending());
         }
@@ -70,7 +73,7 @@ fn a_request_given_up_keeps_its_number_until_the_late_answer() {
         let mut next = pin!(store.read_string("domid"));
         assert!(poll_once(next.as_mut()).is_pending());
         settle().await;
-        daemon.let_go(ONE, |held| assert_eq!(held.len(), 64));
+        daemon.send_held(ONE, |held| assert_eq!(held.len(), 64));
         assert_eq!(next.await.unwrap(), "1");
     });
 }
@@ -79,7 +82,7 @@ fn a_request_given_up_keeps_its_number_until_the_late_answer() {
 fn when_the_connection_is_cut_everybody_learns() {
     let mut host = Host::new();
     let (store, daemon) = (host.client(ONE), host.daemon.clone());
-    daemon.hold(ONE);
+    daemon.hold_replies(ONE);
     let process = host.sim.domain(1);
     let reads: Vec<_> = (0..100)
         .map(|_| {
@@ -89,12 +92,18 @@ fn when_the_connection_is_cut_everybody_learns() {
         .collect();
     host.run(async move {
         settle().await;
-        daemon.cut(ONE);
+        daemon.disconnect(ONE);
         for read in reads {
-            assert_eq!(read.join().await.unwrap_err().kind, ErrorKind::Closed(TransportError::Ended));
+            assert_eq!(
+                read.join().await.unwrap_err().kind,
+                ErrorKind::Closed(TransportError::Ended)
+            );
         }
         let late = store.transaction(async |tx| tx.read("domid").await).await.unwrap_err();
-        assert_eq!(late.to_string(), "xenstore: cannot start a transaction: xenstored ended the connection");
+        assert_eq!(
+            late.to_string(),
+            "xenstore: cannot start a transaction: xenstored ended the connection"
+        );
     });
 }
 

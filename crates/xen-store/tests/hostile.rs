@@ -33,7 +33,7 @@ impl ErrorType for Sink {
 
 impl Read for Script {
     async fn read(&mut self, to: &mut [u8]) -> Result<usize, Infallible> {
-        // Whoever asks something gets to do so first.
+        // The tasks that ask get to do so first.
         xen_exec::yield_now().await;
         let count = to.len().min(self.0.len());
         to[..count].copy_from_slice(&self.0[..count]);
@@ -51,8 +51,9 @@ impl Write for Sink {
     }
 }
 
-/// What a client that asks for everything at once gets from a peer that sends `script`: why the connection ended, and
-/// the outcome of each request. Nobody may wait for ever: that would be a turn with nothing to do.
+/// Lets a client ask for everything at once of a peer that sends `script`. Returns why the
+/// connection ended, and the outcome of each request. Nobody may wait for ever: that would be a
+/// turn with nothing to do.
 fn face(script: Vec<u8>) -> (TransportError, Vec<Result<(), Error>>) {
     let (store, driver) = xen_store::connect(Script(script), Sink);
     let mut exec = Executor::new();
@@ -89,8 +90,8 @@ fn face(script: Vec<u8>) -> (TransportError, Vec<Result<(), Error>>) {
 #[test]
 fn each_flaw_is_named_and_ends_the_connection() {
     use Flaw::*;
-    // Requests have these numbers: 1 READ, 2 DIRECTORY, 3 GET_PERMS, 4 WATCH, 5 TRANSACTION_START, 6
-    // IS_DOMAIN_INTRODUCED, 7 GET_DOMAIN_PATH, 8 WRITE.
+    // Requests have these numbers: 1 READ, 2 DIRECTORY, 3 GET_PERMS, 4 WATCH, 5 TRANSACTION_START,
+    // 6 IS_DOMAIN_INTRODUCED, 7 GET_DOMAIN_PATH, 8 WRITE.
     let text = |text: &str| text.to_string();
     let cases: Vec<(u32, u32, &[u8], Flaw)> = vec![
         (2, 99, b"", UnknownRequest),
@@ -210,7 +211,8 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn messages() -> impl Strategy<Value = Vec<u8>> {
-    let any_message = (prop_oneof![0..24u32, any::<u32>()], prop_oneof![0..12u32, any::<u32>()], payload());
+    let any_message =
+        (prop_oneof![0..24u32, any::<u32>()], prop_oneof![0..12u32, any::<u32>()], payload());
     let bytes = any_message.prop_map(|(kind, req_id, payload)| message(kind, req_id, &payload));
     let piece = prop_oneof![6 => bytes, 1 => proptest::collection::vec(any::<u8>(), 0..40)];
     proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
@@ -235,12 +237,14 @@ proptest! {
     #[test]
     fn whatever_comes_the_daemon_goes_on(script in messages(), pieces in 1..50usize) {
         let mut host = Host::new();
-        host.daemon.limit_pieces(pieces);
+        host.daemon.limit_transfer(pieces);
         let (mut reader, mut writer) = host.daemon.connect(ONE);
         let (other, daemon) = (host.client(ONE), host.daemon.clone());
         let process = host.sim.domain(1);
         host.sim.spawn(&process, async move { writer.write_all(&script).await });
-        host.sim.spawn(&process, async move { while let Ok(1..) = reader.read(&mut [0; 64]).await {} });
+        host.sim.spawn(&process, async move {
+            while let Ok(1..) = reader.read(&mut [0; 64]).await {}
+        });
         host.run(async move {
             settle().await;
             daemon.set("/local/domain/1/domid", "1");

@@ -29,7 +29,10 @@ fn nodes_are_written_read_listed_and_removed() {
         store.rm("data/vchan").await.unwrap();
         assert!(store.read("data/vchan/ring-ref").await.unwrap_err().is_not_found());
         let orphan = store.rm("data/no/such").await.unwrap_err();
-        assert_eq!(orphan.to_string(), "xenstore: cannot remove data/no/such: there is no such entry (ENOENT)");
+        assert_eq!(
+            orphan.to_string(),
+            "xenstore: cannot remove data/no/such: there is no such entry (ENOENT)"
+        );
         store.rm("data/empty").await.unwrap();
         assert_eq!(store.directory("data").await.unwrap(), [""; 0]);
     });
@@ -92,7 +95,7 @@ fn what_would_cost_the_connection_is_not_sent() {
 fn a_long_directory_comes_in_parts() {
     let mut host = Host::new();
     let (store, daemon) = (host.client(DOM0), host.daemon.clone());
-    daemon.limit_pieces(7);
+    daemon.limit_transfer(7);
     let names: Vec<String> = (0..700).map(|n| format!("entry-number-{n:04}")).collect();
     names.iter().for_each(|name| daemon.set(&format!("/big/{name}"), ""));
     assert_eq!(host.run(async move { store.directory("/big").await }).unwrap(), names);
@@ -139,7 +142,7 @@ proptest! {
         piece in 1..64usize,
     ) {
         let mut host = Host::new();
-        host.daemon.limit_pieces(piece);
+        host.daemon.limit_transfer(piece);
         let (store, written) = (host.client(DOM0), value.clone());
         let read = host.run(async move {
             store.write(&path, &written).await?;

@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Permissions of nodes.
 
 mod common;
 
@@ -21,7 +21,10 @@ fn a_third_domain_cannot_read_what_is_shared_with_one() {
         assert_eq!(two.read(path).await.unwrap(), b"8");
         assert_eq!(dom0.read(path).await.unwrap(), b"8");
         assert_eq!(two.write(path, b"9").await.unwrap_err().kind, ErrorKind::Access);
-        assert_eq!(two.set_permissions(path, &permissions).await.unwrap_err().kind, ErrorKind::Access);
+        assert_eq!(
+            two.set_permissions(path, &permissions).await.unwrap_err().kind,
+            ErrorKind::Access
+        );
         assert_eq!(three.read(path).await.unwrap_err().kind, ErrorKind::Access);
         assert_eq!(three.permissions(path).await.unwrap_err().kind, ErrorKind::Access);
     });
@@ -56,7 +59,10 @@ fn a_guest_stays_within_its_bounds() {
         assert_eq!(one.read("no-such").await.unwrap_err().kind, ErrorKind::NoEntry);
         // Only dom0 gives nodes away.
         let away = Permissions::private(TWO);
-        assert_eq!(one.set_permissions("data", &away).await.unwrap_err().kind, ErrorKind::NotPermitted);
+        assert_eq!(
+            one.set_permissions("data", &away).await.unwrap_err().kind,
+            ErrorKind::NotPermitted
+        );
         assert_eq!(daemon.permissions("/local/domain/1/data").unwrap(), "n1");
     });
 }

@@ -147,8 +147,10 @@ fn a_transaction_is_ended_once() {
     let messages = Rc::new(Cell::new(0));
     let count = messages.clone();
     let (reader, inner) = host.daemon.connect(ONE);
-    let (store, driver) =
-        xen_store::connect(reader, Counting { inner, messages: 0, before: move |number| count.set(number) });
+    let (store, driver) = xen_store::connect(
+        reader,
+        Counting { inner, messages: 0, before: move |number| count.set(number) },
+    );
     host.sim.spawn(&host.sim.domain(1), driver);
     host.run(async move {
         store.transaction(async |tx| tx.write("data/x", b"").await).await.unwrap();
@@ -184,14 +186,14 @@ fn a_dropped_transaction_is_undone_at_any_point() {
     let before = daemon.dump();
     host.run(async move {
         // Dropped while xenstored's answer to the start is on its way.
-        daemon.hold(ONE);
+        daemon.hold_replies(ONE);
         {
             let mut work = pin!(store.transaction(count_up));
             assert!(poll_once(work.as_mut()).is_pending());
             settle().await;
             assert_eq!(daemon.transactions(ONE), 1);
         }
-        daemon.let_go(ONE, |_| {});
+        daemon.send_held(ONE, |_| {});
         settle().await;
         assert_eq!(daemon.transactions(ONE), 0);
 
@@ -224,6 +226,35 @@ fn a_dropped_transaction_is_undone_at_any_point() {
 fn transactions_do_not_nest() {
     let mut host = Host::new();
     let store = host.client(ONE);
-    let nested = async move { store.transaction(async |tx| tx.transaction(async |_| Ok(())).await).await };
+    let nested =
+        async move { store.transaction(async |tx| tx.transaction(async |_| Ok(())).await).await };
     host.run(nested).unwrap();
+}
+
+/// xenstored lets a guest have ten transactions open at a time.
+#[test]
+fn transactions_beyond_the_quota_wait_for_their_turn() {
+    let mut host = Host::new();
+    let (store, daemon) = (host.client(ONE), host.daemon.clone());
+    host.run(async move {
+        let works = (0..30).map(|number| {
+            let store = store.clone();
+            let work: xen_exec::Boxed<'_, _> = Box::pin(async move {
+                store
+                    .transaction(async |tx| {
+                        settle().await;
+                        tx.write(&format!("data/{number}"), b"x").await
+                    })
+                    .await
+            });
+            work
+        });
+        for done in xen_exec::join_all(works.collect()).await {
+            done.unwrap();
+        }
+        for number in 0..30 {
+            assert_eq!(store.read(&format!("data/{number}")).await.unwrap(), b"x");
+        }
+        assert_eq!(daemon.transactions(ONE), 0);
+    });
 }

@@ -92,12 +92,12 @@ fn dropping_unwatches_and_events_still_under_way_do_no_harm() {
     let (store, daemon) = (host.client(ONE), host.daemon.clone());
     host.run(async move {
         let watch = store.watch("data").await.unwrap();
-        daemon.hold(ONE);
+        daemon.hold_replies(ONE);
         daemon.set("/local/domain/1/data", "");
         drop(watch);
         settle().await;
         assert_eq!(daemon.watches(ONE), 0);
-        daemon.let_go(ONE, |_| {});
+        daemon.send_held(ONE, |_| {});
         assert_eq!(store.read("domid").await.unwrap(), b"1");
     });
 }
@@ -107,7 +107,7 @@ fn a_watch_given_up_before_its_answer_is_unwatched() {
     let mut host = Host::new();
     let (store, daemon) = (host.client(ONE), host.daemon.clone());
     host.run(async move {
-        daemon.hold(ONE);
+        daemon.hold_replies(ONE);
         {
             let mut work = pin!(store.watch("data"));
             assert!(poll_once(work.as_mut()).is_pending());
@@ -116,7 +116,7 @@ fn a_watch_given_up_before_its_answer_is_unwatched() {
         }
         settle().await;
         assert_eq!(daemon.watches(ONE), 0);
-        daemon.let_go(ONE, |_| {});
+        daemon.send_held(ONE, |_| {});
         assert_eq!(store.read("domid").await.unwrap(), b"1");
     });
 }
@@ -128,8 +128,10 @@ fn a_refused_watch_says_so_and_asks_for_nothing_more() {
     let (reader, inner) = daemon.connect(ONE);
     let messages = Rc::new(Cell::new(0));
     let count = messages.clone();
-    let (store, driver) =
-        xen_store::connect(reader, Counting { inner, messages: 0, before: move |number| count.set(number) });
+    let (store, driver) = xen_store::connect(
+        reader,
+        Counting { inner, messages: 0, before: move |number| count.set(number) },
+    );
     host.sim.spawn(&host.sim.domain(1), driver);
     host.run(async move {
         let mut watches = Vec::new();
@@ -154,7 +156,10 @@ fn domains_that_come_and_go_are_told_to_dom0_only() {
         let mut come = dom0.watch("@introduceDomain").await.unwrap();
         let mut deaf = guest.watch("@releaseDomain").await.unwrap();
         settle().await;
-        assert_eq!((drain(&mut gone).len(), drain(&mut come).len(), drain(&mut deaf).len()), (1, 1, 1));
+        assert_eq!(
+            (drain(&mut gone).len(), drain(&mut come).len(), drain(&mut deaf).len()),
+            (1, 1, 1)
+        );
         daemon.release(TWO);
         assert_eq!(gone.next().await.unwrap(), "@releaseDomain");
         daemon.introduce(TWO);
@@ -190,7 +195,7 @@ fn who_waits_for_an_event_learns_that_none_will_come() {
     });
     host.run(async move {
         settle().await;
-        daemon.cut(ONE);
+        daemon.disconnect(ONE);
         assert!(waiter.join().await.unwrap_err().is_closed());
     });
 }
@@ -206,7 +211,10 @@ fn a_released_domain_learns_that_it_is_over() {
         daemon.release(ONE);
         assert_eq!(watch.next().await.unwrap(), "data/last");
         let end = watch.next().await.unwrap_err();
-        assert_eq!((end.path.as_str(), &end.kind), ("data", &ErrorKind::Closed(TransportError::Ended)));
+        assert_eq!(
+            (end.path.as_str(), &end.kind),
+            ("data", &ErrorKind::Closed(TransportError::Ended))
+        );
         assert!(store.read("domid").await.unwrap_err().is_closed());
     });
 }
