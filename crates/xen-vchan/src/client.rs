@@ -1,41 +1,59 @@
 //! The client: finds a server's keys, maps its pages, and says that it is there.
 
-use crate::info::{Info, Role};
-use crate::keys::{Fault, Keys, Values};
+mod attach;
+
+use crate::keys::{Fault, Keys};
 use crate::link::Link;
-use crate::lookout::{Lookout, watch_deaths};
-use crate::memory::{Memory, Pages};
-use crate::rings::Rings;
-use crate::{ConfigError, Connection, Error, Order, Orders, PeerError, Side, Stale};
+use crate::monitor::{PeerMonitor, watch_deaths};
+use crate::{ConfigError, Connection, Error, PeerError, Stale};
 use alloc::rc::Rc;
 use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
+use attach::{Attached, attach};
 use core::future::poll_fn;
 use core::task::Poll;
-use xen_abi::vchan::{self, GRANTS, Interface};
-use xen_platform::{Access, Channel, DomId, Elapsed, GrantRef, IndexMemory, Platform, SharedMem, Time, deadline};
+use core::time::Duration;
+use xen_platform::{DomId, Elapsed, Platform, Port, Time, deadline};
 use xen_store::{Store, Watch};
-use zerocopy::IntoBytes;
 
-/// Which server to connect to.
+/// The interval at which a client that waits tries a channel again that was taken: its client may
+/// have left a server that uses the channel for the next, or have died before it was there.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// The configuration of a client: the server and how long to wait for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ClientConfig {
     /// The server's domain.
     pub peer: DomId,
-    /// The folder with its keys in xenstore: absolute, or relative to the server's folder (`data/vchan`).
+    /// The folder with its keys in xenstore: absolute, or relative to the server's folder
+    /// (`data/vchan`).
     pub path: String,
-    /// Until when to wait for a usable offer; `None` is as long as the server's domain lives, where this one may know that:
-    /// dom0 may. What a server does that was connected to is beyond this: it may do nothing, and every wait for it can
-    /// have a deadline of its own.
+    /// The time until which to wait for a usable offer; `None` is as long as the server's domain
+    /// lives, where this one may know that: dom0 may. What a server does that was connected to is
+    /// beyond this: it may do nothing, and every wait for it can have a deadline of its own.
     pub deadline: Option<Time>,
 }
 
-/// Waits for a server's offer and connects to it. Keys that lead nowhere (left over from a server that is gone, or of one
-/// that serves another client) are not the end: they may be replaced until the deadline comes.
+impl ClientConfig {
+    /// Returns the configuration of a client of `peer` under `path`, without a deadline.
+    pub fn new(peer: DomId, path: impl Into<String>) -> Self {
+        ClientConfig { peer, path: path.into(), deadline: None }
+    }
+
+    /// Changes the time until which to wait.
+    pub fn deadline(mut self, deadline: Option<Time>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+}
+
+/// Waits for a server's offer and connects to it. Keys that lead nowhere (left over from a server
+/// that is gone, or of one that serves another client) are not the end: they may be replaced until
+/// the deadline comes.
 ///
-/// Fails with [`Error::NoServer`], [`Error::Stale`] or [`Error::Busy`] at the deadline, saying what was found last; at
-/// once with [`Error::Died`] if the domain does not exist or ends, and with [`Error::Peer`] if what is offered is wrong.
+/// Fails with [`Error::NoServer`], [`Error::Stale`] or [`Error::Busy`] at the deadline, saying what
+/// was found last; at once with [`Error::Died`] if the domain does not exist or ends, and with
+/// [`Error::Peer`] if what is offered is wrong.
 pub async fn connect<P: Platform>(
     platform: &P,
     store: &Store,
@@ -47,7 +65,12 @@ pub async fn connect<P: Platform>(
     let keys = Keys::new(config.peer, &config.path);
     let mut obstacle = None;
     let path = keys.dir.clone();
-    let found = deadline(platform, config.deadline, seek(platform, store, config.peer, keys, &mut obstacle)).await;
+    let found = deadline(
+        platform,
+        config.deadline,
+        seek(platform, store, config.peer, keys, &mut obstacle),
+    )
+    .await;
     match found {
         Ok(link) => Ok(Connection::new(Rc::new(link?))),
         Err(Elapsed) => Err(match obstacle {
@@ -60,16 +83,17 @@ pub async fn connect<P: Platform>(
     }
 }
 
-/// What stands between the client and a connection, and may go away.
+/// An obstacle between the client and a connection, and may go away.
 enum Obstacle<E> {
     NoKeys,
-    /// The keys cannot be read, which in a folder that cannot be read either may only mean that there are none.
+    /// The keys cannot be read, which in a folder that cannot be read either may only mean that
+    /// there are none.
     Hidden(xen_store::Error),
     Busy,
     Stale(Stale<E>),
 }
 
-/// Why an attempt failed.
+/// The reason why an attempt failed.
 enum Failure<E> {
     ForNow(Obstacle<E>),
     ForGood(Error<E>),
@@ -81,10 +105,16 @@ impl<E> From<PeerError> for Failure<E> {
     }
 }
 
+impl<E> From<xen_store::Error> for Failure<E> {
+    fn from(error: xen_store::Error) -> Self {
+        Failure::ForGood(error.into())
+    }
+}
+
 impl<E> From<Fault> for Failure<E> {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Store(error) if error.kind == xen_store::ErrorKind::Access => {
+            Fault::Store(error) if matches!(error.kind, xen_store::ErrorKind::Access) => {
                 Failure::ForNow(Obstacle::Hidden(error))
             }
             Fault::Store(error) => Failure::ForGood(error.into()),
@@ -93,7 +123,11 @@ impl<E> From<Fault> for Failure<E> {
     }
 }
 
-/// Tries whenever the keys change; `obstacle` tells why it is still trying.
+/// Tries whenever the keys change; `obstacle` holds the reason why it is still trying.
+///
+/// Many clients may wait for the same server, and all of them learn of each fresh channel, which
+/// one of them gets. So to fail costs the others as little as it can: one event, one request, and
+/// one port that cannot be bound.
 async fn seek<P: Platform>(
     platform: &P,
     store: &Store,
@@ -101,122 +135,97 @@ async fn seek<P: Platform>(
     keys: Keys,
     obstacle: &mut Option<Obstacle<P::Error>>,
 ) -> Result<Link<P>, Error<P::Error>> {
-    let mut changes = store.watch(&keys.dir).await?;
+    let mut changes = store.watch(keys.last_written()).await?;
     let mut deaths = watch_deaths(store, peer).await;
+    let mut change = Some(Change::Domain);
+    // The port that was refused last, and whether the reason was looked for.
+    let mut refused: Option<(Port, bool)> = None;
     loop {
-        if peer != DomId(0) && store.is_domain_introduced(peer).await == Ok(false) {
+        if change == Some(Change::Domain)
+            && peer != DomId(0)
+            && store.is_domain_introduced(peer).await == Ok(false)
+        {
             return Err(Error::Died(peer));
         }
-        let attempt = match keys.find(store, peer).await {
-            Ok(Some(values)) => attach(platform, peer, values),
-            Ok(None) => Err(Failure::ForNow(Obstacle::NoKeys)),
-            Err(fault) => Err(fault.into()),
+        let port = match (change, refused) {
+            (None, Some((port, _))) => Some(port),
+            _ => keys.peek(store).await?,
         };
-        match attempt {
-            Ok(Attached { info, first_page, channel, rings }) => {
-                let lookout = Lookout::new(platform, store, peer, deaths);
-                let link = Link::new(keys, info, first_page, channel, rings, lookout);
-                link.announce();
-                return Ok(link);
+        let claim = match port.map(|port| platform.connect(peer, port)) {
+            Some(Err(error)) if P::is_local(&error) => return Err(Error::Platform(error)),
+            claim => claim.and_then(Result::ok),
+        };
+        // Why it is taken is asked at once if nothing is known yet, or later if it stays.
+        let is_known = matches!(refused, Some((known, true)) if Some(known) == port);
+        let is_late = change.is_none() || obstacle.is_none();
+        if let (Some(port), None) = (port, &claim)
+            && (is_known || !is_late)
+        {
+            refused = Some((port, is_known));
+            if !is_known {
+                *obstacle = Some(Obstacle::Busy);
             }
-            Err(Failure::ForGood(error)) => return Err(error),
-            Err(Failure::ForNow(why)) => *obstacle = Some(why),
+        } else {
+            refused = port.map(|port| (port, true));
+            match attempt(platform, store, peer, &keys, port.zip(claim)).await {
+                Ok(Attached { info, first_page, channel, rings, half_close }) => {
+                    let monitor = PeerMonitor::new(platform, store, peer, deaths);
+                    let link = Link::new(keys, info, first_page, channel, rings, monitor);
+                    link.announce(half_close);
+                    return Ok(link);
+                }
+                Err(Failure::ForGood(error)) => return Err(error),
+                Err(Failure::ForNow(why)) => *obstacle = Some(why),
+            }
         }
-        news(&mut changes, &mut deaths).await?;
+        let news = wait_for_change(&mut changes, &mut deaths);
+        let until = refused.map(|_| platform.now() + RETRY_EVERY);
+        change = deadline(platform, until, news).await.ok().transpose()?;
     }
+}
+
+/// Connects to what the keys lead to. `claim` is a port of the server's that was bound.
+async fn attempt<P: Platform>(
+    platform: &P,
+    store: &Store,
+    peer: DomId,
+    keys: &Keys,
+    claim: Option<(Port, P::Channel)>,
+) -> Result<Attached<P>, Failure<P::Error>> {
+    let Some(values) = keys.find(store, peer).await? else {
+        return Err(Failure::ForNow(Obstacle::NoKeys));
+    };
+    let claim = claim.filter(|(port, _)| *port == values.port).map(|(_, channel)| channel);
+    attach(platform, peer, values, claim)
+}
+
+/// A reason to try again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// The keys may have changed.
+    Keys,
+    /// A domain has gone.
+    Domain,
 }
 
 /// Waits until the keys may have changed or a domain has gone.
-async fn news(changes: &mut Watch, deaths: &mut Option<Watch>) -> Result<(), xen_store::Error> {
+async fn wait_for_change(
+    changes: &mut Watch,
+    deaths: &mut Option<Watch>,
+) -> Result<Change, xen_store::Error> {
     poll_fn(|cx| {
-        if let Poll::Ready(change) = changes.poll_next(cx) {
-            return Poll::Ready(change.map(drop));
+        if let Some(deaths) = deaths
+            && let Poll::Ready(death) = deaths.poll_next(cx)
+        {
+            return Poll::Ready(death.map(|_| Change::Domain));
         }
-        match deaths {
-            Some(deaths) => deaths.poll_next(cx).map_ok(drop),
-            None => Poll::Pending,
+        let mut changed = Poll::Pending;
+        // Several changes since the last attempt are one reason for the next.
+        while let Poll::Ready(change) = changes.poll_next(cx) {
+            change?;
+            changed = Poll::Ready(Ok(Change::Keys));
         }
+        changed
     })
     .await
-}
-
-/// What an attempt gives that succeeds.
-struct Attached<P: Platform> {
-    info: Info,
-    /// The page's head and list of grants, as they were found.
-    first_page: Vec<u8>,
-    channel: P::Channel,
-    rings: Rings<P>,
-}
-
-/// Maps what the keys lead to and checks it, and only then binds the port: an attempt that fails leaves no trace at the
-/// server. (libxenvchan binds first. The server cannot tell, as long as the port is bound when `cli_live` says so.)
-fn attach<P: Platform>(platform: &P, peer: DomId, values: Values) -> Result<Attached<P>, Failure<P::Error>> {
-    let stale = |why| Failure::ForNow(Obstacle::Stale(why));
-    let map = |refs: &[GrantRef], access| platform.map(peer, refs, access).map_err(|error| stale(Stale::Map(error)));
-    let control = map(&[values.control_ref], Access::ReadWrite)?;
-    let head = read_head(&control);
-    check_live(&head)?;
-    let orders = check_orders(&head)?;
-    let refs = read_refs(&control, orders);
-    let first_page = [head.as_bytes(), refs.as_bytes()].concat();
-    let (left_refs, right_refs) = refs.split_at(orders.left().pages());
-    let typed = |refs: &[u32]| -> Vec<_> { refs.iter().copied().map(GrantRef).collect() };
-    let (left_refs, right_refs) = (typed(left_refs), typed(right_refs));
-    let ring = |refs: &[GrantRef], access| match refs {
-        [] => Ok(None),
-        refs => map(refs, access).map(Memory::Peer).map(Some),
-    };
-    let left = ring(&left_refs, Access::ReadWrite)?;
-    let right = ring(&right_refs, Access::ReadOnly)?;
-
-    let rings = Rings::client(Pages { control: Memory::Peer(control), left, right }, orders, &head)?;
-
-    let channel = platform.connect(peer, values.port).map_err(|error| stale(Stale::Bind(error)))?;
-    rings.announce_death(platform, &channel).map_err(|error| Failure::ForGood(Error::Platform(error)))?;
-    let info = Info {
-        peer,
-        role: Role::Client,
-        control_ref: values.control_ref,
-        left_refs,
-        right_refs,
-        port: values.port,
-        local_port: channel.port(),
-        orders,
-    };
-    Ok(Attached { info, first_page, channel, rings })
-}
-
-/// Reads the page's head, each field once and in one access: from here on only the copy is looked at.
-fn read_head(page: &impl IndexMemory) -> Interface {
-    const WORDS: usize = size_of::<Interface>() / 4;
-    let words: [u32; WORDS] = core::array::from_fn(|n| page.load(4 * n));
-    zerocopy::transmute!(words)
-}
-
-/// Whether the page belongs to a server that waits for a client.
-fn check_live<E>(head: &Interface) -> Result<(), Failure<E>> {
-    match head.srv_live {
-        vchan::Live::CONNECTED => {}
-        vchan::Live::EXITED | vchan::Live::NOT_YET => return Err(Failure::ForNow(Obstacle::Stale(Stale::NoServer))),
-        vchan::Live(value) => return Err(PeerError::Live { who: Role::Server, value }.into()),
-    }
-    match head.cli_live {
-        vchan::Live::NOT_YET => Ok(()),
-        vchan::Live::CONNECTED => Err(Failure::ForNow(Obstacle::Busy)),
-        vchan::Live::EXITED => Err(Failure::ForNow(Obstacle::Stale(Stale::Used))),
-        vchan::Live(value) => Err(PeerError::Live { who: Role::Client, value }.into()),
-    }
-}
-
-fn check_orders(head: &Interface) -> Result<Orders, PeerError> {
-    let order = |side, order: u16| Order::new(order).ok_or(PeerError::Order { side, order });
-    Ok(Orders::new(order(Side::Left, head.left_order)?, order(Side::Right, head.right_order)?)?)
-}
-
-/// Reads the grants of the left ring and then those of the right.
-fn read_refs(page: &impl SharedMem, orders: Orders) -> Vec<u32> {
-    let mut refs = vec![0u32; orders.left().pages() + orders.right().pages()];
-    page.read(GRANTS, refs.as_mut_bytes());
-    refs
 }

@@ -3,14 +3,14 @@
 use crate::Error;
 use crate::info::{Info, Live};
 use crate::link::Link;
-use crate::rings::Wish;
+use crate::rings::WaitFor;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use embedded_io_async::{ErrorType, Read, Write};
 use xen_platform::Platform;
 
-/// A vchan whose two ends have met. It is closed when it and all readers and writers of it are dropped, or by
-/// [`Connection::close`].
+/// A vchan whose two ends have met. It is closed when it and all readers and writers of it are
+/// dropped, or by [`Connection::close`].
 pub struct Connection<P: Platform>(Rc<Link<P>>);
 
 impl<P: Platform> Connection<P> {
@@ -18,57 +18,91 @@ impl<P: Platform> Connection<P> {
         Connection(link)
     }
 
-    /// What the vchan consists of.
+    /// Returns what the vchan consists of.
     pub fn info(&self) -> &Info {
         &self.0.info
     }
 
-    /// The used bytes of the shared page as they were before the client announced itself: as the client found them, or
-    /// as the server published them. The head and the list of grants.
+    /// The used bytes of the shared page as they were before the client announced itself: as the
+    /// client found them, or as the server published them. The head and the list of grants.
     pub fn first_page(&self) -> &[u8] {
         &self.0.first_page
     }
 
-    /// The used bytes of the shared page as they are now: its head and the list of grants. Empty once closed.
+    /// The used bytes of the shared page as they are now: its head and the list of grants. Empty
+    /// once closed.
     pub fn page(&self) -> Vec<u8> {
         self.0.head()
     }
 
-    /// How the connection stands now.
+    /// True if both ends announce the end of their output ([`Writer::finish`]), so that each
+    /// direction ends on its own. A peer of libxenvchan does not.
+    pub fn can_half_close(&self) -> bool {
+        self.0.can_half_close()
+    }
+
+    /// Returns the status that the server left when it closed ([`Connection::close_with_status`]).
+    pub fn peer_status(&self) -> Option<u8> {
+        self.0.status()
+    }
+
+    /// Waits until the peer has left or died, or this end has closed the connection.
+    pub async fn over(&self) {
+        self.0.until_over(&mut self.0.seen()).await
+    }
+
+    /// Returns the state of the connection.
     pub fn state(&self) -> Live {
         self.0.state()
     }
 
-    /// Has waiting functions [pause](xen_platform::pause) and look again so many times (8 at first) before they ask the
-    /// peer for an event and sleep. A peer that answers meanwhile sends no event, and nobody is woken, which is what most
-    /// of a round trip consists of: on a shared processor it runs during the first pause, and on one of its own it may
-    /// answer within the time that the pauses take. Each pause costs about a hypercall.
-    pub fn look_again(&self, times: u32) {
-        self.0.relooks.set(times);
+    /// Sets the [busy-poll window](xen_platform::BusyPoll) of waiting functions to `looks` looks
+    /// ([`BusyPoll::LOOKS`](xen_platform::BusyPoll::LOOKS) at first). A peer that answers within
+    /// the window sends no event and no task is woken, which saves most of a round trip. Each look
+    /// costs about a hypercall.
+    pub fn busy_poll(&self, looks: u32) {
+        self.0.busy_poll_looks.set(looks);
     }
 
-    /// Has the event for what is read wait for the next write, to be sent once for both, or for the next wait, if that comes
-    /// first. It is for those who answer all that they read at once, as an echo does: a peer that waits for space is woken
-    /// half as often. Who does something else before it writes or waits must leave it off, as it is at first: the peer
-    /// would sleep meanwhile.
+    /// Has the event for what is read wait for the next write, to be sent once for both, or for the
+    /// next wait, if that comes first. It is for those who answer all that they read at once, as an
+    /// echo does: a peer that waits for space is woken half as often. A caller that does something
+    /// else before it writes or waits must leave it off, as it is at first: the peer would sleep
+    /// meanwhile.
     pub fn hold_events(&self, hold: bool) {
         self.0.holds_events.set(hold);
     }
 
-    /// The two directions, which may go to different tasks. Called again, it gives others of the same streams: whoever
-    /// reads first gets the bytes.
+    /// The two directions, which may go to different tasks. Called again, it gives others of the
+    /// same streams: the first reader gets the bytes.
     pub fn split(&self) -> (Reader<P>, Writer<P>) {
         let seen = self.0.seen();
         (Reader { link: self.0.clone(), seen }, Writer { link: self.0.clone(), seen })
     }
 
-    /// Ends the connection: tells the peer and gives the pages back; a server also removes its keys. Readers and writers
-    /// that wait, or are used later, get [`Error::Closed`].
+    /// Ends the connection in good order: tells the peer that the output is complete, and gives the
+    /// pages back; a server also removes its keys. Readers and writers that wait, or are used
+    /// later, get [`Error::Closed`].
     ///
-    /// The peer can still read what was written before; [`Writer::drained`] waits until it has. Fails if xenstore does not
-    /// let the keys be removed; the connection is closed all the same.
+    /// A connection that is dropped instead ends as by [`Connection::abort`].
+    ///
+    /// The peer can still read what was written before; [`Writer::drained`] waits until it has.
+    /// Fails if xenstore does not let the keys be removed; the connection is closed all the same.
     pub async fn close(self) -> Result<(), Error<P::Error>> {
-        self.0.close().await
+        self.0.close(None).await
+    }
+
+    /// Ends the connection without announcing the end of the output: a peer that can half-close
+    /// gets [`Error::Died`] behind what was written, unless [`Writer::finish`] came before. A
+    /// server also removes its keys.
+    pub async fn abort(self) -> Result<(), Error<P::Error>> {
+        self.0.abort().await
+    }
+
+    /// Ends the connection as [`Connection::close`] does, and leaves a status for the client, which
+    /// [`Connection::peer_status`] returns there if both ends can half-close.
+    pub async fn close_with_status(self, status: u8) -> Result<(), Error<P::Error>> {
+        self.0.close(Some(status)).await
     }
 }
 
@@ -79,42 +113,44 @@ pub struct Reader<P: Platform> {
 }
 
 impl<P: Platform> Reader<P> {
-    /// Reads what is there, without waiting: `None` if there is nothing yet, `Some(0)` if the peer has left and
-    /// everything was read (or `to` is empty).
+    /// Reads without waiting: `None` if the ring is empty, `Some(0)` if the peer's output has ended
+    /// and everything was read (or `to` is empty).
     #[inline]
     pub fn try_read(&mut self, to: &mut [u8]) -> Result<Option<usize>, Error<P::Error>> {
         self.link.try_read(to)
     }
 
-    /// Reads a packet: waits until as many bytes are there as `to` holds, and reads them. A vchan knows no borders
-    /// between packets; both ends must agree on the size, or send it first.
+    /// Reads a packet: waits until as many bytes are there as `to` holds, and reads them. A vchan
+    /// knows no borders between packets; both ends must agree on the size, or send it first.
     ///
-    /// Fails with [`ConfigError::PacketTooLarge`](crate::ConfigError::PacketTooLarge) if the ring never holds so much;
-    /// with [`Error::Closed`] or [`Error::Died`] if the peer has ended and less is left, which [`Read::read`] still
-    /// gives. Dropping the future loses nothing.
+    /// Fails with [`ConfigError::PacketTooLarge`](crate::ConfigError::PacketTooLarge) if the ring
+    /// never holds so much; with [`Error::Closed`] or [`Error::Died`] if the peer has ended and
+    /// less is left, which [`Read::read`] still gives. Dropping the future loses nothing.
     pub async fn recv(&mut self, to: &mut [u8]) -> Result<(), Error<P::Error>> {
-        self.link.until(&mut self.seen, Wish::Data, |link| link.try_recv(to)).await
+        self.link.until(&mut self.seen, WaitFor::Data, |link| link.try_recv(to)).await
     }
 
-    /// As [`Reader::recv`], without waiting: `None`, and nothing was read, if not all of it is there yet.
+    /// As [`Reader::recv`], without waiting: `None`, and nothing was read, if not all of it is
+    /// there yet.
     #[inline]
     pub fn try_recv(&mut self, to: &mut [u8]) -> Result<Option<()>, Error<P::Error>> {
         self.link.try_recv(to)
     }
 
-    /// How many bytes can be read now. Also asks the peer for an event when it writes more: see [`Reader::news`].
+    /// Returns the number of bytes to read now, and asks the peer for an event when it writes more:
+    /// see [`Reader::next_event`].
     pub fn data_ready(&mut self) -> Result<usize, Error<P::Error>> {
         self.seen = self.link.seen();
         self.link.data_ready()
     }
 
-    /// Waits for an event of the peer since the last wait or [`Reader::data_ready`], or for the end of the connection.
-    /// May come without cause, so look again.
+    /// Waits for an event of the peer since the last wait or [`Reader::data_ready`], or for the end
+    /// of the connection. May come without cause, so look again.
     ///
-    /// The peer sends an event only if it was asked for one, as [`Reader::data_ready`] does: first ask and look, then
-    /// wait.
-    pub async fn news(&mut self) {
-        self.link.news(&mut self.seen).await
+    /// The peer sends an event only if it was asked for one, as [`Reader::data_ready`] does: first
+    /// ask and look, then wait.
+    pub async fn next_event(&mut self) {
+        self.link.next_event(&mut self.seen).await
     }
 }
 
@@ -123,11 +159,11 @@ impl<P: Platform> ErrorType for Reader<P> {
 }
 
 impl<P: Platform> Read for Reader<P> {
-    /// Waits until there is something to read. 0 means that the peer has closed the connection and everything it wrote
-    /// was read. A peer that died without closing it is [`Error::Died`], after everything it wrote. Dropping the future
-    /// loses nothing.
+    /// Waits until there is something to read. 0 means that the peer has finished its output or
+    /// closed the connection, and everything it wrote was read. A peer that died without closing it
+    /// is [`Error::Died`], after everything it wrote. Dropping the future loses nothing.
     async fn read(&mut self, to: &mut [u8]) -> Result<usize, Self::Error> {
-        self.link.until(&mut self.seen, Wish::Data, |link| link.try_read(to)).await
+        self.link.until(&mut self.seen, WaitFor::Data, |link| link.try_read(to)).await
     }
 }
 
@@ -138,55 +174,72 @@ pub struct Writer<P: Platform> {
 }
 
 impl<P: Platform> Writer<P> {
-    /// Writes what there is space for, without waiting; `None` if there is none.
+    /// Writes as much as there is space for, without waiting; `None` if there is none.
     #[inline]
     pub fn try_write(&mut self, from: &[u8]) -> Result<Option<usize>, Error<P::Error>> {
         self.link.try_write(from)
     }
 
-    /// Writes a packet: waits until there is space for all of it, and writes it at once, so that the peer never finds a
-    /// part of it.
+    /// Writes a packet: waits until there is space for all of it, and writes it at once, so that
+    /// the peer never finds a part of it.
     ///
-    /// Fails with [`ConfigError::PacketTooLarge`](crate::ConfigError::PacketTooLarge) if the ring never holds so much.
-    /// Dropping the future before it is ready has written nothing.
+    /// Fails with [`ConfigError::PacketTooLarge`](crate::ConfigError::PacketTooLarge) if the ring
+    /// never holds so much. Dropping the future before it is ready has written nothing.
     pub async fn send(&mut self, from: &[u8]) -> Result<(), Error<P::Error>> {
-        self.link.until(&mut self.seen, Wish::Space, |link| link.try_send(from)).await
+        self.link.until(&mut self.seen, WaitFor::Space, |link| link.try_send(from)).await
     }
 
-    /// As [`Writer::send`], without waiting: `None`, and nothing was written, if there is no space for all of it.
+    /// As [`Writer::send`], without waiting: `None`, and nothing was written, if there is no space
+    /// for all of it.
     #[inline]
     pub fn try_send(&mut self, from: &[u8]) -> Result<Option<()>, Error<P::Error>> {
         self.link.try_send(from)
     }
 
-    /// How many bytes can be written now. Also asks the peer for an event when it reads some: see [`Writer::news`].
+    /// Returns the number of bytes of space now, and asks the peer for an event when it reads some:
+    /// see [`Writer::next_event`].
     pub fn space(&mut self) -> Result<usize, Error<P::Error>> {
         self.seen = self.link.seen();
         self.link.space()
     }
 
-    /// Waits for an event of the peer, as [`Reader::news`] does; [`Writer::space`] asks for it.
-    pub async fn news(&mut self) {
-        self.link.news(&mut self.seen).await
+    /// Waits for an event of the peer, as [`Reader::next_event`] does; [`Writer::space`] asks for
+    /// it.
+    pub async fn next_event(&mut self) {
+        self.link.next_event(&mut self.seen).await
     }
 
-    /// Waits until the peer has read everything. Fails if it leaves or dies before that.
+    /// Announces that the output is complete: the peer's reads return 0 once it has read
+    /// everything. Later writes fail with [`Error::Closed`]; this end can go on reading. A peer
+    /// that cannot half-close ([`Connection::can_half_close`]) learns of it only by the close.
+    pub fn finish(&mut self) -> Result<(), Error<P::Error>> {
+        self.link.finish()
+    }
+
+    /// Waits until the peer has read everything, and has seen the end of the output where
+    /// [`Writer::finish`] announced it. Fails if the peer leaves or dies before that.
     pub async fn drained(&mut self) -> Result<(), Error<P::Error>> {
-        self.link.until(&mut self.seen, Wish::Space, |link| link.try_drained()).await
+        self.link.until(&mut self.seen, WaitFor::Space, |link| link.try_drained()).await
     }
 
-    /// Waits until the peer has read everything *and* has waited for more since then. Of a peer that looks for more only
-    /// when it is done with what it has read, as a loop of `read`, work and `write` does, this says that it is done: what
-    /// it had to answer is in the ring by then. Somebody must read the answers meanwhile, or the peer never gets there.
+    /// Waits until the peer has read everything *and* has waited for more since then. Of a peer
+    /// that looks for more only when it is done with what it has read, as a loop of `read`, work
+    /// and `write` does, this says that it is done: what it had to answer is in the ring by then.
+    /// Somebody must read the answers meanwhile, or the peer never gets there.
     ///
-    /// It takes at least the time of one pause, 1 ms. Fails if the peer leaves or dies before it waits. What another
-    /// writer of the same connection writes meanwhile may be waited for or not.
+    /// It takes at least the time of one pause, 1 ms. Fails if the peer leaves or dies before it
+    /// waits. What another writer of the same connection writes meanwhile may be waited for or not.
     pub async fn settled(&mut self) -> Result<(), Error<P::Error>> {
         self.link.settled(&mut self.seen).await
     }
 
-    /// Whether the peer has read everything and has asked for more. It may have asked before it read, and still be at
-    /// work: see [`Writer::settled`].
+    /// Returns the number of bytes that the peer has not read, also once it has left.
+    pub fn unread(&mut self) -> Result<usize, Error<P::Error>> {
+        self.link.unread()
+    }
+
+    /// Returns true if the peer has read everything and has asked for more. It may have asked
+    /// before it read, and still be at work: see [`Writer::settled`].
     pub fn idle(&mut self) -> Result<bool, Error<P::Error>> {
         self.link.is_idle()
     }
@@ -197,13 +250,14 @@ impl<P: Platform> ErrorType for Writer<P> {
 }
 
 impl<P: Platform> Write for Writer<P> {
-    /// Waits until there is space for at least one byte, and writes as many as there is space for. Dropping the future
-    /// before it is ready has written nothing.
+    /// Waits until there is space for at least one byte, and writes as many as there is space for.
+    /// Dropping the future before it is ready has written nothing.
     async fn write(&mut self, from: &[u8]) -> Result<usize, Self::Error> {
-        self.link.until(&mut self.seen, Wish::Space, |link| link.try_write(from)).await
+        self.link.until(&mut self.seen, WaitFor::Space, |link| link.try_write(from)).await
     }
 
-    /// Does nothing: what was written is in the ring already, and the peer knows. See [`Writer::drained`].
+    /// Does nothing: what was written is in the ring already, and the peer knows. See
+    /// [`Writer::drained`].
     async fn flush(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }

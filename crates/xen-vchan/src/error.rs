@@ -1,16 +1,17 @@
-//! What can go wrong, and who is to blame.
+//! Errors by the side to blame.
 
 use crate::info::Role;
 use crate::{OrderClash, Side};
 use alloc::format;
 use alloc::string::String;
 use embedded_io_async::ErrorKind;
-use xen_platform::DomId;
+use xen_platform::{DomId, Quoted};
 use xen_ring::bytes::Corrupt;
 use xen_store::path::PathError;
 
 /// Why something with a vchan failed; `E` is the platform's error.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error<E> {
     /// The platform refused an operation.
     #[error(transparent)]
@@ -24,8 +25,9 @@ pub enum Error<E> {
     /// The connection was closed, by the peer or on this side; nothing can be written any more.
     #[error("the vchan is closed")]
     Closed,
-    /// The peer ended without closing the connection: its program was killed, or its domain was destroyed.
-    #[error("the vchan peer, domain {0}, died")]
+    /// The peer ended without closing the connection: its program was killed, or its domain was
+    /// destroyed.
+    #[error("the vchan peer, domain {0}, died: it did not close the channel")]
     Died(DomId),
     /// xenstore did not answer before the deadline.
     #[error("timed out before xenstore answered")]
@@ -41,7 +43,7 @@ pub enum Error<E> {
     Stale {
         /// The path of the folder in which the keys are.
         path: String,
-        /// What was wrong with the last one tried.
+        /// Fault of the last one tried.
         why: Stale<E>,
     },
     /// Until the deadline, the server was serving another client.
@@ -50,13 +52,14 @@ pub enum Error<E> {
         /// The path of the folder in which the keys are.
         path: String,
     },
-    /// What was asked for cannot be.
+    /// The request cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
 
 /// Why keys led to no usable channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Stale<E> {
     /// The pages cannot be mapped: the server has taken them back, or they are somebody else's.
     #[error("{0}")]
@@ -67,13 +70,15 @@ pub enum Stale<E> {
     /// The page says that the server is not there (`srv_live`).
     #[error("its page says that the server is gone")]
     NoServer,
-    /// The page says that a client was there and has left (`cli_live`), and the server has not noticed yet.
+    /// The page says that a client was there and has left (`cli_live`), and the server has not
+    /// noticed yet.
     #[error("its last client has left, and the server has not offered it anew")]
     Used,
 }
 
-/// What the peer did wrong. Nothing of what it wrote was used.
+/// Fault of the peer. Nothing of what it wrote was used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PeerError {
     /// An index cannot be true.
     #[error("{side} ring: {corrupt}")]
@@ -103,27 +108,28 @@ pub enum PeerError {
     #[error("the rings overlap: {0}")]
     Orders(#[from] OrderClash),
     /// A key is not a decimal number of 32 bits.
-    #[error("xenstore key {path}: {value:?} is not a decimal number of 32 bits")]
+    #[error("xenstore key {path}: {} is not a decimal number of 32 bits", Quoted(value))]
     Key {
         /// The key's path.
         path: String,
         /// Its value.
         value: String,
     },
-    /// A key belongs to somebody else, who could lead this side astray.
+    /// A key belongs to another domain, which could lead this side astray.
     #[error("xenstore key {path} belongs to domain {owner}, not to the server, domain {server}")]
     Owner {
         /// The key's path.
         path: String,
         /// Its owner.
         owner: DomId,
-        /// Who should be.
+        /// The domain that should own it.
         server: DomId,
     },
 }
 
-/// What was asked for cannot be.
+/// The request cannot be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The peer is the own domain.
     #[error("a vchan joins two domains, and domain {0} is this one: name the other one's number")]
@@ -135,7 +141,9 @@ pub enum ConfigError {
     #[error(transparent)]
     Path(#[from] PathError),
     /// The path is longer than libxenvchan takes.
-    #[error("libxenvchan takes paths of {max} bytes at most, and this one has {len}: choose a shorter port or folder")]
+    #[error(
+        "libxenvchan takes paths of {max} bytes at most, and this one has {len}: choose a shorter port or folder"
+    )]
     PathTooLong {
         /// The path's length in bytes.
         len: usize,
@@ -146,7 +154,9 @@ pub enum ConfigError {
     #[error("{}; a port's name has ASCII letters, digits, - and _", bad_port(.0))]
     PortName(Option<char>),
     /// A packet is larger than the ring, so that it would never be there as a whole.
-    #[error("a packet of {len} bytes does not fit the {side} ring, which holds {max}: make the ring larger")]
+    #[error(
+        "a packet of {len} bytes does not fit the {side} ring, which holds {max}: make the ring larger"
+    )]
     PacketTooLarge {
         /// The packet's size in bytes.
         len: usize,
@@ -159,7 +169,12 @@ pub enum ConfigError {
 
 fn bad_port(character: &Option<char>) -> String {
     match character {
-        Some(character) => format!("the port's name has the character {character:?}"),
+        Some(character) => {
+            format!(
+                "the port's name has the character {}",
+                Quoted(character.encode_utf8(&mut [0; 4]))
+            )
+        }
         None => "the port's name is empty".into(),
     }
 }

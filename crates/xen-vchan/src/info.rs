@@ -1,4 +1,4 @@
-//! What a vchan consists of, and how it stands.
+//! Parts and state of a vchan.
 
 use crate::{Orders, Side};
 use alloc::vec::Vec;
@@ -38,7 +38,7 @@ impl Role {
     }
 }
 
-/// What a vchan consists of.
+/// Parts of a vchan.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Info {
     /// The domain at the other end.
@@ -59,7 +59,7 @@ pub struct Info {
     pub orders: Orders,
 }
 
-/// How a connection stands.
+/// State of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Live {
     /// Both ends are there.

@@ -16,7 +16,7 @@ pub(crate) struct Keys {
     event_channel: String,
 }
 
-/// What the keys say: the shared page's grant reference and the server's port.
+/// Contents of the keys: the shared page's grant reference and the server's port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Values {
     pub control_ref: GrantRef,
@@ -34,9 +34,18 @@ pub(crate) enum Fault {
 impl Keys {
     /// The keys in `dir`, which is absolute or relative to the server's own folder.
     pub fn new(server: DomId, dir: &str) -> Self {
-        let dir = if dir.starts_with('/') { dir.into() } else { format!("{}/{dir}", path::of_domain(server)) };
+        let dir = if dir.starts_with('/') {
+            dir.into()
+        } else {
+            format!("{}/{dir}", path::of_domain(server))
+        };
         let data = format!("{}/data", path::of_domain(server));
-        Keys { data, ring_ref: format!("{dir}/ring-ref"), event_channel: format!("{dir}/event-channel"), dir }
+        Keys {
+            data,
+            ring_ref: format!("{dir}/ring-ref"),
+            event_channel: format!("{dir}/event-channel"),
+            dir,
+        }
     }
 
     /// Removes what an earlier server may have left, so that no client takes it for an offer.
@@ -47,18 +56,65 @@ impl Keys {
         Ok(())
     }
 
-    /// Writes both keys at once, to be read by `client` and nobody else.
-    pub async fn publish(&self, store: &Store, server: DomId, client: DomId, values: Values) -> Result<(), Error> {
+    /// Writes both keys at once, to be read by `client` and nobody else. Those of an earlier server
+    /// are replaced, so that the clients that wait hear of one change only.
+    pub async fn publish(
+        &self,
+        store: &Store,
+        server: DomId,
+        client: DomId,
+        values: Values,
+    ) -> Result<(), Error> {
+        match self.write(store, server, client, values).await {
+            // Keys that are another domain's are made anew.
+            Err(error) if matches!(error.kind, ErrorKind::Access | ErrorKind::NotPermitted) => {
+                self.sweep(store).await?;
+                self.write(store, server, client, values).await
+            }
+            written => written,
+        }
+    }
+
+    async fn write(
+        &self,
+        store: &Store,
+        server: DomId,
+        client: DomId,
+        values: Values,
+    ) -> Result<(), Error> {
         let permissions = Permissions::shared_with(server, client, Access::Read);
         store
             .transaction(async |tx: &Store| {
-                for (key, value) in [(&self.ring_ref, values.control_ref.0), (&self.event_channel, values.port.0)] {
+                for (key, value) in
+                    [(&self.ring_ref, values.control_ref.0), (&self.event_channel, values.port.0)]
+                {
                     tx.write(key, value.to_string().as_bytes()).await?;
-                    tx.set_permissions(key, &permissions).await?;
+                    // A key that was replaced has them already, and each change is an event.
+                    if tx.permissions(key).await? != permissions {
+                        tx.set_permissions(key, &permissions).await?;
+                    }
                 }
                 Ok(())
             })
             .await
+    }
+
+    /// Gives `client` the right to read both keys once more. Keys that another server has replaced
+    /// or removed meanwhile are its affair.
+    pub async fn permit(&self, store: &Store, client: DomId) -> Result<(), Error> {
+        for key in [&self.ring_ref, &self.event_channel] {
+            let permit = async {
+                let owner = store.permissions(key).await?.owner;
+                let permissions = Permissions::shared_with(owner, client, Access::Read);
+                store.set_permissions(key, &permissions).await
+            };
+            if let Err(error) = permit.await
+                && error.is_closed()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Removes the keys and the folders that are empty then; but not the keys of a later offer.
@@ -81,6 +137,21 @@ impl Keys {
                 Ok(())
             })
             .await
+    }
+
+    /// The key that servers write last, by which the change of both is known.
+    pub fn last_written(&self) -> &str {
+        &self.event_channel
+    }
+
+    /// Reads the server's port, by one request and without a check of anything else; `None` if that
+    /// cannot be read, for whatever reason.
+    pub async fn peek(&self, store: &Store) -> Result<Option<Port>, Error> {
+        match store.read_number(&self.event_channel).await {
+            Ok(port) => Ok(Some(Port(port))),
+            Err(error) if error.is_closed() => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Reads the keys that `server` has published; `None` if there are none.
@@ -109,13 +180,15 @@ impl Keys {
             }
         };
         match owners.into_iter().find(|(_, owner)| *owner != server) {
-            Some((path, owner)) => Err(Fault::Peer(PeerError::Owner { path: path.clone(), owner, server })),
+            Some((path, owner)) => {
+                Err(Fault::Peer(PeerError::Owner { path: path.clone(), owner, server }))
+            }
             None => Ok(Some(values)),
         }
     }
 
-    /// The folder with the keys and those around it, up to the server's `data`: the toolstack made that one, and a guest
-    /// could not make it again.
+    /// The folder with the keys and those around it, up to the server's `data`: the toolstack made
+    /// that one, and a guest could not make it again.
     fn own_dirs(&self) -> impl Iterator<Item = &str> {
         let around = successors(Some(self.dir.as_str()), |dir| {
             let (parent, _) = dir.rsplit_once('/')?;

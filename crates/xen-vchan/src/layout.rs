@@ -1,4 +1,4 @@
-//! Where a vchan is published in xenstore: the two customs.
+//! Places of vchans in xenstore: the two customs.
 
 use crate::{ConfigError, Error};
 use alloc::format;
@@ -6,24 +6,25 @@ use alloc::string::String;
 use xen_platform::{DomId, Platform};
 use xen_store::{Store, path};
 
-/// The longest path, in bytes, that libxenvchan can use: it puts `<path>/event-channel` and a zero byte into 64 bytes,
-/// and cuts off what is too much (tools/libs/vchan/init.c).
+/// The longest path, in bytes, that libxenvchan can use: it puts `<path>/event-channel` and a zero
+/// byte into 64 bytes, and cuts off what is too much (tools/libs/vchan/init.c).
 pub const LIBXENVCHAN_PATH_MAX: usize = 64 - 1 - "/event-channel".len();
 
-/// How the folder with a vchan's keys is named.
+/// Name of the folder with a vchan's keys.
 ///
 /// The functions give the path for [`ServerConfig`](crate::ServerConfig) and for
-/// [`ClientConfig`](crate::ClientConfig), and check it: [`ConfigError::Path`], [`ConfigError::PortName`].
+/// [`ClientConfig`](crate::ClientConfig), and check it: [`ConfigError::Path`],
+/// [`ConfigError::PortName`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Layout {
-    /// Any folder that both ends agree on, absolute or relative to the server's own: one vchan in each. The custom of
-    /// ocaml-vchan before 2.0, as `data/vchan`.
+    /// Any folder that both ends agree on, absolute or relative to the server's own: one vchan in
+    /// each. The custom of ocaml-vchan before 2.0, as `data/vchan`.
     Legacy {
         /// The folder's path.
         path: String,
     },
-    /// `data/vchan/<client>/<port>` in the server's folder, so that a server has many, for many clients: the custom of
-    /// today (io/libxenvchan.h).
+    /// `data/vchan/<client>/<port>` in the server's folder, so that a server has many, for many
+    /// clients: the custom of today (io/libxenvchan.h).
     Standard {
         /// The vchan's name: letters, digits, `-` and `_`.
         port: String,
@@ -61,8 +62,8 @@ fn checked_port(port: &str) -> Result<&str, ConfigError> {
     }
 }
 
-/// Whether libxenvchan, too, can be at the other end of a vchan under this absolute path. Ringside's own ends take any
-/// path that xenstore does.
+/// Returns true if libxenvchan, too, can be at the other end of a vchan under this absolute path.
+/// Ringside's own ends take any path that xenstore does.
 pub fn check_for_libxenvchan(path: &str) -> Result<(), ConfigError> {
     match path.len() {
         0..=LIBXENVCHAN_PATH_MAX => Ok(()),
@@ -70,7 +71,8 @@ pub fn check_for_libxenvchan(path: &str) -> Result<(), ConfigError> {
     }
 }
 
-/// The own domain's number, which a client needs for [`Layout::Standard`]: from the platform, or else from xenstore.
+/// The own domain's number, which a client needs for [`Layout::Standard`]: from the platform, or
+/// else from xenstore.
 pub async fn own_domid<P: Platform>(platform: &P, store: &Store) -> Result<DomId, Error<P::Error>> {
     match platform.domid() {
         Some(own) => Ok(own),

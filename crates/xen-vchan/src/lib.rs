@@ -1,14 +1,17 @@
-//! vchan: a pair of byte streams between two domains, through shared pages and an event channel that they find by two
-//! keys in xenstore (io/libxenvchan.h).
+#![doc = include_str!("../README.md")]
+//! vchan: a pair of byte streams between two domains, through shared pages and an event channel
+//! that they find by two keys in xenstore (io/libxenvchan.h).
 //!
-//! The server shares the pages and publishes the keys ([`Offer::publish`]), and each offer serves one client; the client
-//! finds them ([`connect`]). Both then hold a [`Connection`] and [split](Connection::split) it. The peer is not trusted:
-//! whatever it writes is read once and checked, and breaking the protocol ends that one connection with a [`PeerError`].
-//! Nothing waits for a peer that is gone: see [`Error::Died`]. For a peer that is there and does nothing, every waiting
-//! function can be put under [`xen_platform::deadline`]: giving one up loses no byte.
+//! The server shares the pages and publishes the keys ([`Offer::publish`]), and each offer serves
+//! one client; the client finds them ([`connect`]). Both then hold a [`Connection`] and
+//! [split](Connection::split) it. The peer is not trusted: whatever it writes is read once and
+//! checked, and breaking the protocol ends that one connection with a [`PeerError`]. Nothing waits
+//! for a peer that is gone: see [`Error::Died`]. For a peer that is there and does nothing, every
+//! waiting function can be put under [`xen_platform::deadline`]: giving one up loses no byte.
 //!
-//! A server for many clients at a time is a [`Listener`]. `docs/vchan.md` in the repository is the guide: all ways to
-//! read and write, who notices whose end, and what to know of libxenvchan.
+//! A server for many clients at a time is a [`Listener`]. `docs/vchan.md` in the repository is the
+//! guide: all ways to read and write, how the end of one side is noticed, and what to know of
+//! libxenvchan.
 //!
 //! ```
 //! use embedded_io_async::{Read, Write};
@@ -18,7 +21,7 @@
 //!
 //! async fn serve<P: Platform>(platform: P, store: Store) -> Result<(), Error<P::Error>> {
 //!     let order = Order::for_size(4096).expect("a ring can have 4 KiB");
-//!     let config = ServerConfig { peer: DomId(0), path: "data/vchan".into(), left: order, right: order };
+//!     let config = ServerConfig::new(DomId(0), "data/vchan").rings(order, order);
 //!     let mut listener = Listener::open(&platform, &store, &config).await?;
 //!     let connection: Connection<P> = listener.accept().await?;
 //!     let (mut reader, mut writer) = connection.split();
@@ -32,7 +35,7 @@
 //! }
 //!
 //! async fn ask<P: Platform>(platform: P, store: Store) -> Result<[u8; 5], Error<P::Error>> {
-//!     let config = ClientConfig { peer: DomId(1), path: "data/vchan".into(), deadline: None };
+//!     let config = ClientConfig::new(DomId(1), "data/vchan");
 //!     let connection = connect(&platform, &store, &config).await?;
 //!     let (mut reader, mut writer) = connection.split();
 //!     writer.send(b"hello").await?;
@@ -65,7 +68,7 @@ extern crate alloc;
 
 /// Compiles the examples of the guide.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/vchan.md")]
+#[doc = include_str!("../docs/vchan.md")]
 struct Guide;
 
 mod client;
@@ -76,8 +79,8 @@ mod keys;
 mod layout;
 mod link;
 mod listener;
-mod lookout;
 mod memory;
+mod monitor;
 mod order;
 mod rings;
 mod server;

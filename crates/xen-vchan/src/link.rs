@@ -1,31 +1,36 @@
-//! One end of a channel, from its page's first byte to its end: what the offer, the connection, the reader and the
-//! writer share.
+//! One end of a channel, from its page's first byte to its end: the state that the offer, the
+//! connection, the reader and the writer share. [`bytes`] moves bytes, [`wait`] waits.
 //!
 //! ```text
-//!               peer's live byte 0               own program lets go of it,
+//!               peer's live byte 0               own program drops it,
 //!            ┌───────────────────> Left ───┐     or close()
-//!  Connected ┤  event channel unbound,     ├───────────────────> Closed
-//!            │  or domain gone             │
+//!  Connected ┤  live byte 0 unannounced,   ├───────────────────> Closed
+//!            │  port unbound, domain gone  │
 //!            ├───────────────────> Died ───┤
-//!            │  anything that cannot be    │
+//!            │  a value that cannot be     │
 //!            └───────────────────> Broken ─┘ (pages given back at once)
 //! ```
-//! What the peer wrote before it left or died is still read.
+//! The bytes that the peer wrote before it left or died can still be read. Where both ends can
+//! half-close, each announces its end of output ([`Rings::finish`]), so a live byte that is cleared
+//! without it means that the peer was cut off.
 
-mod moves;
+mod bytes;
+#[cfg(test)]
+mod model;
 mod wait;
 
 use crate::info::{Info, Live, Role};
 use crate::keys::{Keys, Values};
-use crate::lookout::Lookout;
-use crate::rings::{Rings, Wish};
+use crate::monitor::PeerMonitor;
+use crate::rings::{Rings, WaitFor};
 use crate::{Error, PeerError};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use xen_abi::vchan;
-use xen_platform::{Channel, EventCounter, Platform};
+use xen_platform::{BusyPoll, Channel, EventCounter, Platform};
+use xen_store::Store;
 
-/// Why a connection is over.
+/// The reason why a connection is over.
 #[derive(Clone)]
 enum End {
     Left,
@@ -39,25 +44,28 @@ pub(crate) struct Link<P: Platform> {
     rings: RefCell<Option<Rings<P>>>,
     channel: P::Channel,
     end: RefCell<Option<End>>,
-    /// Counts the changes of `end`, so that a reader and a writer learn of what the other found out.
+    /// Counts the changes of `end`, so that a reader and a writer learn of what the other found
+    /// out.
     ended: EventCounter,
     /// A client has come: from now on its live byte cannot say otherwise.
     met: Cell<bool>,
-    /// How often to look again before going to sleep.
-    pub relooks: Cell<u32>,
-    /// Whether the event for what was read waits for the next write.
+    /// Both ends announce the end of their output.
+    half_close: Cell<bool>,
+    /// This end has announced the end of its output.
+    finished: Cell<bool>,
+    /// Number of looks in the busy-poll window before going to sleep.
+    pub busy_poll_looks: Cell<u32>,
+    /// The event for what was read waits for the next write.
     pub holds_events: Cell<bool>,
-    /// Something was read, and nobody has looked yet whether the peer wants an event for it.
-    owes_look: Cell<bool>,
-    lookout: Lookout<P>,
+    /// Something was read, and whether the peer wants an event for it was not looked at yet.
+    owes_event: Cell<bool>,
+    monitor: PeerMonitor<P>,
     pub info: Info,
-    /// The used bytes of the page as this end found or made them, before the client announced itself.
+    /// The used bytes of the page as this end found or made them, before the client announced
+    /// itself.
     pub first_page: Vec<u8>,
     pub keys: Keys,
 }
-
-/// How often to look again, unless told otherwise: about as long as it takes to sleep and to be woken.
-const LOOKS: u32 = 8;
 
 pub(crate) type Failure<P> = Error<<P as Platform>::Error>;
 
@@ -68,25 +76,31 @@ impl<P: Platform> Link<P> {
         first_page: Vec<u8>,
         channel: P::Channel,
         rings: Rings<P>,
-        lookout: Lookout<P>,
+        monitor: PeerMonitor<P>,
     ) -> Self {
         Link {
             rings: RefCell::new(Some(rings)),
             channel,
             end: RefCell::new(None),
             ended: EventCounter::new(),
-            met: Cell::new(info.role == Role::Client),
-            relooks: Cell::new(LOOKS),
+            met: Cell::new(false),
+            half_close: Cell::new(false),
+            finished: Cell::new(false),
+            busy_poll_looks: Cell::new(BusyPoll::LOOKS),
             holds_events: Cell::new(false),
-            owes_look: Cell::new(false),
-            lookout,
+            owes_event: Cell::new(false),
+            monitor,
             info,
             first_page,
             keys,
         }
     }
 
-    /// Events counted so far: where a reader or writer starts.
+    pub fn store(&self) -> &Store {
+        self.monitor.store()
+    }
+
+    /// Returns the count of events so far, from which a reader or writer starts.
     pub fn seen(&self) -> u32 {
         self.channel.seen()
     }
@@ -95,66 +109,45 @@ impl<P: Platform> Link<P> {
         self.rings.borrow().as_ref().map(Rings::head).unwrap_or_default()
     }
 
-    /// Says that this end is there, and wakes the peer.
-    pub fn announce(&self) {
+    pub fn can_half_close(&self) -> bool {
+        self.half_close.get()
+    }
+
+    /// Announces a client, and wakes the server.
+    pub fn announce(&self, half_close: bool) {
+        self.met.set(true);
+        self.half_close.set(half_close);
         if let Some(rings) = &*self.rings.borrow() {
-            rings.arm(Wish::Data);
+            if half_close {
+                rings.announce_half_close();
+            }
+            rings.arm(WaitFor::Data);
             rings.set_live(vchan::Live::CONNECTED);
         }
         self.channel.notify();
     }
 
-    /// Does something with the rings. If it says that the peer got something by it, the event is sent that the peer may
-    /// have asked for.
-    #[inline(always)]
-    fn attempt<T>(
-        &self,
-        action: impl FnOnce(&mut Rings<P>) -> Result<(T, Option<Wish>), PeerError>,
-    ) -> Result<T, Failure<P>> {
-        let mut rings = self.rings.borrow_mut();
-        let Some(rings_now) = &mut *rings else { return Err(self.why_closed()) };
-        match action(rings_now) {
-            Ok((value, None)) => Ok(value),
-            Ok((value, Some(Wish::Space))) if self.holds_events.get() => {
-                self.owes_look.set(true);
-                Ok(value)
+    /// Ready once a client has come, also one that has left again: what it wrote is to be read.
+    pub fn try_client(&self) -> Result<Option<()>, Failure<P>> {
+        let end = self.end.borrow().clone();
+        match (self.peer_live(), end) {
+            (Some(vchan::Live::CONNECTED | vchan::Live::EXITED), _) => {
+                if !self.met.replace(true) {
+                    let rings = self.rings.borrow();
+                    self.half_close.set(rings.as_ref().is_some_and(Rings::peer_can_half_close));
+                }
+                Ok(Some(()))
             }
-            Ok((value, Some(wish))) => {
-                self.tell(rings_now, wish.bit());
-                Ok(value)
+            (_, Some(End::Died)) => Err(Error::Died(self.info.peer)),
+            (Some(vchan::Live::NOT_YET), _) => Ok(None),
+            (Some(vchan::Live(value)), _) => {
+                Err(self.blame(PeerError::Live { who: Role::Client, value }))
             }
-            Err(error) => {
-                drop(rings);
-                Err(self.blame(error))
-            }
+            (None, _) => Err(self.why_closed()),
         }
     }
 
-    /// Sends the event if the peer asked for one by these bits, or by that of what was read before.
-    #[inline(always)]
-    fn tell(&self, rings: &Rings<P>, wishes: u8) {
-        let held = if self.owes_look.take() { Wish::Space.bit() } else { 0 };
-        if rings.peer_wishes(wishes | held) {
-            self.channel.notify();
-        }
-    }
-
-    /// Sends the event that was held back for a write which did not come.
-    #[inline(always)]
-    fn send_held_event(&self) {
-        if self.owes_look.get()
-            && let Some(rings) = &*self.rings.borrow()
-        {
-            self.tell(rings, 0);
-        }
-    }
-
-    /// Takes the peer's request for data back, and sends the event that goes with that.
-    fn take_back_peers_wish(&self) -> Result<(), Failure<P>> {
-        self.attempt(|_| Ok(((), Some(Wish::Data))))
-    }
-
-    /// Why there are no rings any more.
+    /// Returns why there are no rings any more.
     #[cold]
     fn why_closed(&self) -> Failure<P> {
         match &*self.end.borrow() {
@@ -165,8 +158,12 @@ impl<P: Platform> Link<P> {
 
     #[cold]
     fn blame(&self, error: PeerError) -> Failure<P> {
-        self.finish(End::Broken(error.clone()));
+        self.end_with(End::Broken(error.clone()));
         Error::Peer(error)
+    }
+
+    fn check_writable(&self) -> Result<(), Failure<P>> {
+        if self.finished.get() { Err(Error::Closed) } else { self.check_open() }
     }
 
     #[inline(always)]
@@ -189,14 +186,20 @@ impl<P: Platform> Link<P> {
         self.rings.borrow().as_ref().map(Rings::peer_live)
     }
 
-    /// Whether nothing has ended the connection and the peer says that it is there: what [`Link::look`] finds almost
-    /// always, at less cost.
+    /// True if the peer has announced the end of its output.
+    #[inline(always)]
+    fn peer_finished(&self) -> bool {
+        self.half_close.get() && self.rings.borrow().as_ref().is_some_and(Rings::peer_finished)
+    }
+
+    /// True if nothing has ended the connection and the peer says that it is there: what
+    /// [`Link::look`] finds almost always, at less cost.
     #[inline(always)]
     fn is_up(&self) -> bool {
         self.end.borrow().is_none() && self.peer_live() == Some(vchan::Live::CONNECTED)
     }
 
-    /// Looks whether the peer says it is there; `None` if it does and the connection goes on.
+    /// Looks whether the peer says that it is there; `None` if it does and the connection goes on.
     fn look(&self) -> Option<End> {
         if let Some(end) = &*self.end.borrow() {
             return Some(end.clone());
@@ -204,10 +207,14 @@ impl<P: Platform> Link<P> {
         let end = match self.peer_live()? {
             vchan::Live::CONNECTED => return None,
             vchan::Live::NOT_YET if !self.met.get() => return None,
+            // The announcement is written before the live byte is cleared.
+            vchan::Live::EXITED if self.half_close.get() && !self.peer_finished() => End::Died,
             vchan::Live::EXITED => End::Left,
-            vchan::Live(value) => End::Broken(PeerError::Live { who: self.info.role.other(), value }),
+            vchan::Live(value) => {
+                End::Broken(PeerError::Live { who: self.info.role.other(), value })
+            }
         };
-        self.finish(end.clone());
+        self.end_with(end.clone());
         Some(end)
     }
 
@@ -221,7 +228,7 @@ impl<P: Platform> Link<P> {
     /// The peer is gone. It may have closed in good order just before: that counts.
     fn died(&self) {
         if self.look().is_none() {
-            self.finish(End::Died);
+            self.end_with(End::Died);
         }
     }
 
@@ -236,8 +243,15 @@ impl<P: Platform> Link<P> {
         }
     }
 
-    /// The connection is over. The pages stay for what is still to be read, unless nothing of them can be believed.
-    fn finish(&self, end: End) {
+    /// Returns the status that a server has left for its client.
+    pub fn status(&self) -> Option<u8> {
+        let rings = self.rings.borrow();
+        rings.as_ref().filter(|_| self.half_close.get()).and_then(Rings::status)
+    }
+
+    /// The connection is over. The pages stay for what is still to be read, unless nothing of them
+    /// can be believed.
+    fn end_with(&self, end: End) {
         let give_back = matches!(end, End::Broken(_) | End::Closed);
         *self.end.borrow_mut() = Some(end);
         if give_back {
@@ -246,8 +260,8 @@ impl<P: Platform> Link<P> {
         self.ended.signal();
     }
 
-    /// Tells the peer that this end has left, and gives the pages back. The event comes last, so that a server that it
-    /// wakes finds its pages unmapped.
+    /// Tells the peer that this end has left, and gives the pages back. The event comes last, so
+    /// that a server that it wakes finds its pages unmapped.
     fn give_back(&self) {
         if let Some(rings) = self.rings.take() {
             rings.set_live(vchan::Live::EXITED);
@@ -256,14 +270,26 @@ impl<P: Platform> Link<P> {
         }
     }
 
+    /// Announces the end of the output, and ends the connection. A server leaves `status` for its
+    /// client.
+    pub async fn close(&self, status: Option<u8>) -> Result<(), Failure<P>> {
+        if self.half_close.get()
+            && let Some(rings) = &*self.rings.borrow()
+        {
+            status.into_iter().for_each(|status| rings.set_status(status));
+            rings.finish();
+        }
+        self.abort().await
+    }
+
     /// Ends the connection on this side, and removes the keys if they are this side's.
-    pub async fn close(&self) -> Result<(), Failure<P>> {
-        self.finish(End::Closed);
+    pub async fn abort(&self) -> Result<(), Failure<P>> {
+        self.end_with(End::Closed);
         match self.info.role {
             Role::Client => Ok(()),
             Role::Server => {
                 let values = Values { control_ref: self.info.control_ref, port: self.info.port };
-                Ok(self.keys.remove(self.lookout.store(), values).await?)
+                Ok(self.keys.remove(self.monitor.store(), values).await?)
             }
         }
     }

@@ -69,7 +69,7 @@ pub(crate) struct Pages<P: Platform> {
 }
 
 impl<P: Platform> Pages<P> {
-    /// Where the bytes of a ring lie.
+    /// Returns the place of a ring's bytes.
     #[inline(always)]
     pub fn data(&self, side: Side) -> &Memory<P> {
         let own = match side {

@@ -5,8 +5,8 @@ use xen_abi::vchan::{GRANTS, ORDER_10, ORDER_10_AT, ORDER_11, ORDER_11_AT, ORDER
 
 /// A ring's size as a power of two: 10 (1 KiB) to 20 (1 MiB).
 ///
-/// The lower limit is io/libxenvchan.h's; the upper one is libxenvchan's own (`MAX_RING_SHIFT`, tools/libs/vchan), which
-/// refuses larger rings.
+/// The lower limit is io/libxenvchan.h's; the upper one is libxenvchan's own (`MAX_RING_SHIFT`,
+/// tools/libs/vchan), which refuses larger rings.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Order(u8);
 
@@ -18,10 +18,15 @@ impl Order {
 
     /// `None` if there are no rings of this order.
     pub const fn new(order: u16) -> Option<Order> {
-        if Self::MIN.0 as u16 <= order && order <= Self::MAX.0 as u16 { Some(Order(order as u8)) } else { None }
+        if Self::MIN.0 as u16 <= order && order <= Self::MAX.0 as u16 {
+            Some(Order(order as u8))
+        } else {
+            None
+        }
     }
 
-    /// The smallest ring for at least `bytes` bytes. `None` if they are more than the largest holds.
+    /// The smallest ring for at least `bytes` bytes. `None` if they are more than the largest
+    /// holds.
     pub const fn for_size(bytes: usize) -> Option<Order> {
         if bytes > Self::MAX.bytes() as usize {
             return None;
@@ -40,12 +45,13 @@ impl Order {
         1 << self.0
     }
 
-    /// How many pages of its own the ring has; none if it lies in the shared page.
+    /// Returns the number of pages of the ring's own; none if it lies in the shared page.
     pub const fn pages(self) -> usize {
         if self.0 < ORDER_PAGES { 0 } else { 1 << (self.0 - ORDER_PAGES) }
     }
 
-    /// Where in the shared page the ring lies, in bytes; `None` if it has pages of its own.
+    /// Returns the offset of the ring in the shared page, in bytes; `None` if it has pages of its
+    /// own.
     pub(crate) const fn place(self) -> Option<usize> {
         match self.0 {
             ORDER_10 => Some(ORDER_10_AT),
@@ -76,7 +82,7 @@ pub enum OrderClash {
     SamePlace(Order),
     /// The list of the larger ring's pages reaches into the smaller ring.
     #[error(
-        "a ring of order {large} lists so many pages that no ring of order {small} fits beside it: make it order 11"
+        "a ring of order {large} has so long a list of pages that no ring of order {small} fits beside it: make it order 11"
     )]
     ListTooLong {
         /// The ring in the shared page.
@@ -100,8 +106,9 @@ impl Orders {
         }
     }
 
-    /// The smallest rings for at least so many bytes, chosen as libxenvchan does: two small ones share the page, and
-    /// beside a ring with pages of its own the other is at least of order 11. `None` if either is more than 1 MiB.
+    /// Returns the smallest rings for at least these bytes, chosen as libxenvchan does: two small
+    /// ones share the page, and beside a ring with pages of its own the other is at least of order
+    /// 11. `None` if either is more than 1 MiB.
     pub fn for_sizes(left: usize, right: usize) -> Option<Orders> {
         let (small, medium, paged) = (Order(ORDER_10), Order(ORDER_11), Order(ORDER_PAGES));
         let (left, right) = (Order::for_size(left)?, Order::for_size(right)?);
@@ -125,7 +132,8 @@ impl Orders {
         self.right
     }
 
-    /// Bytes of the shared page in front of the rings: the head and the list of grants.
+    /// Bytes of the shared page in front of the rings: the head and the list of grants. A word
+    /// behind them is free at every pair of orders.
     pub(crate) const fn head_len(self) -> usize {
         GRANTS + 4 * (self.left.pages() + self.right.pages())
     }

@@ -39,7 +39,7 @@ impl Side {
         }
     }
 
-    /// Where the ring's fields lie, if its data starts at `data` in its area.
+    /// Returns the offsets of the ring's fields, if its data starts at `data` in its area.
     fn layout(self, orders: Orders, data: usize) -> Layout {
         let indices = match self {
             Side::Left => offset_of!(Interface, left),
@@ -54,29 +54,52 @@ impl Side {
     }
 }
 
-/// The bytes at the end of the page's head, from one end's point of view.
-#[derive(Clone, Copy)]
-struct Bytes {
-    own_live: usize,
-    peer_live: usize,
-    /// Where this end asks for events.
-    own_wishes: usize,
-    /// Where the peer does.
-    peer_wishes: usize,
+/// Bits of a notify byte beside those of io/libxenvchan.h, by which two ends of this crate close
+/// each direction on its own. Every other implementation sets and clears its own two bits alone
+/// (`docs/vchan.md` has the proof).
+pub(crate) mod half_close {
+    /// This end announces the end of its output.
+    pub const CAPABLE: u8 = 0x80;
+    /// The output of this end is complete.
+    pub const FINISHED: u8 = 0x40;
+    /// This end has read all of the peer's output and seen its end.
+    pub const SEEN: u8 = 0x20;
 }
 
-impl Bytes {
+/// Marks the status word as written; the status is in the lowest byte.
+const STATUS_SET: u32 = 0x100;
+
+/// The offsets of the bytes at the end of the page's head, from one end's point of view.
+#[derive(Clone, Copy)]
+struct Offsets {
+    own_live: usize,
+    peer_live: usize,
+    /// The notify byte in which this end asks for events.
+    own_notify: usize,
+    /// The notify byte in which the peer does.
+    peer_notify: usize,
+}
+
+impl Offsets {
     fn of(role: Role) -> Self {
-        let (cli_live, srv_live) = (offset_of!(Interface, cli_live), offset_of!(Interface, srv_live));
-        // Each byte is named after who looks at it, so an end's own wishes are in the other's.
-        let (cli_notify, srv_notify) = (offset_of!(Interface, cli_notify), offset_of!(Interface, srv_notify));
+        let (cli_live, srv_live) =
+            (offset_of!(Interface, cli_live), offset_of!(Interface, srv_live));
+        // Each byte is named after the end that looks at it, so an end asks in the other's.
+        let (cli_notify, srv_notify) =
+            (offset_of!(Interface, cli_notify), offset_of!(Interface, srv_notify));
         match role {
-            Role::Server => {
-                Bytes { own_live: srv_live, peer_live: cli_live, own_wishes: cli_notify, peer_wishes: srv_notify }
-            }
-            Role::Client => {
-                Bytes { own_live: cli_live, peer_live: srv_live, own_wishes: srv_notify, peer_wishes: cli_notify }
-            }
+            Role::Server => Offsets {
+                own_live: srv_live,
+                peer_live: cli_live,
+                own_notify: cli_notify,
+                peer_notify: srv_notify,
+            },
+            Role::Client => Offsets {
+                own_live: cli_live,
+                peer_live: srv_live,
+                own_notify: srv_notify,
+                peer_notify: cli_notify,
+            },
         }
     }
 }
@@ -84,7 +107,7 @@ impl Bytes {
 /// One end of both rings.
 pub(crate) struct Rings<P: Platform> {
     pages: Pages<P>,
-    bytes: Bytes,
+    offsets: Offsets,
     orders: Orders,
     /// The ring this end reads from, and the one it writes into.
     sides: (Side, Side),
@@ -92,20 +115,20 @@ pub(crate) struct Rings<P: Platform> {
     producer: Producer,
 }
 
-/// What an end waits for.
+/// The event that an end waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Wish {
-    /// That the peer writes.
+pub(crate) enum WaitFor {
+    /// The peer writes.
     Data,
-    /// That the peer reads.
+    /// The peer reads.
     Space,
 }
 
-impl Wish {
+impl WaitFor {
     pub const fn bit(self) -> u8 {
         match self {
-            Wish::Data => NOTIFY_WRITE,
-            Wish::Space => NOTIFY_READ,
+            WaitFor::Data => NOTIFY_WRITE,
+            WaitFor::Space => NOTIFY_READ,
         }
     }
 }
@@ -113,102 +136,115 @@ impl Wish {
 impl<P: Platform> Rings<P> {
     /// The server's end of a fresh page whose indices all are `start`.
     pub fn server(pages: Pages<P>, orders: Orders, start: u32) -> Self {
-        let consumer = Consumer::new(Side::Left.layout(orders, orders.left().place().unwrap_or(0)), start);
-        let producer = Producer::new(Side::Right.layout(orders, orders.right().place().unwrap_or(0)), start);
+        let consumer =
+            Consumer::new(Side::Left.layout(orders, orders.left().place().unwrap_or(0)), start);
+        let producer =
+            Producer::new(Side::Right.layout(orders, orders.right().place().unwrap_or(0)), start);
         let sides = (Side::Left, Side::Right);
-        Rings { pages, bytes: Bytes::of(Role::Server), orders, sides, consumer, producer }
+        Rings { pages, offsets: Offsets::of(Role::Server), orders, sides, consumer, producer }
     }
 
-    /// The client's end of a page whose head was copied to `head`: the server may have written already.
+    /// The client's end of a page whose head was copied to `head`: the server may have written
+    /// already.
     pub fn client(pages: Pages<P>, orders: Orders, head: &Interface) -> Result<Self, PeerError> {
         let right = Side::Right.layout(orders, orders.right().place().unwrap_or(0));
         let left = Side::Left.layout(orders, orders.left().place().unwrap_or(0));
         let blame = |side| move |corrupt| PeerError::Ring { side, corrupt };
-        let consumer = Consumer::at(right, head.right.prod, head.right.cons).map_err(blame(Side::Right))?;
-        let producer = Producer::at(left, head.left.prod, head.left.cons).map_err(blame(Side::Left))?;
+        let consumer =
+            Consumer::at(right, head.right.prod, head.right.cons).map_err(blame(Side::Right))?;
+        let producer =
+            Producer::at(left, head.left.prod, head.left.cons).map_err(blame(Side::Left))?;
         let sides = (Side::Right, Side::Left);
-        Ok(Rings { pages, bytes: Bytes::of(Role::Client), orders, sides, consumer, producer })
+        Ok(Rings { pages, offsets: Offsets::of(Role::Client), orders, sides, consumer, producer })
     }
 
-    /// Reads what is there; 0 if there is nothing. And what the peer got by it.
+    /// Reads without blocking; 0 bytes if the ring is empty. Returns what the peer got by it, too.
     #[inline(always)]
-    pub fn read(&mut self, to: &mut [u8]) -> Result<(usize, Option<Wish>), PeerError> {
+    pub fn read(&mut self, to: &mut [u8]) -> Result<(usize, Option<WaitFor>), PeerError> {
         let Rings { pages, consumer, sides: (side, _), .. } = self;
-        let n = consumer.read(&pages.control, pages.data(*side), to).map_err(|corrupt| self.blame_writer(corrupt))?;
-        Ok((n, (n > 0).then_some(Wish::Space)))
+        let n = consumer
+            .read(&pages.control, pages.data(*side), to)
+            .map_err(|corrupt| self.blame_writer(corrupt))?;
+        Ok((n, (n > 0).then_some(WaitFor::Space)))
     }
 
-    /// Fills `to` if so much is there; says whether it was. And what the peer got by it.
+    /// Fills `to`, if that many bytes are there; returns whether they were, and what the peer got
+    /// by it.
     #[inline(always)]
-    pub fn recv(&mut self, to: &mut [u8]) -> Result<(bool, Option<Wish>), PeerError> {
+    pub fn recv(&mut self, to: &mut [u8]) -> Result<(bool, Option<WaitFor>), PeerError> {
         let Rings { pages, consumer, sides: (side, _), .. } = self;
-        let done =
-            consumer.read_all(&pages.control, pages.data(*side), to).map_err(|corrupt| self.blame_writer(corrupt))?;
-        Ok((done, done.then_some(Wish::Space)))
+        let done = consumer
+            .read_all(&pages.control, pages.data(*side), to)
+            .map_err(|corrupt| self.blame_writer(corrupt))?;
+        Ok((done, done.then_some(WaitFor::Space)))
     }
 
-    /// Writes what there is space for; 0 if there is none. And what the peer got by it.
+    /// Writes as much as there is space for. Returns what the peer got by it, too.
     #[inline(always)]
-    pub fn write(&mut self, from: &[u8]) -> Result<(usize, Option<Wish>), PeerError> {
+    pub fn write(&mut self, from: &[u8]) -> Result<(usize, Option<WaitFor>), PeerError> {
         let Rings { pages, producer, sides: (_, side), .. } = self;
-        let n =
-            producer.write(&pages.control, pages.data(*side), from).map_err(|corrupt| self.blame_reader(corrupt))?;
-        Ok((n, (n > 0).then_some(Wish::Data)))
+        let n = producer
+            .write(&pages.control, pages.data(*side), from)
+            .map_err(|corrupt| self.blame_reader(corrupt))?;
+        Ok((n, (n > 0).then_some(WaitFor::Data)))
     }
 
-    /// Writes all of `from` if there is space for it; says whether there was. And what the peer got by it.
+    /// Writes all of `from`, if there is space for it; returns whether there was, and what the peer
+    /// got by it.
     #[inline(always)]
-    pub fn send(&mut self, from: &[u8]) -> Result<(bool, Option<Wish>), PeerError> {
+    pub fn send(&mut self, from: &[u8]) -> Result<(bool, Option<WaitFor>), PeerError> {
         let Rings { pages, producer, sides: (_, side), .. } = self;
         let done = producer
             .write_all(&pages.control, pages.data(*side), from)
             .map_err(|corrupt| self.blame_reader(corrupt))?;
-        Ok((done, done.then_some(Wish::Data)))
+        Ok((done, done.then_some(WaitFor::Data)))
     }
 
-    /// How many bytes can be read now.
+    /// Returns the number of bytes to read now.
     #[inline(always)]
     pub fn available(&mut self) -> Result<usize, PeerError> {
         self.consumer.available(&self.pages.control).map_err(|corrupt| self.blame_writer(corrupt))
     }
 
-    /// How many bytes can be written now.
+    /// Returns the number of bytes of space now.
     pub fn space(&mut self) -> Result<usize, PeerError> {
         self.producer.space(&self.pages.control).map_err(|corrupt| self.blame_reader(corrupt))
     }
 
-    /// Whether the peer has read everything.
+    /// True if the peer has read everything.
     pub fn is_drained(&mut self) -> Result<bool, PeerError> {
         self.producer.is_empty(&self.pages.control).map_err(|corrupt| self.blame_reader(corrupt))
     }
 
     /// Asks the peer for an event. The caller then looks again before it sleeps.
     #[inline(always)]
-    pub fn arm(&self, wish: Wish) {
-        notify::arm(&self.pages.control, self.bytes.own_wishes, wish.bit());
+    pub fn arm(&self, wait_for: WaitFor) {
+        notify::arm(&self.pages.control, self.offsets.own_notify, wait_for.bit());
     }
 
-    /// Whether the peer wants an event once this end has written.
+    /// True if the peer wants an event once this end has written.
     pub fn peer_awaits_data(&self) -> bool {
-        self.pages.control.load_u8(self.bytes.peer_wishes) & Wish::Data.bit() != 0
+        self.pages.control.load_u8(self.offsets.peer_notify) & WaitFor::Data.bit() != 0
     }
 
     /// Has the peer be told by `channel` if this end dies without a word.
     pub fn announce_death(&self, platform: &P, channel: &P::Channel) -> Result<(), P::Error> {
         match &self.pages.control {
-            Memory::Own(page) => platform.clear_grant_on_death(page, self.bytes.own_live, channel),
-            Memory::Peer(page) => platform.clear_map_on_death(page, self.bytes.own_live, channel),
+            Memory::Own(page) => {
+                platform.clear_grant_on_death(page, self.offsets.own_live, channel)
+            }
+            Memory::Peer(page) => platform.clear_map_on_death(page, self.offsets.own_live, channel),
         }
     }
 
     #[inline(always)]
     pub fn peer_live(&self) -> Live {
-        Live(self.pages.control.load_u8(self.bytes.peer_live))
+        Live(self.pages.control.load_u8(self.offsets.peer_live))
     }
 
-    /// Tells the peer whether this end is there.
+    /// Tells the peer that this end is there, or has left.
     pub fn set_live(&self, live: Live) {
-        self.pages.control.store_u8(self.bytes.own_live, live.0);
+        self.pages.control.store_u8(self.offsets.own_live, live.0);
     }
 
     /// The used bytes of the page: its head and the list of grants.
@@ -218,11 +254,59 @@ impl<P: Platform> Rings<P> {
         head
     }
 
-    /// Whether the peer wants an event for what was done, by the bits of its wishes. Its request is taken back by this, so
-    /// the event must be sent.
+    /// Takes back the peer's request for an event, by these bits of its notify byte. Returns true
+    /// if there was one: the event must be sent.
     #[inline(always)]
-    pub fn peer_wishes(&self, wishes: u8) -> bool {
-        notify::wanted(&self.pages.control, self.bytes.peer_wishes, wishes)
+    pub fn take_peer_request(&self, bits: u8) -> bool {
+        notify::wanted(&self.pages.control, self.offsets.peer_notify, bits)
+    }
+
+    fn peer_has(&self, bit: u8) -> bool {
+        self.pages.control.load_u8(self.offsets.peer_notify) & bit != 0
+    }
+
+    /// Says that this end can half-close.
+    pub fn announce_half_close(&self) {
+        self.pages.control.fetch_or(self.offsets.own_notify, half_close::CAPABLE);
+    }
+
+    /// True if the peer can half-close.
+    pub fn peer_can_half_close(&self) -> bool {
+        self.peer_has(half_close::CAPABLE)
+    }
+
+    /// Says that this end's output is complete; returns what the peer got by it.
+    pub fn finish(&self) -> WaitFor {
+        self.pages.control.fetch_or(self.offsets.own_notify, half_close::FINISHED);
+        WaitFor::Data
+    }
+
+    /// True if the peer's output is complete. What it wrote is visible then.
+    #[inline(always)]
+    pub fn peer_finished(&self) -> bool {
+        self.peer_has(half_close::FINISHED)
+    }
+
+    /// Says that this end has seen the end of the peer's output; returns what the peer got by it.
+    pub fn acknowledge_finish(&self) -> Option<WaitFor> {
+        let before = self.pages.control.fetch_or(self.offsets.own_notify, half_close::SEEN);
+        (before & half_close::SEEN == 0).then_some(WaitFor::Space)
+    }
+
+    /// True if the peer has seen the end of this end's output.
+    pub fn peer_saw_finish(&self) -> bool {
+        self.peer_has(half_close::SEEN)
+    }
+
+    /// Writes the server's status behind the list of grants, where no ring lies.
+    pub fn set_status(&self, status: u8) {
+        self.pages.control.store(self.orders.head_len(), STATUS_SET | u32::from(status));
+    }
+
+    /// Returns the server's status, if it wrote one.
+    pub fn status(&self) -> Option<u8> {
+        let word = self.pages.control.load(self.orders.head_len());
+        (word & !0xff == STATUS_SET).then_some(word as u8)
     }
 
     #[cold]

@@ -10,8 +10,8 @@ use xen_platform::deadline;
 use xen_sim::Operation;
 use xen_vchan::{Offer, Stale};
 
-/// Kills the client's process at its `nth` access to shared memory, while it connects, writes and reads. False if it got
-/// through with fewer.
+/// Kills the client's process at its `nth` access to shared memory, while it connects, writes and
+/// reads. False if it got through with fewer.
 fn server_survives_a_client_killed_at(nth: u32) -> bool {
     let mut bench = Bench::new();
     let (guest, victim, next) = (bench.host(GUEST), bench.host(DOM0), bench.host(DOM0));
@@ -67,8 +67,8 @@ fn a_server_survives_its_client_being_killed_at_any_moment() {
     assert!(tried > 40, "only {tried} moments");
 }
 
-/// Destroys the server's domain, which looks again so many times before it sleeps, at its `nth` access to shared memory.
-/// False if it got through with fewer.
+/// Destroys the server's domain, which looks again this number of times before it sleeps, at its
+/// `nth` access to shared memory. False if it got through with fewer.
 fn client_survives_a_server_destroyed_at(nth: u32, looks: u32) -> bool {
     let mut bench = Bench::new();
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
@@ -87,8 +87,9 @@ fn client_survives_a_server_destroyed_at(nth: u32, looks: u32) -> bool {
         // What it makes of its own death until it stops does not matter.
         let serving = spawner.spawn(&guest.domain.clone(), async move {
             let config = common::server(DOM0, (10, 12));
-            let server = Offer::publish(&guest.domain, &guest.store, &config).await?.accept().await?;
-            server.look_again(looks);
+            let server =
+                Offer::publish(&guest.domain, &guest.store, &config).await?.accept().await?;
+            server.busy_poll(looks);
             let (mut reader, mut writer) = server.split();
             let mut got = [0; 3000];
             let mut len = 0;
@@ -121,7 +122,8 @@ fn client_survives_a_server_destroyed_at(nth: u32, looks: u32) -> bool {
 #[test]
 fn a_client_survives_its_servers_domain_being_destroyed_at_any_moment() {
     for (looks, at_least) in [(0, 30), (8, 25)] {
-        let tried = (1..).take_while(|&nth| client_survives_a_server_destroyed_at(nth, looks)).count();
+        let tried =
+            (1..).take_while(|&nth| client_survives_a_server_destroyed_at(nth, looks)).count();
         assert!(tried > at_least, "only {tried} moments");
     }
 }
@@ -134,7 +136,9 @@ fn a_server_whose_operations_fail_leaves_nothing_behind() {
             let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
             let failure = bench.sim.world().fail_nth(GUEST, kind, nth);
             let happened = bench.run(async move {
-                let offer = Offer::publish(&guest.domain, &guest.store, &common::server(DOM0, (12, 13))).await;
+                let offer =
+                    Offer::publish(&guest.domain, &guest.store, &common::server(DOM0, (12, 13)))
+                        .await;
                 match offer {
                     Err(Error::Platform(error)) => assert_eq!(error.by, GUEST),
                     Err(error) => panic!("{error}"),
@@ -164,9 +168,15 @@ fn a_client_whose_operations_fail_leaves_the_offer_as_it_was() {
             let happened = bench.run(async move {
                 let offer = guest.publish(DOM0, (12, 13)).await;
                 match dom0.connect().await {
-                    Err(Error::Platform(error)) => assert_eq!((error.by, kind), (DOM0, Operation::ClearOnDeath)),
-                    Err(Error::Stale { why: Stale::Map(_), .. }) => assert_eq!(kind, Operation::Map),
-                    Err(Error::Stale { why: Stale::Bind(_), .. }) => assert_eq!(kind, Operation::Connect),
+                    Err(Error::Platform(error)) => {
+                        assert_eq!((error.by, kind), (DOM0, Operation::ClearOnDeath))
+                    }
+                    Err(Error::Stale { why: Stale::Map(_), .. }) => {
+                        assert_eq!(kind, Operation::Map)
+                    }
+                    Err(Error::Stale { why: Stale::Bind(_), .. }) => {
+                        assert_eq!(kind, Operation::Connect)
+                    }
                     Err(error) => panic!("{error}"),
                     Ok(client) => {
                         drop(client);

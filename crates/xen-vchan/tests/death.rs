@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Bench, DOM0, Error, GUEST, RawClient, SRV_LIVE, next_client_is_served, pair, pattern};
+use common::{
+    Bench, DOM0, Error, GUEST, RawClient, SRV_LIVE, next_client_is_served, pair, pattern,
+};
 use embedded_io_async::{Read, Write};
 use std::time::Duration;
 use xen_platform::{Clock, DomId, IndexMemory};
@@ -20,10 +22,10 @@ fn a_client_killed_in_mid_stream_makes_room_for_the_next() {
         let mut got = [0; 3000];
         reader.read_exact(&mut got).await.unwrap();
         assert!(got[..] == pattern(3000));
-        // The kernel of its domain clears its live byte, as if it had closed.
-        assert_eq!(reader.read(&mut got).await, Ok(0));
-        assert_eq!(writer.write(b"x").await, Err(Error::Closed));
-        assert_eq!(server.state(), Live::Left);
+        // The kernel of its domain clears its live byte; the end of its output is missing.
+        assert_eq!(reader.read(&mut got).await, Err(Error::Died(DOM0)));
+        assert_eq!(writer.write(b"x").await, Err(Error::Died(DOM0)));
+        assert_eq!(server.state(), Live::Died);
         server.close().await.unwrap();
         next_client_is_served(&guest, &next).await;
     });
@@ -40,7 +42,7 @@ fn a_killed_server_program_is_noticed_at_once() {
         let at = dom0.domain.now();
         let (mut reader, mut got) = (client.split().0, [0; 9]);
         assert_eq!(reader.read(&mut got).await, Ok(8));
-        assert_eq!(reader.read(&mut got).await, Ok(0));
+        assert_eq!(reader.read(&mut got).await, Err(Error::Died(GUEST)));
         assert_eq!(dom0.domain.now(), at);
         client.close().await.unwrap();
         next_client_is_served(&next, &dom0).await;
@@ -48,9 +50,9 @@ fn a_killed_server_program_is_noticed_at_once() {
     });
 }
 
-/// A kernel that ends clears its live bytes and tells nobody else.
+/// A kernel that ends clears its live bytes and tells nobody else: its output was cut off.
 #[test]
-fn a_server_that_closed_before_its_domain_went_has_closed() {
+fn server_kernel_that_ends_has_died() {
     let mut bench = Bench::new();
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
     let (spawner, world) = (bench.sim.spawner(), bench.sim.world().clone());
@@ -61,8 +63,8 @@ fn a_server_that_closed_before_its_domain_went_has_closed() {
         xen_platform::sleep(&dom0.domain, Duration::from_millis(10)).await;
         world.page_of(GUEST, server.info().control_ref).store_u8(SRV_LIVE, 0);
         world.destroy(GUEST);
-        assert_eq!(reading.join().await, Ok(0));
-        assert_eq!(client.state(), Live::Left);
+        assert_eq!(reading.join().await, Err(Error::Died(GUEST)));
+        assert_eq!(client.state(), Live::Died);
         drop(server);
     });
 }
@@ -80,7 +82,8 @@ fn a_client_killed_without_last_words_is_missed_after_a_second() {
         let server = offer.accept().await.unwrap();
         let (mut reader, mut writer) = server.split();
         let reading = spawner.spawn(&guest.domain, async move { reader.read(&mut [0; 10]).await });
-        let writing = spawner.spawn(&guest.domain, async move { writer.write_all(&[0; 5000]).await });
+        let writing =
+            spawner.spawn(&guest.domain, async move { writer.write_all(&[0; 5000]).await });
         victim.domain.kill_process();
         let at = guest.domain.now();
         assert_eq!(reading.join().await, Err(Error::Died(DOM0)));
@@ -161,12 +164,13 @@ fn a_domain_that_is_not_there_is_not_waited_for() {
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
     let (spawner, world) = (bench.sim.spawner(), bench.sim.world().clone());
     bench.run(async move {
-        let config = ClientConfig { peer: DomId(99), ..common::client(None) };
+        let config = ClientConfig::new(DomId(99), common::PATH);
         let nobody = connect(&dom0.domain, &dom0.store, &config).await.err();
         assert_eq!(nobody, Some(Error::Died(DomId(99))));
         let (process, store) = (dom0.domain.clone(), dom0.store.clone());
-        let connecting =
-            spawner.spawn(&dom0.domain, async move { connect(&process, &store, &common::client(None)).await.err() });
+        let connecting = spawner.spawn(&dom0.domain, async move {
+            connect(&process, &store, &common::client(None)).await.err()
+        });
         xen_platform::sleep(&dom0.domain, Duration::from_secs(5)).await;
         world.destroy(GUEST);
         assert_eq!(connecting.join().await, Some(Error::Died(GUEST)));
@@ -202,7 +206,7 @@ fn an_event_that_gets_lost_costs_a_second() {
         let (mut reader, _) = server.split();
         let reading = spawner.spawn(&guest.domain, async move { reader.read(&mut [0; 9]).await });
         xen_platform::sleep(&dom0.domain, Duration::from_millis(10)).await;
-        world.lose_events(GUEST, server.info().local_port, 1);
+        world.drop_events(GUEST, server.info().local_port, 1);
         client.split().1.write_all(b"anyway").await.unwrap();
         let at = guest.domain.now();
         assert_eq!(reading.join().await, Ok(6));

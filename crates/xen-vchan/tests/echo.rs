@@ -22,17 +22,18 @@ async fn capitalise(mut reader: Reader<Domain>, mut writer: Writer<Domain>, buff
     }
 }
 
-/// What one run looks like.
+/// Parameters of one run.
 #[derive(Clone, Debug)]
 struct Run {
     seed: u64,
     orders: (u16, u16),
     start: u32,
-    /// Bytes in all, in each write of the client, and in the buffers of the client's reader and of the server.
+    /// Bytes in all, in each write of the client, and in the buffers of the client's reader and of
+    /// the server.
     total: usize,
     piece: usize,
     buffers: (usize, usize),
-    /// Whether the server sends one event for what it reads and answers.
+    /// True if the server sends one event for what it reads and answers.
     hold: bool,
 }
 
@@ -44,7 +45,8 @@ fn echo(run: Run) {
     let config = server(DOM0, run.orders);
     let (guest_process, dom0_process) = (guest.domain.clone(), dom0.domain.clone());
     let serving = bench.sim.spawn(&guest_process, async move {
-        let offer = Offer::publish_from(&guest.domain, &guest.store, &config, run.start).await.unwrap();
+        let offer =
+            Offer::publish_from(&guest.domain, &guest.store, &config, run.start).await.unwrap();
         let connection = offer.accept().await.unwrap();
         connection.hold_events(run.hold);
         let (reader, writer) = connection.split();
@@ -120,7 +122,15 @@ fn every_pair_of_orders_works() {
         tried += 1;
         // More than the smaller ring holds, so that it wraps.
         let total = (1usize << left.min(right)) + 700;
-        echo(Run { seed: 1, orders: (left, right), start: 0, total, piece: 3000, buffers: (8000, 5000), hold: false });
+        echo(Run {
+            seed: 1,
+            orders: (left, right),
+            start: 0,
+            total,
+            piece: 3000,
+            buffers: (8000, 5000),
+            hold: false,
+        });
     }
     assert_eq!(tried, 11 * 11 - 4, "all but 10/10, 11/11, 10/20 and 20/10");
 }
@@ -129,7 +139,23 @@ fn every_pair_of_orders_works() {
 fn indices_pass_the_end_of_their_32_bits() {
     for before in [1, 100, 1023, 1024, 1025, 3000] {
         let start = 0u32.wrapping_sub(before);
-        echo(Run { seed: 0, orders: (10, 11), start, total: 10_000, piece: 900, buffers: (700, 800), hold: false });
-        echo(Run { seed: 0, orders: (12, 12), start, total: 10_000, piece: 900, buffers: (700, 800), hold: false });
+        echo(Run {
+            seed: 0,
+            orders: (10, 11),
+            start,
+            total: 10_000,
+            piece: 900,
+            buffers: (700, 800),
+            hold: false,
+        });
+        echo(Run {
+            seed: 0,
+            orders: (12, 12),
+            start,
+            total: 10_000,
+            piece: 900,
+            buffers: (700, 800),
+            hold: false,
+        });
     }
 }

@@ -1,9 +1,10 @@
-//! What a client can do to a server by writing what it likes, and what the server does about it.
+//! Attacks of a client on a server by writing what it likes, and the server's reaction.
 
 mod common;
 
 use common::{
-    Bench, CLI_LIVE, DOM0, Error, GUEST, LEFT_CONS, LEFT_PROD, RIGHT_CONS, RIGHT_PROD, RawClient, SRV_LIVE, server,
+    Bench, CLI_LIVE, DOM0, Error, GUEST, LEFT_CONS, LEFT_PROD, RIGHT_CONS, RIGHT_PROD, RawClient,
+    SRV_LIVE, server,
 };
 use embedded_io_async::{Read, Write};
 use proptest::prelude::*;
@@ -13,12 +14,16 @@ use xen_ring::bytes::{Fault, Field};
 use xen_sim::Domain;
 use xen_vchan::{Connection, Live, Offer, PeerError, Role, Side};
 
-/// Where the left ring lies in a page with orders 10 and 11, and the right one.
+/// Offset of the left ring in a page with orders 10 and 11, and of the right one.
 const LEFT: usize = 1024;
 const RIGHT: usize = 2048;
 
-/// A hostile client of a server whose rings have 1024 and 2048 bytes and whose indices begin at `start`.
-fn attack<T: 'static>(start: u32, play: impl AsyncFnOnce(RawClient, Connection<Domain>) -> T + 'static) -> T {
+/// A hostile client of a server whose rings have 1024 and 2048 bytes and whose indices begin at
+/// `start`.
+fn attack<T: 'static>(
+    start: u32,
+    play: impl AsyncFnOnce(RawClient, Connection<Domain>) -> T + 'static,
+) -> T {
     let mut bench = Bench::new();
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
     bench.run(async move {
@@ -28,14 +33,21 @@ fn attack<T: 'static>(start: u32, play: impl AsyncFnOnce(RawClient, Connection<D
         client.join();
         let connection = offer.accept().await.unwrap();
         let result = play(client, connection).await;
-        // Whatever the client did, the next offer is as good as ever; withdrawing it removes the keys.
+        // Whatever the client did, the next offer is as good as ever; withdrawing it removes the
+        // keys.
         guest.publish(DOM0, (10, 11)).await.withdraw().await.unwrap();
         result
     })
 }
 
-/// The server has ended the connection: it says so in the page, has sent an event, and says the same to everyone.
-async fn assert_over(client: &RawClient, events: &mut ReadySince, connection: &Connection<Domain>, error: &PeerError) {
+/// The server has ended the connection: it says so in the page, has sent an event, and says the
+/// same to everyone.
+async fn assert_over(
+    client: &RawClient,
+    events: &mut ReadySince,
+    connection: &Connection<Domain>,
+    error: &PeerError,
+) {
     events.wait(&client.channel).await;
     assert_eq!(client.page.load_u8(SRV_LIVE), 0);
     assert_eq!(connection.state(), Live::Broken);
@@ -57,8 +69,12 @@ fn more_data_than_the_ring_holds_is_refused() {
                 let prod = start.wrapping_add(claim);
                 client.page.store(LEFT_PROD, prod);
                 let mut got = [0x55; 100];
-                let Err(Error::Peer(error)) = connection.split().0.read(&mut got).await else { panic!("accepted") };
-                let PeerError::Ring { side: Side::Left, corrupt } = error else { panic!("{error}") };
+                let Err(Error::Peer(error)) = connection.split().0.read(&mut got).await else {
+                    panic!("accepted")
+                };
+                let PeerError::Ring { side: Side::Left, corrupt } = error else {
+                    panic!("{error}")
+                };
                 assert_eq!((corrupt.field, corrupt.fault), (Field::Prod, Fault::Overfull));
                 assert_eq!((corrupt.prod, corrupt.cons, corrupt.size), (prod, start, 1024));
                 assert_eq!(got, [0x55; 100], "something was copied");
@@ -75,8 +91,12 @@ fn more_space_than_the_ring_has_is_refused() {
             attack(start, async move |client, connection| {
                 let mut events = ReadySince::now(&client.channel);
                 client.page.store(RIGHT_CONS, start.wrapping_add(claim));
-                let Err(Error::Peer(error)) = connection.split().1.write(&[1; 10]).await else { panic!("accepted") };
-                let PeerError::Ring { side: Side::Right, corrupt } = error else { panic!("{error}") };
+                let Err(Error::Peer(error)) = connection.split().1.write(&[1; 10]).await else {
+                    panic!("accepted")
+                };
+                let PeerError::Ring { side: Side::Right, corrupt } = error else {
+                    panic!("{error}")
+                };
                 assert_eq!((corrupt.field, corrupt.fault), (Field::Cons, Fault::Overfull));
                 assert_eq!(client.page.load(RIGHT_PROD), start, "published all the same");
                 assert_over(&client, &mut events, &connection, &error).await;
@@ -91,7 +111,9 @@ fn an_index_that_moves_back_is_refused() {
         client.page.store(LEFT_PROD, 600);
         connection.split().0.read(&mut [0; 100]).await.unwrap();
         client.page.store(LEFT_PROD, 599);
-        let Err(Error::Peer(error)) = connection.split().0.read(&mut [0; 100]).await else { panic!("accepted") };
+        let Err(Error::Peer(error)) = connection.split().0.read(&mut [0; 100]).await else {
+            panic!("accepted")
+        };
         let PeerError::Ring { side: Side::Left, corrupt } = error else { panic!("{error}") };
         assert_eq!((corrupt.field, corrupt.fault), (Field::Prod, Fault::Backwards { from: 600 }));
     });
@@ -100,7 +122,9 @@ fn an_index_that_moves_back_is_refused() {
         client.page.store(RIGHT_CONS, 1000);
         connection.split().1.write_all(&[0; 1000]).await.unwrap();
         client.page.store(RIGHT_CONS, 999);
-        let Err(Error::Peer(error)) = connection.split().1.drained().await else { panic!("accepted") };
+        let Err(Error::Peer(error)) = connection.split().1.drained().await else {
+            panic!("accepted")
+        };
         let PeerError::Ring { side: Side::Right, corrupt } = error else { panic!("{error}") };
         assert_eq!((corrupt.field, corrupt.fault), (Field::Cons, Fault::Backwards { from: 1000 }));
     });
@@ -167,7 +191,7 @@ fn events_without_end_and_without_cause_change_nothing() {
         let (server, client) = common::pair(&guest, &dom0, (12, 12)).await;
         let (mut reader, _) = server.split();
         let reading = spawner.spawn(&guest.domain, async move { reader.read(&mut [0; 9]).await });
-        world.storm(GUEST, server.info().local_port, 100_000);
+        world.raise_spurious(GUEST, server.info().local_port, 100_000);
         xen_platform::sleep(&guest.domain, Duration::from_secs(10)).await;
         client.split().1.write_all(b"at last").await.unwrap();
         assert_eq!(reading.join().await, Ok(7));
@@ -179,8 +203,8 @@ fn events_without_end_and_without_cause_change_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever the client writes anywhere in the head, at any time: each call of the server gives bytes, an error or
-    /// nothing, and never more bytes than were asked for or than a ring holds.
+    /// Whatever the client writes anywhere in the head, at any time: each call of the server gives
+    /// bytes, an error or nothing, and never more bytes than were asked for or than a ring holds.
     #[test]
     fn no_head_of_the_page_does_harm(
         writes in prop::collection::vec((0usize..24, any::<u8>(), any::<u8>()), 1..40),

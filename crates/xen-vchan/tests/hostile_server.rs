@@ -1,10 +1,10 @@
-//! What a server can do to a client by writing what it likes, and what the client does about it.
+//! Attacks of a server on a client by writing what it likes, and the client's reaction.
 
 mod common;
 
 use common::{
-    Bench, CLI_LIVE, DOM0, EVENT_CHANNEL, Error, GUEST, LEFT_CONS, LEFT_PROD, PATH, RIGHT_CONS, RIGHT_PROD, RING_REF,
-    RawServer, SRV_LIVE, SRV_NOTIFY, good_head, unpublish,
+    Bench, CLI_LIVE, DOM0, EVENT_CHANNEL, Error, GUEST, LEFT_CONS, LEFT_PROD, PATH, RIGHT_CONS,
+    RIGHT_PROD, RING_REF, RawServer, SRV_LIVE, SRV_NOTIFY, good_head, unpublish,
 };
 use embedded_io_async::{Read, Write};
 use proptest::prelude::*;
@@ -14,7 +14,8 @@ use xen_ring::bytes::{Fault, Field};
 use xen_sim::Reason;
 use xen_vchan::{Live, OrderClash, PeerError, Role, Side, Stale};
 
-/// Connects to a server with this head, until the deadline; the server must not have seen a client come and go.
+/// Connects to a server with this head, until the deadline; the server must not have seen a client
+/// come and go.
 fn refused(head: Interface) -> Error {
     refused_after(head, |_, _| ())
 }
@@ -52,7 +53,13 @@ fn orders_that_cannot_be_are_refused() {
 #[test]
 fn a_server_that_is_not_there_is_waited_for_and_nonsense_is_refused() {
     let with = |srv_live, cli_live| {
-        refused(Interface { srv_live: LiveByte(srv_live), cli_live: LiveByte(cli_live), ..good_head(12, 12) })
+        refused(Interface {
+            srv_live: LiveByte(srv_live),
+            cli_live: LiveByte(cli_live),
+            // One that offers each client a page of its own.
+            cli_notify: 0x81,
+            ..good_head(12, 12)
+        })
     };
     let path = || format!("/local/domain/1/{PATH}");
     for absent in [0, 2] {
@@ -73,8 +80,11 @@ fn indices_that_cannot_be_are_refused_before_anything_is_bound() {
         (LEFT_PROD, Side::Left, Field::Cons),
         (RIGHT_CONS, Side::Right, Field::Prod),
     ] {
-        let error = refused_after(good_head(12, 13), |_, server| server.page.store(field, 0x8000_0000));
-        let Error::Peer(PeerError::Ring { side: found, corrupt }) = error else { panic!("{error}") };
+        let error =
+            refused_after(good_head(12, 13), |_, server| server.page.store(field, 0x8000_0000));
+        let Error::Peer(PeerError::Ring { side: found, corrupt }) = error else {
+            panic!("{error}")
+        };
         assert_eq!((found, corrupt.fault, corrupt.field), (side, Fault::Overfull, to_blame));
     }
 }
@@ -95,10 +105,15 @@ fn references_and_ports_that_lead_nowhere_are_waited_out() {
 
 #[test]
 fn keys_that_are_no_numbers_are_refused() {
-    for value in ["", "x", "-1", "+5", "0x8", " 8", "8\n", "8.0", "4294967296", "99999999999999999999999"] {
+    for value in
+        ["", "x", "-1", "+5", "0x8", " 8", "8\n", "8.0", "4294967296", "99999999999999999999999"]
+    {
         for key in [RING_REF, EVENT_CHANNEL] {
             let error = refused_after(good_head(12, 12), |bench, _| bench.xs.set(key, value));
-            assert_eq!(error, Error::Peer(PeerError::Key { path: key.into(), value: value.into() }));
+            assert_eq!(
+                error,
+                Error::Peer(PeerError::Key { path: key.into(), value: value.into() })
+            );
         }
     }
     let error = refused_after(good_head(12, 12), |bench, _| bench.xs.set(RING_REF, [0xff, 0xfe]));
@@ -108,7 +123,8 @@ fn keys_that_are_no_numbers_are_refused() {
 #[test]
 fn keys_of_another_domain_are_refused() {
     for key in [RING_REF, EVENT_CHANNEL] {
-        let error = refused_after(good_head(12, 12), |bench, _| bench.xs.set_permissions(key, "n2 r0 b1"));
+        let error =
+            refused_after(good_head(12, 12), |bench, _| bench.xs.set_permissions(key, "n2 r0 b1"));
         let owner = DomId(2);
         assert_eq!(error, Error::Peer(PeerError::Owner { path: key.into(), owner, server: GUEST }));
     }
@@ -122,7 +138,8 @@ fn half_of_the_keys_are_none() {
     }
 }
 
-/// A client connected to a server that then does what it likes; rings of 4 KiB and 1 KiB, indices as in the head.
+/// A client connected to a server that then does what it likes; rings of 4 KiB and 1 KiB, indices
+/// as in the head.
 fn attack<T: 'static>(
     head: Interface,
     play: impl AsyncFnOnce(RawServer, xen_vchan::Connection<xen_sim::Domain>) -> T + 'static,
@@ -156,10 +173,15 @@ fn indices_that_stop_being_true_end_the_connection() {
                 Side::Right => reader.read(&mut [0; 9]).await.unwrap_err(),
                 Side::Left => writer.write(b"x").await.unwrap_err(),
             };
-            let Error::Peer(PeerError::Ring { side: found, .. }) = &error else { panic!("{error}") };
+            let Error::Peer(PeerError::Ring { side: found, .. }) = &error else {
+                panic!("{error}")
+            };
             assert_eq!(*found, side);
             assert_eq!(server.page.load_u8(CLI_LIVE), 0, "the server is told");
-            assert_eq!((reader.read(&mut [0; 9]).await, writer.write(b"x").await), (Err(error.clone()), Err(error)));
+            assert_eq!(
+                (reader.read(&mut [0; 9]).await, writer.write(b"x").await),
+                (Err(error.clone()), Err(error))
+            );
             assert_eq!(connection.state(), Live::Broken);
         });
     }
@@ -219,7 +241,8 @@ fn a_client_goes_on_from_the_indices_it_finds() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever the page and the keys say: the client connects or gives an error, and leaves nothing behind.
+    /// Whatever the page and the keys say: the client connects or gives an error, and leaves
+    /// nothing behind.
     #[test]
     fn no_offer_does_harm(
         writes in prop::collection::vec((0usize..40, any::<u8>()), 0..6),

@@ -1,14 +1,14 @@
-//! Where a vchan is found in xenstore.
+//! Places of vchans in xenstore.
 
 mod common;
 
-use common::{Bench, DOM0, GUEST, server};
+use common::{Bench, DOM0, GUEST};
 use proptest::prelude::*;
 use xen_platform::DomId;
 use xen_store::path::PathError;
 use xen_vchan::{
-    ClientConfig, ConfigError, LIBXENVCHAN_PATH_MAX, Layout, Offer, ServerConfig, check_for_libxenvchan, connect,
-    own_domid,
+    ClientConfig, ConfigError, LIBXENVCHAN_PATH_MAX, Layout, Offer, ServerConfig,
+    check_for_libxenvchan, connect, own_domid,
 };
 
 fn legacy(path: &str) -> Layout {
@@ -45,10 +45,16 @@ proptest! {
 #[test]
 fn what_is_no_path_is_refused_with_its_reason() {
     let empty = standard("").client_path(GUEST, DOM0).unwrap_err();
-    assert_eq!(empty.to_string(), "the port's name is empty; a port's name has ASCII letters, digits, - and _");
+    assert_eq!(
+        empty.to_string(),
+        "the port's name is empty; a port's name has ASCII letters, digits, - and _"
+    );
     let slash = standard("a/b").client_path(GUEST, DOM0).unwrap_err();
-    assert!(slash.to_string().starts_with("the port's name has the character '/'"), "{slash}");
-    assert_eq!(legacy("data/vchan/").server_path(DOM0), Err(ConfigError::Path(PathError::EmptyPart)));
+    assert!(slash.to_string().starts_with("the port's name has the character \"/\""), "{slash}");
+    assert_eq!(
+        legacy("data/vchan/").server_path(DOM0),
+        Err(ConfigError::Path(PathError::EmptyPart))
+    );
     let long = "a".repeat(2049);
     let too_long = ConfigError::Path(PathError::TooLong { len: 2049, max: 2048 });
     assert_eq!(legacy(&long).client_path(GUEST, DOM0), Err(too_long));
@@ -69,12 +75,19 @@ fn ends_that_agree_on_a_layout_meet() {
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
     bench.run(async move {
         assert_eq!(own_domid(&guest.domain, &guest.store).await, Ok(GUEST));
-        for layout in [standard("a"), standard("B-2_b"), legacy("data/vchan"), legacy("/local/domain/1/data/other")] {
+        for layout in [
+            standard("a"),
+            standard("B-2_b"),
+            legacy("data/vchan"),
+            legacy("/local/domain/1/data/other"),
+        ] {
             let path = layout.server_path(DOM0).unwrap();
-            let config = ServerConfig { path, ..server(DOM0, (12, 12)) };
+            let config = ServerConfig::new(DOM0, path);
             let offer = Offer::publish(&guest.domain, &guest.store, &config).await.unwrap();
-            let path = layout.client_path(GUEST, own_domid(&dom0.domain, &dom0.store).await.unwrap()).unwrap();
-            let config = ClientConfig { path, ..common::client(dom0.in_secs(1)) };
+            let path = layout
+                .client_path(GUEST, own_domid(&dom0.domain, &dom0.store).await.unwrap())
+                .unwrap();
+            let config = ClientConfig::new(GUEST, path).deadline(dom0.in_secs(1));
             let client = connect(&dom0.domain, &dom0.store, &config).await.unwrap();
             offer.accept().await.unwrap().close().await.unwrap();
             drop(client);

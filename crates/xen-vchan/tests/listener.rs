@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{Bench, CLI_LIVE, DOM0, Error, GUEST, Host, LEFT_PROD, RIGHT_CONS, RING_REF, RawClient, pattern, server};
+use common::{
+    Bench, CLI_LIVE, DOM0, Error, GUEST, Host, LEFT_PROD, RIGHT_CONS, RING_REF, RawClient, pattern,
+    server,
+};
 use embedded_io_async::{Read, Write};
 use std::time::Duration;
 use xen_platform::{Channel, IndexMemory, SharedMem, deadline};
@@ -30,7 +33,8 @@ async fn echo(connection: Connection<Domain>) -> Result<(), Error> {
     connection.close().await
 }
 
-/// Accepts so many clients, each with a task of its own, and then no more; gives what became of them.
+/// Accepts `count` clients, each with a task of its own, and then no more; gives what became of
+/// them.
 async fn serve(guest: Host, spawner: Spawner, clients: usize) -> Vec<Result<(), Error>> {
     let mut listener = listener(&guest).await;
     let mut tasks = Vec::new();
@@ -46,7 +50,7 @@ async fn serve(guest: Host, spawner: Spawner, clients: usize) -> Vec<Result<(), 
     ends
 }
 
-/// Whether everything comes back that is sent in pieces of this size.
+/// Returns true if everything comes back that is sent in pieces of this size.
 async fn is_served(client: &Connection<Domain>, piece: usize) {
     let (mut reader, mut writer) = client.split();
     let sent = pattern(20 * piece);
@@ -79,7 +83,11 @@ fn clients_are_served_beside_each_other() {
             for task in tasks {
                 clients.push(task.join().await);
             }
-            assert_eq!(xs.get(RING_REF), None, "all four are connected, and the listener is closed");
+            assert_eq!(
+                xs.get(RING_REF),
+                None,
+                "all four are connected, and the listener is closed"
+            );
             // In another order than they came.
             for n in [2, 0, 1, 0] {
                 clients.swap_remove(n).close().await.unwrap();
@@ -98,7 +106,10 @@ fn a_taken_channel_is_replaced_before_its_client_is_handed_out() {
         let first = dom0.connect().await.unwrap();
         let server = listener.accept().await.unwrap();
         let fresh = listener.info().unwrap().clone();
-        assert_ne!((fresh.control_ref, fresh.port), (server.info().control_ref, server.info().port));
+        assert_ne!(
+            (fresh.control_ref, fresh.port),
+            (server.info().control_ref, server.info().port)
+        );
         // Closing the older connection leaves the newer offer's keys alone.
         first.close().await.unwrap();
         server.close().await.unwrap();
@@ -121,7 +132,7 @@ fn one_bad_client_hurts_no_other() {
         let honest = dom0.connect().await.unwrap();
         is_served(&honest, 600).await;
         // It asks for events without end, overwrites all of its page, and claims what cannot be.
-        world.storm(GUEST, hostile.info().port, 1000);
+        world.raise_spurious(GUEST, hostile.info().port, 1000);
         is_served(&honest, 600).await;
         page.write(0, &[0xff; 4096]);
         page.store(LEFT_PROD, 0x8000_0000);
@@ -187,10 +198,13 @@ fn giving_up_an_accept_loses_no_client() {
     bench.run(async move {
         let mut listener = listener(&guest).await;
         let client = dom0.connect().await.unwrap();
-        xs.hold(GUEST);
+        xs.hold_replies(GUEST);
         let soon = guest.in_secs(1);
-        assert!(deadline(&guest.domain, soon, listener.accept()).await.is_err(), "no fresh channel without xenstore");
-        xs.let_go(GUEST, |_| ());
+        assert!(
+            deadline(&guest.domain, soon, listener.accept()).await.is_err(),
+            "no fresh channel without xenstore"
+        );
+        xs.send_held(GUEST, |_| ());
         let server = listener.accept().await.unwrap();
         assert_eq!(server.info().control_ref, client.info().control_ref);
         drop(client);
@@ -222,7 +236,8 @@ fn when_the_clients_domain_is_gone_no_more_are_waited_for() {
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let world = bench.sim.world().clone();
     bench.run(async move {
-        let mut listener = Listener::open(&dom0.domain, &dom0.store, &server(GUEST, (12, 12))).await.unwrap();
+        let mut listener =
+            Listener::open(&dom0.domain, &dom0.store, &server(GUEST, (12, 12))).await.unwrap();
         world.destroy(GUEST);
         for _ in 0..2 {
             assert_eq!(listener.accept().await.err(), Some(Error::Died(GUEST)));

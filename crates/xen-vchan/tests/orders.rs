@@ -9,7 +9,10 @@ fn order(order: u16) -> Order {
 
 #[test]
 fn there_are_orders_from_10_to_20() {
-    assert_eq!((0..=u16::MAX).filter_map(Order::new).collect::<Vec<_>>(), (10..=20).map(order).collect::<Vec<_>>());
+    assert_eq!(
+        (0..=u16::MAX).filter_map(Order::new).collect::<Vec<_>>(),
+        (10..=20).map(order).collect::<Vec<_>>()
+    );
     assert_eq!((order(10).bytes(), order(10).pages()), (1024, 0));
     assert_eq!((order(11).bytes(), order(11).pages()), (2048, 0));
     assert_eq!((order(12).bytes(), order(12).pages()), (4096, 1));
@@ -53,7 +56,11 @@ fn sizes_are_chosen_as_libxenvchan_chooses_them() {
         ((4096, 8192), (12, 13)),
     ] {
         let found = Orders::for_sizes(left, right).unwrap();
-        assert_eq!((found.left(), found.right()), (order(expected.0), order(expected.1)), "{left} and {right} bytes");
+        assert_eq!(
+            (found.left(), found.right()),
+            (order(expected.0), order(expected.1)),
+            "{left} and {right} bytes"
+        );
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use xen_platform::{Clock, IndexMemory, deadline, sleep};
 use xen_vchan::{ConfigError, Offer, Side};
 
-/// Sends packets of these sizes through rings of 4 KiB, with work of other sizes' time at either end.
+/// Sends packets of these sizes through rings of 4 KiB, with work of other sizes' time at either
+/// end.
 fn packets_arrive(seed: u64, start: u32, sizes: Vec<usize>) {
     let mut bench = Bench::with_seed(seed);
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
@@ -86,8 +87,10 @@ fn a_packet_that_never_fits_is_refused_and_not_waited_for() {
     let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
     bench.run(async move {
         let (server, client) = pair(&guest, &dom0, (10, 11)).await;
-        let refused = |len, side, max| Err(Error::Config(ConfigError::PacketTooLarge { len, side, max }));
-        let ((mut server_reader, mut server_writer), (mut reader, mut writer)) = (server.split(), client.split());
+        let refused =
+            |len, side, max| Err(Error::Config(ConfigError::PacketTooLarge { len, side, max }));
+        let ((mut server_reader, mut server_writer), (mut reader, mut writer)) =
+            (server.split(), client.split());
         assert_eq!(writer.send(&[0; 1025]).await, refused(1025, Side::Left, 1024));
         assert_eq!(server_reader.recv(&mut [0; 1025]).await, refused(1025, Side::Left, 1024));
         assert_eq!(server_writer.send(&[0; 2049]).await, refused(2049, Side::Right, 2048));
@@ -109,7 +112,11 @@ fn of_a_peer_that_ended_whole_packets_are_read_and_the_rest_by_bytes() {
         let (mut reader, mut writer) = server.split();
         let receiving = spawner.spawn(&guest.domain, async move {
             let mut got = [0; 4];
-            let ends = [reader.recv(&mut got).await, reader.recv(&mut got).await, reader.recv(&mut got).await];
+            let ends = [
+                reader.recv(&mut got).await,
+                reader.recv(&mut got).await,
+                reader.recv(&mut got).await,
+            ];
             (ends, reader)
         });
         sleep(&dom0.domain, Duration::from_millis(1)).await;
@@ -137,13 +144,13 @@ fn who_asks_is_told_when_the_answer_changes() {
         let page = world.page_of(GUEST, server.info().control_ref);
         let ((mut reader, _), (mut other, mut writer)) = (server.split(), client.split());
         writer.write_all(&[1; 10]).await.unwrap();
-        assert_eq!(page.load_u8(CLI_NOTIFY), 0, "the first write has used the request up");
+        assert_eq!(page.load_u8(CLI_NOTIFY) & 3, 0, "the first write has used the request up");
         assert_eq!(reader.data_ready(), Ok(10));
-        assert_eq!(page.load_u8(CLI_NOTIFY), 1);
+        assert_eq!(page.load_u8(CLI_NOTIFY) & 3, 1);
 
         let waiting = spawner.spawn(&guest.domain, async move {
             while reader.data_ready().unwrap() < 1024 {
-                reader.news().await;
+                reader.next_event().await;
             }
             reader
         });
@@ -154,10 +161,10 @@ fn who_asks_is_told_when_the_answer_changes() {
         assert_eq!(dom0.domain.now(), at, "by an event, not by the clock");
 
         assert_eq!(writer.space(), Ok(0));
-        assert_eq!(page.load_u8(SRV_NOTIFY), 3, "for space, and for data since it connected");
+        assert_eq!(page.load_u8(SRV_NOTIFY) & 3, 3, "for space, and for data since it connected");
         let waiting = spawner.spawn(&dom0.domain, async move {
             while writer.space().unwrap() < 1000 {
-                writer.news().await;
+                writer.next_event().await;
             }
             writer
         });
@@ -168,8 +175,8 @@ fn who_asks_is_told_when_the_answer_changes() {
         // The end of the connection is news, too; and nobody waits for more after that.
         server.close().await.unwrap();
         for _ in 0..3 {
-            writer.news().await;
-            other.news().await;
+            writer.next_event().await;
+            other.next_event().await;
         }
         assert_eq!(other.read(&mut [0; 1]).await, Ok(0));
         assert_eq!(dom0.domain.now(), at);

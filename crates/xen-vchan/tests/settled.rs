@@ -1,8 +1,11 @@
-//! When the peer is done with what it has read.
+//! The moment at which the peer is done with what it has read.
 
 mod common;
 
-use common::{Bench, CLI_LIVE, CLI_NOTIFY, DOM0, Error, GUEST, LEFT_CONS, LEFT_PROD, RawClient, RawServer, good_head};
+use common::{
+    Bench, CLI_LIVE, CLI_NOTIFY, DOM0, Error, GUEST, LEFT_CONS, LEFT_PROD, RawClient, RawServer,
+    good_head,
+};
 use embedded_io_async::{Read, Write};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,7 +14,7 @@ use xen_platform::{Clock, IndexMemory, ReadySince, deadline, sleep};
 use xen_sim::Domain;
 use xen_vchan::Connection;
 
-/// How long the servers here are at work on each message.
+/// Time for which the servers here work on each message.
 const WORK: Duration = Duration::from_secs(10);
 
 /// Answers each message after some work, until the client leaves.
@@ -34,8 +37,9 @@ fn a_server_that_asked_for_data_before_it_found_some_is_not_taken_to_be_done() {
         let (server, client) = common::pair(&guest, &dom0, (12, 12)).await;
         let (mut reader, writer) = client.split();
         let writer = Rc::new(RefCell::new(writer));
-        // The server's first look finds nothing; the message comes before it asks for an event; its second look finds it.
-        server.look_again(0);
+        // The server's first look finds nothing; the message comes before it asks for an event; its
+        // second look finds it.
+        server.busy_poll(0);
         let (mut early, mut before) = (Some(writer.clone()), 0);
         let hook = world.on_access(move |access| {
             let found_nothing = access.by == GUEST && (before, access.at) == (LEFT_PROD, CLI_LIVE);
@@ -86,7 +90,8 @@ fn a_server_that_waits_has_settled_within_a_moment() {
     });
 }
 
-/// libxenvchan asks whenever it finds less than it was asked for, so its request stands from before it reads.
+/// libxenvchan asks whenever it finds less than it was asked for, so its request stands from before
+/// it reads.
 #[test]
 fn a_server_of_libxenvchan_settles_too() {
     let mut bench = Bench::new();

@@ -2,13 +2,12 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use embedded_io_async::{Read, Write};
-use std::cell::RefCell;
-use std::future::Future;
-use std::rc::Rc;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 use xen_abi::vchan::{Indices, Interface, Live};
-use xen_platform::{Channel as _, Clock, DomId, Granted, IndexMemory, PAGE_SIZE, Platform, SharedMem, Time, deadline};
-use xen_sim::xenstore::Xenstored;
+use xen_platform::{
+    Channel as _, Clock, DomId, Granted, IndexMemory, PAGE_SIZE, Platform, SharedMem, Time,
+};
 use xen_sim::{Domain, Grant, Sim};
 use xen_store::Store;
 use xen_vchan::{ClientConfig, Connection, Info, Offer, Order, ServerConfig};
@@ -33,14 +32,8 @@ pub const SRV_LIVE: usize = 21;
 pub const CLI_NOTIFY: usize = 22;
 pub const SRV_NOTIFY: usize = 23;
 
-/// A world with its xenstored. At the end it fails the test if anything is left: grants, mappings, ports, keys, watches.
-pub struct Bench {
-    pub sim: Sim,
-    pub xs: Xenstored,
-    /// What was in xenstore at the beginning.
-    nodes: String,
-    destroyed: Rc<RefCell<Vec<DomId>>>,
-}
+/// A world with its xenstored and three guests.
+pub struct Bench(xen_sim::Bench);
 
 /// A process and its connection to xenstore.
 #[derive(Clone)]
@@ -60,19 +53,10 @@ impl Bench {
     }
 
     fn with(sim: Sim) -> Self {
-        let xs = Xenstored::new();
-        for guest in 1..=3 {
-            xs.introduce(DomId(guest));
-        }
-        xs.set("/local/domain/0/data", "");
-        let destroyed = Rc::new(RefCell::new(Vec::new()));
-        let (nodes, graves, toolstack) = (xs.dump(), destroyed.clone(), xs.clone());
-        sim.world().on_destroy(move |domain| {
-            toolstack.release(domain);
-            toolstack.remove(&format!("/local/domain/{domain}"));
-            graves.borrow_mut().push(domain);
-        });
-        Bench { sim, xs, nodes, destroyed }
+        Bench(xen_sim::Bench::new(sim, |xs| {
+            (1..=3).for_each(|guest| xs.introduce(DomId(guest)));
+            xs.set("/local/domain/0/data", "");
+        }))
     }
 
     /// A new process of a domain.
@@ -83,25 +67,19 @@ impl Bench {
         self.sim.spawn(&domain, driver);
         Host { domain, store }
     }
+}
 
-    /// Runs `main`, which must not take an hour of the world's time.
-    pub fn run<T: 'static>(&mut self, main: impl Future<Output = T> + 'static) -> T {
-        let clock = self.sim.domain(0);
-        let limit = Some(clock.now() + Duration::from_secs(3600));
-        self.sim.run(async move { deadline(&clock, limit, main).await.expect("the test hangs") })
+impl Deref for Bench {
+    type Target = xen_sim::Bench;
+
+    fn deref(&self) -> &xen_sim::Bench {
+        &self.0
     }
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        let destroyed = self.destroyed.borrow();
-        let is_left =
-            |line: &&str| !destroyed.iter().any(|domain| line.starts_with(&format!("/local/domain/{domain}")));
-        let nodes: Vec<&str> = self.nodes.lines().filter(is_left).collect();
-        assert_eq!(self.xs.dump().lines().collect::<Vec<_>>(), nodes, "xenstore is not as it was");
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut xen_sim::Bench {
+        &mut self.0
     }
 }
 
@@ -120,13 +98,17 @@ impl Host {
 }
 
 /// The guest as server and dom0 as client, connected.
-pub async fn pair(guest: &Host, dom0: &Host, orders: (u16, u16)) -> (Connection<Domain>, Connection<Domain>) {
+pub async fn pair(
+    guest: &Host,
+    dom0: &Host,
+    orders: (u16, u16),
+) -> (Connection<Domain>, Connection<Domain>) {
     let offer = guest.publish(DOM0, orders).await;
     let client = dom0.connect().await.unwrap();
     (offer.accept().await.unwrap(), client)
 }
 
-/// Whether bytes pass both ways.
+/// Returns true if bytes pass both ways.
 pub async fn works(server: &Connection<Domain>, client: &Connection<Domain>) {
     for (from, to) in [(server, client), (client, server)] {
         from.split().1.write_all(b"ping").await.unwrap();
@@ -147,12 +129,12 @@ pub async fn next_client_is_served(guest: &Host, dom0: &Host) {
 /// A server for `peer` at the usual path.
 pub fn server(peer: DomId, (left, right): (u16, u16)) -> ServerConfig {
     let order = |order| Order::new(order).unwrap();
-    ServerConfig { peer, path: PATH.into(), left: order(left), right: order(right) }
+    ServerConfig::new(peer, PATH).rings(order(left), order(right))
 }
 
 /// A client of the guest at the usual path.
 pub fn client(deadline: Option<Time>) -> ClientConfig {
-    ClientConfig { peer: GUEST, path: PATH.into(), deadline }
+    ClientConfig::new(GUEST, PATH).deadline(deadline)
 }
 
 /// Bytes that look random but are the same each time, so that a byte in the wrong place is seen.

@@ -3,32 +3,33 @@
 use core::cell::{Cell, RefCell};
 use core::task::{Context, Poll};
 use core::time::Duration;
-use xen_platform::{DomId, Platform, Time, pause};
+use xen_platform::{DomId, Platform, Time};
 use xen_store::{Store, Watch};
 
-/// How often a waiting end looks whether the peer's end of the event channel is still bound: a peer that dies without a
-/// last word sends no event. Both roles do this towards every domain, dom0 included, whose programs can be killed, too;
-/// only an offer without a client sleeps undisturbed.
+/// Interval at which a waiting end looks whether the peer's end of the event channel is still
+/// bound: a peer that dies without a last word sends no event. Both roles do this towards every
+/// domain, dom0 included, whose programs can be killed, too; only an offer without a client sleeps
+/// undisturbed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// When to look, and whom to ask.
-pub(crate) struct Lookout<P> {
+/// Time of the next look, and the channel to ask.
+pub(crate) struct PeerMonitor<P> {
     platform: P,
     store: Store,
     peer: DomId,
     next_look: Cell<Time>,
     /// Tells that some domain has gone, where this domain may know.
     deaths: RefCell<Option<Watch>>,
-    /// How often such news came.
+    /// Number of such news.
     news: Cell<u32>,
     /// Of these, how many have been looked into.
     looked_into: Cell<u32>,
 }
 
-impl<P: Platform> Lookout<P> {
+impl<P: Platform> PeerMonitor<P> {
     /// `deaths` is a watch of `@releaseDomain`.
     pub fn new(platform: &P, store: &Store, peer: DomId, deaths: Option<Watch>) -> Self {
-        Lookout {
+        PeerMonitor {
             platform: platform.clone(),
             store: store.clone(),
             peer,
@@ -47,9 +48,8 @@ impl<P: Platform> Lookout<P> {
         self.platform.now()
     }
 
-    /// Lets others do their part: see [`pause`].
-    pub async fn pause(&self) {
-        pause(&self.platform).await
+    pub fn platform(&self) -> &P {
+        &self.platform
     }
 
     /// True once `at` is reached.
@@ -57,8 +57,8 @@ impl<P: Platform> Lookout<P> {
         self.platform.poll_until(at, cx).is_ready()
     }
 
-    /// True when it is time to look for the peer. All who wait share the time, so that a busy channel does not pile up
-    /// timers.
+    /// True when it is time to look for the peer. All tasks that wait share the time, so that a
+    /// busy channel does not pile up timers.
     pub fn poll_tick(&self, cx: &mut Context<'_>) -> bool {
         let tick = self.poll_until(self.next_look.get(), cx);
         if tick {
@@ -67,8 +67,9 @@ impl<P: Platform> Lookout<P> {
         tick
     }
 
-    /// True while some domain has gone and nobody has looked yet whether it was the peer's. Of all who wait, the last to
-    /// ask is woken by the news; should that one have given up waiting, the others find it at the next tick.
+    /// True while some domain has gone and nobody has looked yet whether it was the peer's. Of all
+    /// that wait, the last to ask is woken by the news; should that one have given up waiting, the
+    /// others find it at the next tick.
     pub fn poll_news(&self, cx: &mut Context<'_>) -> bool {
         let mut deaths = self.deaths.borrow_mut();
         while let Some(watch) = &mut *deaths {
@@ -82,8 +83,9 @@ impl<P: Platform> Lookout<P> {
         self.news.get() != self.looked_into.get()
     }
 
-    /// Asks xenstore whether the peer's domain is gone. The news stays news if this is given up half-way. An answer to a
-    /// question from before the latest news says nothing about it, so then it is asked again.
+    /// Asks xenstore whether the peer's domain is gone. The news stays news if this is given up
+    /// half-way. An answer to a question from before the latest news says nothing about it, so then
+    /// it is asked again.
     pub async fn is_peer_gone(&self) -> bool {
         loop {
             let news = self.news.get();
@@ -96,7 +98,8 @@ impl<P: Platform> Lookout<P> {
     }
 }
 
-/// A watch that tells of the end of domains, where it is of use: only dom0 may have it, and no guest sees dom0 end.
+/// A watch that tells of the end of domains, where it is of use: only dom0 may have it, and no
+/// guest sees dom0 end.
 pub(crate) async fn watch_deaths(store: &Store, peer: DomId) -> Option<Watch> {
     match peer {
         DomId(0) => None,
