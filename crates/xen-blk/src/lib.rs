@@ -1,4 +1,6 @@
-//! Xen's block protocol (io/blkif.h): the wire format, the frontend, the backend, and the handshake that joins them.
+#![doc = include_str!("../README.md")]
+//! Xen's block protocol (io/blkif.h): the wire format, the frontend, the backend, and the handshake
+//! that joins them.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -6,12 +8,10 @@ extern crate alloc;
 
 /// Compiles the examples of the guide.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/block.md")]
+#[doc = include_str!("../docs/block.md")]
 struct Guide;
 
 pub mod back;
 pub mod front;
-pub mod handshake;
-mod patience;
+pub mod protocol;
 pub mod toolstack;
-pub mod wire;

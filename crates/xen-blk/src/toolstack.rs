@@ -1,13 +1,14 @@
 //! A virtual disk's folders in xenstore, as a toolstack makes and removes them.
 //!
-//! Each end of a disk has a folder of its own, which it alone writes and the other only reads; nobody else can see
-//! either. They come and go together, in one transaction.
+//! Each end of a disk has a folder of its own, which it alone writes and the other only reads;
+//! nobody else can see either. They come and go together, in one transaction.
 //!
-//! Of a domain that libxl made, libxl gets an entry as well (`/libxl/DOMID/device/vbd/N`, the keys of libxl_disk.c): so
-//! `xl block-list` shows the disk, and `xl block-attach` gives nothing else its number. The type in it is the backend's
-//! kind. If that is none of libxl's own, `xl block-detach` says so and leaves the disk alone.
+//! For a domain that libxl made, libxl gets an entry as well (`/libxl/DOMID/device/vbd/N`, the keys
+//! of libxl_disk.c): so `xl block-list` shows the disk, and `xl block-attach` gives its number to
+//! no other disk. The type in it is the backend's kind. If that is none of libxl's own, `xl
+//! block-detach` says so and leaves the disk alone.
 
-use crate::front;
+use crate::protocol::vdev;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -18,36 +19,36 @@ use xen_store::{Access, Error, ErrorKind, Permissions, Store, path};
 /// The kind of backend that Linux's own serves; others need another, or both would serve a disk.
 pub const VBD: &str = "vbd";
 
-/// Which disk: of whom, served by whom.
+/// A disk of a domain, served by another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Device {
     /// The domain that has the disk.
     pub front: DomId,
     /// The domain that serves it.
     pub back: DomId,
-    /// The disk's number: see [`front::name`].
+    /// The disk's number: see [`vdev::name`].
     pub vdev: u32,
     /// The backend's kind: a part of its folder's path.
     pub kind: String,
 }
 
 impl Device {
-    /// The frontend's folder.
+    /// Returns the frontend's folder.
     pub fn front_path(&self) -> String {
         format!("{}/{}", vbds(self.front), self.vdev)
     }
 
-    /// The backend's folder.
+    /// Returns the backend's folder.
     pub fn back_path(&self) -> String {
         format!("{}/{}", self.backs_path(), self.vdev)
     }
 
-    /// libxl's entry for it.
+    /// Returns libxl's entry for it.
     fn libxl_path(&self) -> String {
         format!("{}/device/vbd/{}", libxl(self.front), self.vdev)
     }
 
-    /// The folder of all backends of that kind for that domain.
+    /// Returns the folder of all backends of that kind for that domain.
     fn backs_path(&self) -> String {
         format!("{}/{}", kind_path(self.back, &self.kind), self.front)
     }
@@ -57,7 +58,7 @@ fn vbds(front: DomId) -> String {
     format!("{}/device/vbd", path::of_domain(front))
 }
 
-/// What libxl knows of a domain.
+/// Returns libxl's folder of a domain.
 fn libxl(front: DomId) -> String {
     format!("/libxl/{front}")
 }
@@ -66,7 +67,7 @@ fn kind_path(back: DomId, kind: &str) -> String {
     format!("{}/backend/{kind}", path::of_domain(back))
 }
 
-/// What a toolstack decides about a disk.
+/// Properties of a disk that the toolstack decides on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attributes {
     /// It must not be written, whatever the storage permits.
@@ -75,20 +76,30 @@ pub struct Attributes {
     pub cdrom: bool,
     /// Its medium can be taken out.
     pub removable: bool,
-    /// Whether the frontend may discard.
+    /// The frontend may discard.
     pub discard: bool,
-    /// Where the data are, for those who list disks.
+    /// Location of the data, for lists of disks.
     pub params: String,
+    /// Further keys of the backend's folder, for the program that serves the disk.
+    pub extra: Vec<(&'static str, String)>,
 }
 
 impl Default for Attributes {
     fn default() -> Self {
-        Attributes { read_only: false, cdrom: false, removable: false, discard: true, params: String::new() }
+        Attributes {
+            read_only: false,
+            cdrom: false,
+            removable: false,
+            discard: true,
+            params: String::new(),
+            extra: Vec::new(),
+        }
     }
 }
 
-/// Makes both folders, with both ends initialising. Fails with [`ErrorKind::Exists`] if the frontend's domain has a disk
-/// of that number, and with [`ErrorKind::NoEntry`] if there is no such domain.
+/// Makes both folders, with both ends initialising. Fails with [`ErrorKind::Exists`] if the
+/// frontend's domain has a disk of that number, and with [`ErrorKind::NoEntry`] if there is no such
+/// domain.
 pub async fn create(store: &Store, device: &Device, attributes: &Attributes) -> Result<(), Error> {
     let (front_path, back_path) = (device.front_path(), device.back_path());
     store
@@ -97,8 +108,10 @@ pub async fn create(store: &Store, device: &Device, attributes: &Attributes) -> 
             if exists(tx, &front_path).await? {
                 return Err(Error::new(xen_store::Op::Mkdir, &front_path, ErrorKind::Exists));
             }
-            folder(tx, &front_path, device.front, device.back, &front_keys(device, attributes)).await?;
-            folder(tx, &back_path, device.back, device.front, &back_keys(device, attributes)).await?;
+            folder(tx, &front_path, device.front, device.back, &front_keys(device, attributes))
+                .await?;
+            folder(tx, &back_path, device.back, device.front, &back_keys(device, attributes))
+                .await?;
             if exists(tx, &libxl(device.front)).await? {
                 let entry = device.libxl_path();
                 tx.rm(&entry).await.or_else(unless_missing)?;
@@ -130,17 +143,19 @@ fn back_keys(device: &Device, attributes: &Attributes) -> Vec<(&'static str, Str
         ("removable", flag(attributes.removable)),
         ("bootable", flag(false)),
         ("state", State::INITIALISING.0.to_string()),
-        ("dev", front::name(device.vdev)),
+        ("dev", vdev::name(device.vdev)),
         ("mode", if attributes.read_only { "r" } else { "w" }.into()),
         ("device-type", kind_of_device(attributes).into()),
         ("discard-enable", flag(attributes.discard)),
         ("params", attributes.params.clone()),
         ("hotplug-status", "connected".into()),
     ]
-    .into()
+    .into_iter()
+    .chain(attributes.extra.iter().cloned())
+    .collect()
 }
 
-/// What libxl reads of a disk; if it misses one, it shows no disk of the domain at all.
+/// Returns the keys that libxl reads; if it misses one, it shows no disk of the domain at all.
 fn libxl_keys(device: &Device, attributes: &Attributes) -> Vec<(&'static str, String)> {
     let mut keys = back_keys(device, attributes);
     keys.retain(|(key, _)| !matches!(*key, "state" | "hotplug-status"));
@@ -153,7 +168,13 @@ fn kind_of_device(attributes: &Attributes) -> &'static str {
 }
 
 /// Makes a folder that `owner` can write and `reader` can read; what is made in it inherits that.
-async fn folder(store: &Store, path: &str, owner: DomId, reader: DomId, keys: &[(&str, String)]) -> Result<(), Error> {
+async fn folder(
+    store: &Store,
+    path: &str,
+    owner: DomId,
+    reader: DomId,
+    keys: &[(&str, String)],
+) -> Result<(), Error> {
     store.rm(path).await.or_else(unless_missing)?;
     store.mkdir(path).await?;
     store.set_permissions(path, &Permissions::shared_with(owner, reader, Access::Read)).await?;
@@ -167,8 +188,8 @@ async fn write_all(store: &Store, path: &str, keys: &[(&str, String)]) -> Result
     Ok(())
 }
 
-/// Removes both folders and libxl's entry, and the folders above the backend's that are empty then. What is missing
-/// already is no error.
+/// Removes both folders and libxl's entry, and the folders above the backend's that are empty then.
+/// Folders that are missing already are no error.
 pub async fn remove(store: &Store, device: &Device) -> Result<(), Error> {
     store
         .transaction(async |tx| {
@@ -185,10 +206,15 @@ pub async fn remove(store: &Store, device: &Device) -> Result<(), Error> {
         .await
 }
 
-/// A number for one more disk of `front`: the one behind its last. `None` if there are no more.
+/// Returns a number for one more disk of `front`, the one behind its last; `None` if there is none.
 pub async fn free_vdev(store: &Store, front: DomId) -> Result<Option<u32>, Error> {
     let names = names(store, &vbds(front)).await?;
-    let next = names.iter().filter_map(|name| name.parse().ok()).filter_map(place).max().map_or(0, |last| last + 1);
+    let next = names
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .filter_map(place)
+        .max()
+        .map_or(0, |last| last + 1);
     Ok(match next {
         0..16 => Some(202 << 8 | next << 4),
         16..PLACES => Some(1 << 28 | next << 8),
@@ -196,10 +222,10 @@ pub async fn free_vdev(store: &Store, front: DomId) -> Result<Option<u32>, Error
     })
 }
 
-/// How many whole disks can be numbered.
+/// Number of whole disks that there are numbers for.
 const PLACES: u32 = 1 << 20;
 
-/// The disk's place in the row a, b, c..., by the scheme of docs/man/xen-vbd-interface.7.
+/// Returns the disk's place in the row a, b, c..., by the scheme of docs/man/xen-vbd-interface.7.
 fn place(vdev: u32) -> Option<u32> {
     match (vdev >> 28, vdev >> 8) {
         (1, _) => Some((vdev & 0x0fff_ffff) >> 8),
@@ -210,7 +236,7 @@ fn place(vdev: u32) -> Option<u32> {
     }
 }
 
-/// The disks of that kind which `back` has folders for, served or not.
+/// Lists the disks of that kind for which `back` has folders, served or not.
 pub async fn list(store: &Store, back: DomId, kind: &str) -> Result<Vec<Device>, Error> {
     let top = kind_path(back, kind);
     let mut devices = Vec::new();
@@ -224,11 +250,13 @@ pub async fn list(store: &Store, back: DomId, kind: &str) -> Result<Vec<Device>,
     Ok(devices)
 }
 
-/// Removes what disks of that kind have left whose frontend is gone: no domain, or no folder in it. Says which they were.
+/// Removes the remains of disks of that kind whose frontend is gone: no domain, or no folder in it.
+/// Returns those disks.
 pub async fn sweep(store: &Store, back: DomId, kind: &str) -> Result<Vec<Device>, Error> {
     let mut swept = Vec::new();
     for device in list(store, back, kind).await? {
-        let alive = store.is_domain_introduced(device.front).await? && exists(store, &device.front_path()).await?;
+        let alive = store.is_domain_introduced(device.front).await?
+            && exists(store, &device.front_path()).await?;
         if !alive {
             remove(store, &device).await?;
             swept.push(device);
@@ -237,7 +265,7 @@ pub async fn sweep(store: &Store, back: DomId, kind: &str) -> Result<Vec<Device>
     Ok(swept)
 }
 
-/// The names in a folder; none if it is missing.
+/// Lists the names in a folder; none if it is missing.
 async fn names(store: &Store, path: &str) -> Result<Vec<String>, Error> {
     store.directory(path).await.or_else(|error| unless_missing(error).map(|()| Vec::new()))
 }

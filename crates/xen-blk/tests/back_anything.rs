@@ -1,5 +1,5 @@
-//! A frontend that puts anything at all into the ring, its head and its lists of segments: every request is answered, in
-//! order, with its own id, and then the disk works as before.
+//! A frontend that puts anything at all into the ring, its head and its lists of segments: every
+//! request is answered, in order, with its own id, and then the disk works as before.
 
 mod back_common;
 
@@ -7,9 +7,9 @@ use back_common::*;
 use proptest::prelude::*;
 use std::rc::Rc;
 use xen_abi::xenbus::State;
-use xen_blk::back::{Config, End, Ram, Reach};
+use xen_blk::back::{Config, DataPath, End, Ram};
+use xen_blk::protocol::wire::{Abi, Op, RawRequest, Segment, encode};
 use xen_blk::toolstack;
-use xen_blk::wire::{Abi, Body, Op, Segment, encode};
 use xen_platform::{Channel as _, Granted, IndexMemory, PAGE_SIZE, SharedMem};
 
 /// A request, of any kind, before some of its bytes are changed.
@@ -39,11 +39,17 @@ fn slot(raw: &RawFront, seed: &Seed) -> Vec<u8> {
     let op = ops[usize::from(kind % 4)];
     let body = match kind {
         0..4 => {
-            let segments = (0..count.min(11)).map(|n| raw.segment(n % 8, (n % 8) as u8, 7)).collect();
-            Body::Direct { op, sector, segments }
+            let segments =
+                (0..count.min(11)).map(|n| raw.segment(n % 8, (n % 8) as u8, 7)).collect();
+            RawRequest::Direct { op, sector, segments }
         }
-        4 | 5 => Body::Indirect { op, sector, count: count * 100, pages: raw.data.refs()[..count.min(8)].to_vec() },
-        _ => Body::Discard { sector, count: sector >> count, secure: kind == 7 },
+        4 | 5 => RawRequest::Indirect {
+            op,
+            sector,
+            count: count * 100,
+            pages: raw.data.refs()[..count.min(8)].to_vec(),
+        },
+        _ => RawRequest::Discard { sector, count: sector >> count, secure: kind == 7 },
     };
     let mut slot = encode(raw.abi, 0, &body);
     slot.resize(raw.abi.slot(), 0);
@@ -78,7 +84,7 @@ fn play(seeds: Vec<Seed>, lists: Vec<u8>, abi: Abi, config: Config) {
         raw.works().await;
         raw.close().await;
         let stats = served.handle.stats().clone();
-        assert_eq!((stats.in_flight, stats.answered()), (0, seeds.len() as u64 + 2));
+        assert_eq!((stats.in_flight, stats.completed()), (0, seeds.len() as u64 + 2));
         served.unplug().await;
     });
 }
@@ -95,8 +101,12 @@ proptest! {
         persistent: bool,
     ) {
         let abi = if narrow { Abi::X86_32 } else { Abi::X86_64 };
-        let reach = if map { Reach::Map } else { Reach::Copy };
-        play(seeds, lists, abi, Config { reach, persistent: if persistent { 4 } else { 0 }, ..Config::default() });
+        let data_path = if map { DataPath::Map } else { DataPath::Copy };
+        let config = Config::default().with(|config| {
+            config.data_path = data_path;
+            config.persistent = if persistent { 4 } else { 0 };
+        });
+        play(seeds, lists, abi, config);
     }
 
     /// Attaches to a ring that somebody else is said to have served, with anything in its head.
@@ -146,7 +156,7 @@ proptest! {
 }
 
 #[test]
-fn the_same_page_for_everything_spoils_nothing_of_others() {
+fn page_shared_by_all_requests_spoils_no_other_data() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
@@ -155,7 +165,7 @@ fn the_same_page_for_everything_spoils_nothing_of_others() {
         let mut raw = RawFront::connect(&guest, XVDA, Layout::default()).await;
         // The disk's zeros over the ring itself: indices included.
         let ring = Segment { gref: raw.ring.refs()[0], first: 0, last: 7 };
-        raw.ask(&Body::Direct { op: Op::Read, sector: 0, segments: vec![ring] });
+        raw.ask(&RawRequest::Direct { op: Op::Read, sector: 0, segments: vec![ring] });
         guest.moment().await;
         raw.channel.notify();
         guest.moment().await;

@@ -1,5 +1,5 @@
-//! The backend with this crate's own frontend: every combination of features, and everything that happens in a disk's
-//! life.
+//! The backend with this crate's own frontend: every combination of features, and everything that
+//! happens in a disk's life.
 
 mod back_common;
 
@@ -8,29 +8,36 @@ use std::rc::Rc;
 use std::time::Duration;
 use xen_abi::xenbus::State;
 use xen_blk::back::storage::Info;
-use xen_blk::back::{Config, End, Ram, Reach, Storage};
-use xen_blk::front::{self, Units, Wishes};
+use xen_blk::back::{Config, DataPath, End, Ram, Storage};
+use xen_blk::front;
+use xen_blk::protocol::Units;
+use xen_blk::protocol::wire::Abi;
 use xen_blk::toolstack;
-use xen_blk::wire::Abi;
 use xen_platform::{EventCounter, sleep};
 use xen_sim::Operation;
 
 /// Connects with these features, and writes and reads all over the disk.
-fn round_trip(config: Config, wishes: Wishes, sector_size: u32) {
+fn round_trip(config: Config, front_config: front::Config, sector_size: u32) {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
         let ram = Rc::new(Ram::new(Info { sector_size, ..Ram::with_sectors(4096).info() }));
         let served = dom0.plug(XVDA, &ram, config.clone()).await;
-        let (disk, end) = guest.attach(XVDA, &wishes).await;
+        let (disk, end) = guest.attach(XVDA, &front_config).await;
         let info = disk.info();
         let what = format!("{config:?}, {info:?}");
         assert_eq!((info.sectors, info.sector_size), (4096, sector_size), "{what}");
-        assert_eq!(info.ring_pages, wishes.ring_pages.min(1 << config.ring_order_max), "{what}");
-        assert_eq!(info.queues, wishes.queues.min(config.queues_max), "{what}");
-        assert_eq!(info.persistent, wishes.persistent && config.persistent > 0, "{what}");
+        assert_eq!(
+            info.ring_pages,
+            front_config.ring_pages.min(1 << config.ring_order_max),
+            "{what}"
+        );
+        assert_eq!(info.queues, front_config.queues.min(config.queues_max), "{what}");
+        assert_eq!(info.persistent, front_config.persistent && config.persistent > 0, "{what}");
         let unit = u64::from(sector_size) / 512;
-        for (seed, (at, count)) in [(0, 1), (1, 1), (511, 1), (8, 100), (200, 300)].into_iter().enumerate() {
+        for (seed, (at, count)) in
+            [(0, 1), (1, 1), (511, 1), (8, 100), (200, 300)].into_iter().enumerate()
+        {
             let (at, bytes) = (at * unit, pattern(count * sector_size as usize, seed as u32));
             if at + (bytes.len() as u64 / 512) > 4096 {
                 continue;
@@ -47,28 +54,47 @@ fn round_trip(config: Config, wishes: Wishes, sector_size: u32) {
         disk.discard(unit, unit, false).await.unwrap();
         let mut two = vec![1; 2 * sector_size as usize];
         disk.read(0, &mut two).await.unwrap();
-        assert_eq!(two, [pattern(sector_size as usize, 9), vec![0; sector_size as usize]].concat(), "{what}");
+        assert_eq!(
+            two,
+            [pattern(sector_size as usize, 9), vec![0; sector_size as usize]].concat(),
+            "{what}"
+        );
         disk.close().await;
         assert_eq!(end.join().await, front::End::Closed);
         let stats = served.handle.stats().clone();
-        assert_eq!((stats.refused, stats.in_flight, stats.reads.failed, stats.writes.failed), (0, 0, 0, 0), "{what}");
+        assert_eq!(
+            (stats.refused, stats.in_flight, stats.reads.failed, stats.writes.failed),
+            (0, 0, 0, 0),
+            "{what}"
+        );
         assert_eq!(stats.pages_persistent > 0, info.persistent, "{what}");
         served.unplug().await;
     });
 }
 
 #[test]
-fn every_combination_of_features_moves_the_data() {
+fn feature_combinations_move_data() {
     let mut tried = 0;
     for (ring_order_max, queues_max) in [(0, 1), (1, 3), (4, 2)] {
         for (indirect_segments, persistent) in [(0, 0), (32, 5), (256, 1056), (4096, 0)] {
-            for (reach, abi, sector_size) in
-                [(Reach::Copy, Abi::X86_64, 512), (Reach::Map, Abi::X86_32, 4096), (Reach::Copy, Abi::X86_32, 512)]
-            {
-                let config =
-                    Config { ring_order_max, queues_max, indirect_segments, persistent, reach, ..Config::default() };
-                let wishes = Wishes { queues: 2, indirect_segments: 4096, abi, ..Wishes::default() };
-                round_trip(config, wishes, sector_size);
+            for (data_path, abi, sector_size) in [
+                (DataPath::Copy, Abi::X86_64, 512),
+                (DataPath::Map, Abi::X86_32, 4096),
+                (DataPath::Copy, Abi::X86_32, 512),
+            ] {
+                let config = Config::default().with(|config| {
+                    config.ring_order_max = ring_order_max;
+                    config.queues_max = queues_max;
+                    config.indirect_segments = indirect_segments;
+                    config.persistent = persistent;
+                    config.data_path = data_path;
+                });
+                let front_config = front::Config::default().with(|config| {
+                    config.queues = 2;
+                    config.indirect_segments = 4096;
+                    config.abi = abi;
+                });
+                round_trip(config, front_config, sector_size);
                 tried += 1;
             }
         }
@@ -77,17 +103,27 @@ fn every_combination_of_features_moves_the_data() {
 }
 
 #[test]
-fn frontends_that_count_otherwise_are_understood() {
+fn units_of_the_frontend_are_understood() {
     for (_, units) in Units::NAMED {
         for (sector_size, indirect_segments) in [(512, 256), (4096, 0), (4096, 256)] {
-            let config = Config { units, indirect_segments, ..Config::default() };
-            round_trip(config, Wishes { units, indirect_segments, ..Wishes::default() }, sector_size);
+            let config = Config::default().with(|config| {
+                config.units = units;
+                config.indirect_segments = indirect_segments;
+            });
+            round_trip(
+                config,
+                front::Config::default().with(|config| {
+                    config.units = units;
+                    config.indirect_segments = indirect_segments;
+                }),
+                sector_size,
+            );
         }
     }
 }
 
 #[test]
-fn many_tasks_at_once_in_any_order_read_what_they_wrote() {
+fn concurrent_tasks_read_their_writes() {
     for seed in 0..20 {
         let mut bench = Bench::with_seed(seed);
         let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
@@ -95,9 +131,13 @@ fn many_tasks_at_once_in_any_order_read_what_they_wrote() {
         bench.run(async move {
             let ram = Rc::new(Ram::with_sectors(4096));
             // Memory for a few requests only, so that some have to wait.
-            let config = Config { memory: 64 << 10, persistent: 8, merge: 16 << 10, ..Config::default() };
+            let config = Config::default().with(|config| {
+                config.memory = 64 << 10;
+                config.persistent = 8;
+                config.merge = 16 << 10;
+            });
             let served = dom0.plug(XVDA, &ram, config).await;
-            let (disk, end) = guest.attach(XVDA, &Wishes::default()).await;
+            let (disk, end) = guest.attach(XVDA, &front::Config::default()).await;
             let tasks: Vec<_> = (0..8u32)
                 .map(|task| {
                     let disk = disk.clone();
@@ -127,13 +167,13 @@ fn many_tasks_at_once_in_any_order_read_what_they_wrote() {
 }
 
 #[test]
-fn a_disk_that_is_resized_tells_the_frontend() {
+fn resized_disk_notifies_the_frontend() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
         let ram = Rc::new(Ram::with_sectors(64));
         let served = dom0.plug(XVDA, &ram, Config::default()).await;
-        let (disk, end) = guest.attach(XVDA, &Wishes::default()).await;
+        let (disk, end) = guest.attach(XVDA, &front::Config::default()).await;
         for sectors in [128, 16, 1 << 12] {
             let mut got = vec![0; 512];
             ram.resize(sectors);
@@ -151,14 +191,14 @@ fn a_disk_that_is_resized_tells_the_frontend() {
 }
 
 #[test]
-fn the_same_frontend_connects_again_and_again() {
+fn frontend_reconnects_many_times() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
         let ram = Rc::new(Ram::with_sectors(64));
         let served = dom0.plug(XVDA, &ram, Config::default()).await;
         for round in 0..20u8 {
-            let (disk, end) = guest.attach(XVDA, &Wishes::default()).await;
+            let (disk, end) = guest.attach(XVDA, &front::Config::default()).await;
             let mut got = [0; 512];
             disk.read(3, &mut got).await.unwrap();
             assert_eq!(got, [round; 512]);
@@ -172,14 +212,14 @@ fn the_same_frontend_connects_again_and_again() {
 }
 
 #[test]
-fn a_disk_that_is_stopped_is_let_go_and_one_without_a_frontend_at_once() {
+fn stopped_disk_is_let_go() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
         let ram = Rc::new(Ram::with_sectors(64));
         let served = dom0.plug(XVDA, &ram, Config::default()).await;
         let alone = dom0.plug(XVDB, &ram, Config::default()).await;
-        let (disk, end) = guest.attach(XVDA, &Wishes::default()).await;
+        let (disk, end) = guest.attach(XVDA, &front::Config::default()).await;
         disk.write(0, &[1; 512]).await.unwrap();
         served.unplug().await;
         assert_eq!(end.join().await, front::End::Unplugged);
@@ -190,7 +230,7 @@ fn a_disk_that_is_stopped_is_let_go_and_one_without_a_frontend_at_once() {
 }
 
 #[test]
-fn a_frontend_that_does_not_let_go_is_cut_off() {
+fn frontend_beyond_stop_timeout_is_cut_off() {
     for force in [false, true] {
         let mut bench = Bench::new();
         let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
@@ -213,14 +253,14 @@ fn a_frontend_that_does_not_let_go_is_cut_off() {
 }
 
 #[test]
-fn a_toolstack_can_close_and_remove_a_disk() {
+fn toolstack_closes_and_removes_disk() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
         let ram = Rc::new(Ram::with_sectors(64));
         // As `xl block-detach` does.
         let served = dom0.plug(XVDA, &ram, Config::default()).await;
-        let (disk, end) = guest.attach(XVDA, &Wishes::default()).await;
+        let (disk, end) = guest.attach(XVDA, &front::Config::default()).await;
         dom0.xs.set(&format!("{}/online", served.device.back_path()), "0");
         dom0.xs.set(&format!("{}/state", served.device.back_path()), "5");
         assert_eq!(end.join().await, front::End::Unplugged);
@@ -237,7 +277,7 @@ fn a_toolstack_can_close_and_remove_a_disk() {
 }
 
 #[test]
-fn a_frontend_that_closes_a_disk_which_is_to_go_ends_it() {
+fn frontend_close_of_offline_disk_ends_it() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
@@ -251,17 +291,19 @@ fn a_frontend_that_closes_a_disk_which_is_to_go_ends_it() {
     });
 }
 
-/// Kills the backend's process before its `nth` access to shared memory and starts another; the frontend must not
-/// notice. Says whether there were so many.
+/// Kills the backend's process before its `nth` access to shared memory and starts another; the
+/// frontend must not notice. Tells if there was such an access.
 fn survives_a_restart_at(nth: u32) -> bool {
     let mut bench = Bench::new();
     let (dom0, guest, next) = (bench.host(DOM0), bench.host(GUEST), bench.host(DOM0));
     let world = bench.sim.world().clone();
     bench.run(async move {
         let ram = Rc::new(Ram::with_sectors(4096));
-        let config = Config { persistent: 4, ..Config::default() };
+        let config = Config::default().with(|config| config.persistent = 4);
         let served = dom0.plug(XVDA, &ram, config.clone()).await;
-        let (disk, end) = guest.attach(XVDA, &Wishes { ring_pages: 1, ..Wishes::default() }).await;
+        let (disk, end) = guest
+            .attach(XVDA, &front::Config::default().with(|config| config.ring_pages = 1))
+            .await;
         let (left, killed) = (Rc::new(std::cell::Cell::new(nth)), Rc::new(EventCounter::new()));
         let (count, victim, kill) = (left.clone(), dom0.domain.clone(), killed.clone());
         let hook = world.on_access(move |access| {
@@ -306,32 +348,46 @@ fn survives_a_restart_at(nth: u32) -> bool {
 }
 
 #[test]
-fn a_backend_that_is_killed_at_any_moment_and_started_anew_goes_on_where_it_was() {
+fn backend_killed_at_any_moment_goes_on_after_restart() {
     let tried = (1..).take_while(|&nth| survives_a_restart_at(nth)).count();
     assert!(tried > 20, "only {tried} moments");
 }
 
 #[test]
-fn a_backend_whose_operations_fail_answers_with_errors_and_leaves_nothing() {
+fn backend_with_failing_operations_leaves_nothing() {
     for kind in [Operation::Map, Operation::Copy, Operation::Connect] {
-        for (reach, persistent) in [(Reach::Copy, 0), (Reach::Map, 0), (Reach::Copy, 8), (Reach::Map, 8)] {
-            let tried = (1..).take_while(|&nth| fails_at(kind, nth, reach, persistent)).count();
+        for (data_path, persistent) in
+            [(DataPath::Copy, 0), (DataPath::Map, 0), (DataPath::Copy, 8), (DataPath::Map, 8)]
+        {
+            let tried = (1..).take_while(|&nth| fails_at(kind, nth, data_path, persistent)).count();
             let least = usize::from(kind != Operation::Copy);
-            assert!(tried >= least, "{kind:?} {reach:?} {persistent}: {tried}");
+            assert!(tried >= least, "{kind:?} {data_path:?} {persistent}: {tried}");
         }
     }
 }
 
-/// XSA-361: fails one operation of many; says whether there were so many.
-fn fails_at(kind: Operation, nth: u32, reach: Reach, persistent: usize) -> bool {
+/// XSA-361: fails the `nth` operation of that kind; tells if there was one.
+fn fails_at(kind: Operation, nth: u32, data_path: DataPath, persistent: usize) -> bool {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let failure = bench.sim.world().fail_nth(DOM0, kind, nth);
     bench.run(async move {
         let ram = Rc::new(Ram::with_sectors(1024));
-        let served = dom0.plug(XVDA, &ram, Config { reach, persistent, ..Config::default() }).await;
-        let wishes = Wishes { connect_timeout: Duration::from_secs(5), ring_pages: 1, ..Wishes::default() };
-        let attached = front::attach(&guest.domain, &guest.store, XVDA, &wishes).await;
+        let served = dom0
+            .plug(
+                XVDA,
+                &ram,
+                Config::default().with(|config| {
+                    config.data_path = data_path;
+                    config.persistent = persistent;
+                }),
+            )
+            .await;
+        let front_config = front::Config::default().with(|config| {
+            config.connect_timeout = Duration::from_secs(5);
+            config.ring_pages = 1;
+        });
+        let attached = front::attach(&guest.domain, &guest.store, XVDA, &front_config).await;
         let Ok((disk, driver)) = attached else {
             assert!(failure.happened() && served.handle.broken().is_some());
             served.unplug().await;
@@ -348,7 +404,11 @@ fn fails_at(kind: Operation, nth: u32, reach: Reach, persistent: usize) -> bool 
             failed += u32::from(disk.read(100, &mut got).await.is_err());
             assert!(failed <= 1);
             // With mapping, what fails is tried again page by page.
-            assert!(reach == Reach::Map || persistent > 0 || failed == u32::from(failure.happened()));
+            assert!(
+                data_path == DataPath::Map
+                    || persistent > 0
+                    || failed == u32::from(failure.happened())
+            );
             if failed == 0 {
                 assert!(got == bytes);
             }

@@ -1,19 +1,18 @@
-//! How the backend asks its storage: side by side, put together, in the order that barriers and flushes demand, and what
-//! becomes of errors and of a storage that does not end.
+//! Operations of the storage: side by side, merged, in the order that barriers and flushes demand,
+//! and the errors of a storage.
 
 mod back_common;
 
 use back_common::*;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
 use xen_abi::blkif::{RSP_EOPNOTSUPP, RSP_ERROR, RSP_OKAY};
 use xen_abi::xenbus::State;
 use xen_blk::back::storage::{Error, Info};
 use xen_blk::back::{Config, End, Pages, Ram, Storage};
-use xen_blk::front::Wishes;
+use xen_blk::front;
+use xen_blk::protocol::wire::{Op, RawRequest};
 use xen_blk::toolstack;
-use xen_blk::wire::{Body, Op};
 use xen_platform::{EventCounter, PAGE_SIZE};
 
 /// Notes what begins and ends; holds everything until it is let go.
@@ -22,7 +21,7 @@ struct Slow {
     log: RefCell<Vec<String>>,
     open: Cell<bool>,
     opened: EventCounter,
-    /// What touches this sector fails.
+    /// Operations that touch this sector fail.
     bad: Cell<Option<u64>>,
     /// Reads and writes are done at once where that can be.
     now: Cell<bool>,
@@ -31,7 +30,14 @@ struct Slow {
 impl Slow {
     fn new(open: bool) -> Rc<Slow> {
         let (ram, log, bad) = (Ram::with_sectors(1024), RefCell::default(), Cell::new(None));
-        Rc::new(Slow { ram, log, open: Cell::new(open), opened: EventCounter::new(), bad, now: Cell::new(false) })
+        Rc::new(Slow {
+            ram,
+            log,
+            open: Cell::new(open),
+            opened: EventCounter::new(),
+            bad,
+            now: Cell::new(false),
+        })
     }
 
     fn let_go(&self) {
@@ -107,7 +113,13 @@ impl Storage for Slow {
         if secure {
             return Err(Error::Unsupported);
         }
-        self.act(format!("d{sector}+{count}"), sector, count, self.ram.discard(sector, count, secure)).await
+        self.act(
+            format!("d{sector}+{count}"),
+            sector,
+            count,
+            self.ram.discard(sector, count, secure),
+        )
+        .await
     }
 }
 
@@ -126,12 +138,16 @@ fn with_slow(config: Config, play: impl AsyncFn(&mut RawFront, &Slow) + 'static)
     });
 }
 
-fn pages(raw: &RawFront, op: Op, sector: u64, count: usize) -> Body {
-    Body::Direct { op, sector, segments: (0..count).map(|page| raw.segment(page, 0, 7)).collect() }
+fn pages(raw: &RawFront, op: Op, sector: u64, count: usize) -> RawRequest {
+    RawRequest::Direct {
+        op,
+        sector,
+        segments: (0..count).map(|page| raw.segment(page, 0, 7)).collect(),
+    }
 }
 
 #[test]
-fn requests_run_side_by_side_and_neighbours_are_put_together() {
+fn requests_run_side_by_side_and_neighbours_merge() {
     with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
         // Shown all at once: the backend hears of them only together.
         for (op, sector, count) in [
@@ -144,7 +160,8 @@ fn requests_run_side_by_side_and_neighbours_are_put_together() {
             (Op::Write, 100, 1),
             (Op::Write, 92, 1),
         ] {
-            let raw_request = xen_blk::wire::encode(raw.abi, sector, &pages(raw, op, sector, count));
+            let raw_request =
+                xen_blk::protocol::wire::encode(raw.abi, sector, &pages(raw, op, sector, count));
             raw.front.put(&raw.ring, &raw_request);
         }
         raw.show();
@@ -160,14 +177,17 @@ fn requests_run_side_by_side_and_neighbours_are_put_together() {
 }
 
 #[test]
-fn one_bad_sector_fails_only_the_request_that_touches_it() {
+fn bad_sector_fails_only_its_request() {
     with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
         slow.let_go();
-        for (op, now) in [(Op::Read, false), (Op::Write, false), (Op::Read, true), (Op::Write, true)] {
+        for (op, now) in
+            [(Op::Read, false), (Op::Write, false), (Op::Read, true), (Op::Write, true)]
+        {
             slow.now.set(now);
             slow.bad.set(Some(13));
             for sector in [0, 8, 16] {
-                let raw_request = xen_blk::wire::encode(raw.abi, sector, &pages(raw, op, sector, 1));
+                let raw_request =
+                    xen_blk::protocol::wire::encode(raw.abi, sector, &pages(raw, op, sector, 1));
                 raw.front.put(&raw.ring, &raw_request);
             }
             raw.show();
@@ -177,13 +197,13 @@ fn one_bad_sector_fails_only_the_request_that_touches_it() {
             }
         }
         slow.bad.set(None);
-        let secure = Body::Discard { sector: 0, count: 8, secure: true };
+        let secure = RawRequest::Discard { sector: 0, count: 8, secure: true };
         assert_eq!(raw.status(&secure).await, RSP_EOPNOTSUPP, "the storage finds that out late");
     });
 }
 
 #[test]
-fn nothing_passes_a_barrier_and_a_flush_follows_what_was_asked_before() {
+fn barrier_is_not_passed_and_flush_comes_last() {
     with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
         for body in [
             pages(raw, Op::Write, 0, 1),
@@ -202,7 +222,11 @@ fn nothing_passes_a_barrier_and_a_flush_follows_what_was_asked_before() {
             assert_eq!(raw.response().await.status, RSP_OKAY);
         }
         let log = slow.take_log();
-        let at = |what: &str| log.iter().position(|entry| entry == what).unwrap_or_else(|| panic!("{what} in {log:?}"));
+        let at = |what: &str| {
+            log.iter()
+                .position(|entry| entry == what)
+                .unwrap_or_else(|| panic!("{what} in {log:?}"))
+        };
         // The write before ends, then: flush, data, flush; only then what comes after.
         assert_eq!(log[..7], ["-w0+8", "+f", "-f", "+w100+8", "-w100+8", "+f", "-f"]);
         assert!(at("+w200+8") > 6 && at("+r0+8") > 6);
@@ -212,7 +236,7 @@ fn nothing_passes_a_barrier_and_a_flush_follows_what_was_asked_before() {
 }
 
 #[test]
-fn what_can_be_done_at_once_is_but_passes_no_barrier() {
+fn immediate_operation_passes_no_barrier() {
     with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
         let read = pages(raw, Op::Read, 0, 1);
         raw.ask(&read);
@@ -220,13 +244,13 @@ fn what_can_be_done_at_once_is_but_passes_no_barrier() {
         slow.now.set(true);
         let now = [(Op::Write, 8, 2), (Op::Write, 24, 1), (Op::Read, 8, 1)];
         for body in now.map(|(op, sector, count)| pages(raw, op, sector, count)) {
-            raw.front.put(&raw.ring, &xen_blk::wire::encode(raw.abi, 1, &body));
+            raw.front.put(&raw.ring, &xen_blk::protocol::wire::encode(raw.abi, 1, &body));
         }
         raw.show();
         raw.host.moment().await;
         assert_eq!(slow.take_log(), ["+r0+8", "!w8+24", "!r8+8"], "beside what takes time");
         for body in [pages(raw, Op::Barrier, 100, 1), pages(raw, Op::Write, 200, 1)] {
-            raw.front.put(&raw.ring, &xen_blk::wire::encode(raw.abi, 2, &body));
+            raw.front.put(&raw.ring, &xen_blk::protocol::wire::encode(raw.abi, 2, &body));
         }
         raw.show();
         raw.host.moment().await;
@@ -246,13 +270,13 @@ fn what_can_be_done_at_once_is_but_passes_no_barrier() {
 }
 
 #[test]
-fn ends_that_ask_and_answer_on_and_on_need_no_events() {
+fn busy_ends_need_no_events() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
         let ram = Rc::new(Ram::with_sectors(1024));
         let served = dom0.plug(XVDA, &ram, Config::default()).await;
-        let (disk, end) = guest.attach(XVDA, &Wishes::default()).await;
+        let (disk, end) = guest.attach(XVDA, &front::Config::default()).await;
         let mut bytes = [0; 4096];
         for at in 0..100 {
             disk.read(at * 8, &mut bytes).await.unwrap();
@@ -275,12 +299,15 @@ fn ends_that_ask_and_answer_on_and_on_need_no_events() {
 }
 
 #[test]
-fn no_more_is_taken_than_there_is_memory_for() {
-    let config = Config { memory: 3 * 11 * PAGE_SIZE, merge: 0, ..Config::default() };
+fn requests_taken_are_limited_by_memory() {
+    let config = Config::default().with(|config| {
+        config.memory = 3 * 11 * PAGE_SIZE;
+        config.merge = 0;
+    });
     with_slow(config, async |raw: &mut RawFront, slow: &Slow| {
         for number in 0..20 {
             let segments = vec![raw.segment(0, 0, 7); 11];
-            raw.ask(&Body::Direct { op: Op::Read, sector: number * 20, segments });
+            raw.ask(&RawRequest::Direct { op: Op::Read, sector: number * 20, segments });
         }
         raw.host.moment().await;
         assert_eq!(slow.take_log().len(), 3);
@@ -292,7 +319,7 @@ fn no_more_is_taken_than_there_is_memory_for() {
 }
 
 #[test]
-fn what_is_in_flight_is_finished_before_the_disk_closes() {
+fn requests_in_flight_end_before_disk_closes() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.run(async move {
@@ -314,32 +341,18 @@ fn what_is_in_flight_is_finished_before_the_disk_closes() {
 }
 
 #[test]
-fn a_storage_that_never_ends_is_given_up() {
-    let mut bench = Bench::new();
-    let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
-    bench.run(async move {
-        let slow = Slow::new(false);
-        let config = Config { drain_timeout: Duration::from_secs(3), ..Config::default() };
-        let served = dom0.plug(XVDA, &slow, config).await;
-        let mut raw = RawFront::connect(&guest, XVDA, Layout::default()).await;
-        let write = pages(&raw, Op::Write, 0, 1);
-        raw.ask(&write);
-        raw.host.moment().await;
-        served.handle.force();
-        assert_eq!(served.end().await, End::Forced);
-        toolstack::remove(&dom0.store, &device(XVDA)).await.unwrap();
-    });
-}
-
-#[test]
-fn few_events_are_sent_for_many_requests() {
+fn many_requests_need_few_events() {
     with_slow(Config::default(), async |raw: &mut RawFront, slow: &Slow| {
         slow.let_go();
         let world = raw.host.domain.world().clone();
         let before = world.notifies(DOM0);
         for _ in 0..10 {
             for number in 0..32u64 {
-                let request = xen_blk::wire::encode(raw.abi, number, &pages(raw, Op::Read, number * 16, 1));
+                let request = xen_blk::protocol::wire::encode(
+                    raw.abi,
+                    number,
+                    &pages(raw, Op::Read, number * 16, 1),
+                );
                 raw.front.put(&raw.ring, &request);
             }
             raw.show();

@@ -7,14 +7,14 @@ use common::{Bench, DOM0, Error, GUEST, Host, SECTORS};
 use proptest::prelude::*;
 use std::time::Duration;
 use xen_abi::blkif;
-use xen_blk::front::{Note, Op, PeerError, Why, Wishes};
-use xen_blk::wire::{Request, Response};
+use xen_blk::front::{Config, GoneReason, Note, Op, PeerError};
+use xen_blk::protocol::wire::{Decoded, Response};
 use xen_platform::IndexMemory;
 use xen_ring::slots::Corrupt;
 use xen_sim::Operation;
 
-/// What a backend does with the first request; afterwards it only closes.
-type Trick = fn(&mut Backend, usize, &Request);
+/// Response of a backend to the first request; afterwards it only closes.
+type Trick = fn(&mut Backend, usize, &Decoded);
 
 /// The result of a read, of the driver, and of a read after that.
 fn read_from(trick: Trick) -> [Error; 3] {
@@ -27,7 +27,7 @@ fn read_from(trick: Trick) -> [Error; 3] {
         backend.close().await;
     });
     bench.run(async move {
-        let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
         let read = disk.read(0, &mut [0; 512]).await.unwrap_err();
         let end = driver.join().await.unwrap_err();
         playing.join().await;
@@ -36,47 +36,61 @@ fn read_from(trick: Trick) -> [Error; 3] {
 }
 
 fn ends_with(trick: Trick, expected: PeerError) {
-    assert_eq!(read_from(trick), [const { None }; 3].map(|_: Option<()>| Error::Peer(expected.clone())));
+    assert_eq!(
+        read_from(trick),
+        [const { None }; 3].map(|_: Option<()>| Error::Peer(expected.clone()))
+    );
 }
 
 #[test]
-fn an_answer_to_nothing_is_refused() {
+fn response_to_no_request_is_refused() {
     ends_with(
         |backend, queue, request| {
-            backend.respond(queue, Response { id: 0xdead_beef_0000_0000, operation: 0, ..answer(request) })
+            backend.respond(
+                queue,
+                Response { id: 0xdead_beef_0000_0000, operation: 0, ..answer(request) },
+            )
         },
         PeerError::UnknownId { queue: 0, id: 0xdead_beef_0000_0000 },
     );
     // The right slot, and another serial number.
     ends_with(
-        |backend, queue, request| backend.respond(queue, Response { id: request.id + (1 << 16), ..answer(request) }),
+        |backend, queue, request| {
+            backend.respond(queue, Response { id: request.id + (1 << 16), ..answer(request) })
+        },
         PeerError::UnknownId { queue: 0, id: 2 << 16 },
     );
     ends_with(
-        |backend, queue, request| backend.respond(queue, Response { id: 0xffff, ..answer(request) }),
+        |backend, queue, request| {
+            backend.respond(queue, Response { id: 0xffff, ..answer(request) })
+        },
         PeerError::UnknownId { queue: 0, id: 0xffff },
     );
 }
 
-fn answer(request: &Request) -> Response {
+fn answer(request: &Decoded) -> Response {
     Response { id: request.id, operation: request.operation, status: 0 }
 }
 
 #[test]
-fn an_answer_for_another_operation_is_refused() {
+fn response_for_another_operation_is_refused() {
     ends_with(
-        |backend, queue, request| backend.respond(queue, Response { operation: 1, ..answer(request) }),
+        |backend, queue, request| {
+            backend.respond(queue, Response { operation: 1, ..answer(request) })
+        },
         PeerError::Operation { queue: 0, id: 1 << 16, op: Op::Read, found: 1 },
     );
     // Only an indirect request may be called one.
     ends_with(
-        |backend, queue, request| backend.respond(queue, Response { operation: 6, ..answer(request) }),
+        |backend, queue, request| {
+            backend.respond(queue, Response { operation: 6, ..answer(request) })
+        },
         PeerError::Operation { queue: 0, id: 1 << 16, op: Op::Read, found: 6 },
     );
 }
 
 #[test]
-fn a_status_that_there_is_not_is_refused() {
+fn unknown_status_is_refused() {
     for status in [1, -3, i16::MIN, i16::MAX] {
         let mut bench = Bench::new();
         let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
@@ -87,7 +101,7 @@ fn a_status_that_there_is_not_is_refused() {
             backend.close().await;
         });
         bench.run(async move {
-            let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+            let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
             let expected = PeerError::Status { queue: 0, id: 1 << 16, op: Op::Read, status };
             assert_eq!(disk.read(0, &mut [0; 512]).await, Err(Error::Peer(expected)));
             driver.join().await.unwrap_err();
@@ -96,7 +110,7 @@ fn a_status_that_there_is_not_is_refused() {
 }
 
 #[test]
-fn an_index_that_jumps_is_refused() {
+fn jumping_index_is_refused() {
     for jump in [2, 512, 0x8000_0000, u32::MAX] {
         let mut bench = Bench::new();
         let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
@@ -109,7 +123,7 @@ fn an_index_that_jumps_is_refused() {
             backend.close().await;
         });
         bench.run(async move {
-            let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+            let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
             let corrupt = Corrupt { field: "rsp_prod", found: jump, least: 0, most: 1 };
             let expected = Error::Peer(PeerError::Ring { queue: 0, corrupt });
             assert_eq!(disk.read(0, &mut [0; 512]).await, Err(expected.clone()));
@@ -119,7 +133,7 @@ fn an_index_that_jumps_is_refused() {
 }
 
 #[test]
-fn an_answer_that_comes_twice_is_refused_and_hurts_no_other_request() {
+fn duplicate_response_is_refused_and_spoils_no_other() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.sim.spawn(&dom0.domain.clone(), async move {
@@ -131,7 +145,7 @@ fn an_answer_that_comes_twice_is_refused_and_hurts_no_other_request() {
         backend.close().await;
     });
     bench.run(async move {
-        let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
         let other = disk.clone();
         let second = guest.spawn(async move { other.read(8, &mut [0; 512]).await });
         let first = disk.read(0, &mut [0; 512]).await;
@@ -142,14 +156,15 @@ fn an_answer_that_comes_twice_is_refused_and_hurts_no_other_request() {
 }
 
 #[test]
-fn what_is_refused_as_unknown_is_switched_off_and_noted() {
+fn unsupported_feature_is_switched_off_and_noted() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let serving = bench.sim.spawn(&dom0.domain.clone(), async move {
         let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
         let mut direct = 0;
         while let Some((queue, request)) = backend.next().await {
-            let indirect = matches!(request.body, Ok(xen_blk::wire::Body::Indirect { .. }));
+            let indirect =
+                matches!(request.request, Ok(xen_blk::protocol::wire::RawRequest::Indirect { .. }));
             match request.operation {
                 blkif::OP_READ | blkif::OP_WRITE if !indirect => {
                     direct += 1;
@@ -163,7 +178,7 @@ fn what_is_refused_as_unknown_is_switched_off_and_noted() {
         direct
     });
     bench.run(async move {
-        let (disk, _driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, _driver) = guest.attach(&Config::default()).await.unwrap();
         // A flush becomes a barrier; secure discard goes before discard does.
         disk.flush().await.unwrap();
         assert_eq!(disk.discard(0, 8, true).await, Err(Error::Unsupported(Op::SecureDiscard)));
@@ -179,7 +194,10 @@ fn what_is_refused_as_unknown_is_switched_off_and_noted() {
         assert_eq!(disk.barrier(0, &[]).await, Err(Error::Unsupported(Op::Barrier)));
         assert_eq!(disk.flush().await, Err(Error::Unsupported(Op::Flush)));
         let info = disk.info();
-        assert_eq!((info.flush, info.barrier, info.indirect_segments, info.max_transfer), (false, false, 0, 11 * 4096));
+        assert_eq!(
+            (info.flush, info.barrier, info.indirect_segments, info.max_transfer),
+            (false, false, 0, 11 * 4096)
+        );
         let refused = [Op::Flush, Op::SecureDiscard, Op::Discard].map(Note::Refused);
         assert_eq!(info.notes[..3], refused);
         assert_eq!(info.notes[3..], [Note::RefusedIndirect, Note::Refused(Op::Barrier)]);
@@ -189,21 +207,23 @@ fn what_is_refused_as_unknown_is_switched_off_and_noted() {
 }
 
 #[test]
-fn an_error_fails_one_request_and_no_other() {
+fn error_fails_one_request_only() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.sim.spawn(&dom0.domain.clone(), async move {
         let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &least_keys()).await;
         while let Some((queue, request)) = backend.next().await {
-            match &request.body {
-                Ok(xen_blk::wire::Body::Direct { sector: 88, .. }) => backend.refuse(queue, &request, blkif::RSP_ERROR),
+            match &request.request {
+                Ok(xen_blk::protocol::wire::RawRequest::Direct { sector: 88, .. }) => {
+                    backend.refuse(queue, &request, blkif::RSP_ERROR)
+                }
                 _ => backend.answer(queue, &request),
             }
         }
         backend.close().await;
     });
     bench.run(async move {
-        let (disk, _driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, _driver) = guest.attach(&Config::default()).await.unwrap();
         let failed = disk.write(0, &[1; 40 * 4096]).await;
         assert_eq!(failed, Err(Error::Failed { op: Op::Write, sector: 88, count: 88 }));
         disk.write(0, &[1; 11 * 4096]).await.unwrap();
@@ -214,7 +234,7 @@ fn an_error_fails_one_request_and_no_other() {
 }
 
 #[test]
-fn a_backend_that_never_answers_is_reported_with_what_is_stuck() {
+fn silent_backend_is_reported_with_stuck_request() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.sim.spawn(&dom0.domain.clone(), async move {
@@ -224,9 +244,9 @@ fn a_backend_that_never_answers_is_reported_with_what_is_stuck() {
         while backend.next().await.is_some() {}
         backend.close().await;
     });
-    let wishes = Wishes { request_timeout: Duration::from_secs(8), ..Wishes::default() };
+    let config = Config::default().with(|config| config.request_timeout = Duration::from_secs(8));
     bench.run(async move {
-        let (disk, driver) = guest.attach(&wishes).await.unwrap();
+        let (disk, driver) = guest.attach(&config).await.unwrap();
         disk.read(0, &mut [0; 512]).await.unwrap();
         // More than the ring holds: the rest never gets onto it, and fails as well.
         let start = xen_platform::Clock::now(&guest.domain);
@@ -237,9 +257,14 @@ fn a_backend_that_never_answers_is_reported_with_what_is_stuck() {
             })
             .collect();
         for (n, task) in tasks.into_iter().enumerate() {
-            let Err(Error::TimedOut(stuck)) = task.join().await else { panic!("request {n} did not time out") };
+            let Err(Error::TimedOut(stuck)) = task.join().await else {
+                panic!("request {n} did not time out")
+            };
             assert_eq!((stuck.op, stuck.sector, stuck.count), (Op::Write, n as u64, 1));
-            assert_eq!((stuck.queue, stuck.in_flight, stuck.answered), ((n < 32).then_some(0), 32, 1));
+            assert_eq!(
+                (stuck.queue, stuck.in_flight, stuck.completed),
+                ((n < 32).then_some(0), 32, 1)
+            );
             assert_eq!(stuck.waited, Duration::from_secs(10));
         }
         let waited = xen_platform::Clock::now(&guest.domain).since(start);
@@ -251,7 +276,7 @@ fn a_backend_that_never_answers_is_reported_with_what_is_stuck() {
 }
 
 #[test]
-fn an_answer_does_not_wait_for_another() {
+fn response_does_not_wait_for_another() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.sim.spawn(&dom0.domain.clone(), async move {
@@ -266,7 +291,7 @@ fn an_answer_does_not_wait_for_another() {
         backend.close().await;
     });
     bench.run(async move {
-        let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
         let start = xen_platform::Clock::now(&guest.domain);
         let write = |n| {
             let disk = disk.clone();
@@ -285,7 +310,7 @@ fn an_answer_does_not_wait_for_another() {
 }
 
 #[test]
-fn a_storm_of_events_is_no_news() {
+fn event_storm_completes_nothing() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.sim.spawn(&dom0.domain.clone(), async move {
@@ -300,7 +325,7 @@ fn a_storm_of_events_is_no_news() {
         backend.close().await;
     });
     bench.run(async move {
-        let (disk, _driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, _driver) = guest.attach(&Config::default()).await.unwrap();
         for _ in 0..10 {
             disk.read(0, &mut [0; 512]).await.unwrap();
         }
@@ -309,16 +334,22 @@ fn a_storm_of_events_is_no_news() {
 }
 
 #[test]
-fn what_was_written_before_is_not_shown_with_a_shorter_request() {
+fn shorter_request_shows_no_older_data() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let looking = bench.sim.spawn(&dom0.domain.clone(), async move {
         let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
         let mut last = Vec::new();
         while let Some((queue, request)) = backend.next().await {
-            if let Ok(xen_blk::wire::Body::Direct { segments, .. }) = &request.body {
+            if let Ok(xen_blk::protocol::wire::RawRequest::Direct { segments, .. }) =
+                &request.request
+            {
                 last = vec![0xee; 4096];
-                xen_platform::SharedMem::read(&dom0.domain.world().page_of(GUEST, segments[0].gref), 0, &mut last);
+                xen_platform::SharedMem::read(
+                    &dom0.domain.world().page_of(GUEST, segments[0].gref),
+                    0,
+                    &mut last,
+                );
             }
             backend.answer(queue, &request);
         }
@@ -326,7 +357,7 @@ fn what_was_written_before_is_not_shown_with_a_shorter_request() {
         last
     });
     let last = bench.run(async move {
-        let (disk, _driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, _driver) = guest.attach(&Config::default()).await.unwrap();
         disk.write(0, &[0xaa; 4096]).await.unwrap();
         disk.write(0, &[0xbb; 512]).await.unwrap();
         disk.close().await;
@@ -336,8 +367,8 @@ fn what_was_written_before_is_not_shown_with_a_shorter_request() {
 }
 
 #[test]
-fn a_platform_that_has_no_pages_left_fails_a_request_or_makes_it_smaller() {
-    let connected = async |guest: &Host| guest.attach(&Wishes::default()).await.unwrap();
+fn platform_without_pages_shrinks_or_fails_a_request() {
+    let connected = async |guest: &Host| guest.attach(&Config::default()).await.unwrap();
     for nth in 1..=4 {
         let mut bench = Bench::new();
         let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
@@ -368,7 +399,7 @@ proptest! {
 
     /// Whatever a backend answers: each request ends well or with the reason, and all ends.
     #[test]
-    fn no_answers_do_harm(answers in prop::collection::vec((0u64..200_000, 0u8..8, -3i16..2, any::<bool>()), 1..20)) {
+    fn any_responses_do_no_harm(answers in prop::collection::vec((0u64..200_000, 0u8..8, -3i16..2, any::<bool>()), 1..20)) {
         let mut bench = Bench::new();
         let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
         bench.sim.spawn(&dom0.domain.clone(), async move {
@@ -382,9 +413,9 @@ proptest! {
             }
             backend.close().await;
         });
-        let wishes = Wishes { request_timeout: Duration::from_secs(2), ..Wishes::default() };
+        let config = Config::default().with(|config| config.request_timeout = Duration::from_secs(2));
         bench.run(async move {
-            let (disk, driver) = guest.attach(&wishes).await.unwrap();
+            let (disk, driver) = guest.attach(&config).await.unwrap();
             let tasks: Vec<_> = (0..8).map(|n| {
                 let disk = disk.clone();
                 guest.spawn(async move {
@@ -403,7 +434,7 @@ proptest! {
             }
             disk.close().await;
             let _ = driver.join().await;
-            assert!(matches!(disk.read(0, &mut [0; 512]).await, Err(Error::Gone(Why::Closed) | Error::Peer(_))));
+            assert!(matches!(disk.read(0, &mut [0; 512]).await, Err(Error::Gone(GoneReason::Closed) | Error::Peer(_))));
         });
     }
 }

@@ -2,18 +2,20 @@
 
 mod common;
 
-use common::backend::{Backend, Store, all_keys, front_is, front_state, least_keys, set_state, until, with};
+use common::backend::{
+    Backend, Store, all_keys, front_is, front_state, least_keys, set_state, until, with,
+};
 use common::{BACK, Bench, DOM0, Error, FRONT, GUEST, SECTORS, VDEV, pattern, plug};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use xen_blk::front::raw::{Index, RawRing};
-use xen_blk::front::{Change, End, Finder, Note, Why, Wishes, list};
-use xen_blk::wire::{self, Body, Op};
-use xen_platform::Platform;
+use xen_blk::front::{Change, Config, End, Finder, GoneReason, Note, list};
+use xen_blk::protocol::wire::{self, Op, RawRequest};
+use xen_platform::{Clock, Platform, deadline};
 
 #[test]
-fn a_disk_is_closed_and_attached_again_many_times() {
+fn disk_is_closed_and_attached_many_times() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     bench.xs.set(&format!("{BACK}/online"), "1");
@@ -27,15 +29,18 @@ fn a_disk_is_closed_and_attached_again_many_times() {
     bench.run(async move {
         for round in 0..50u8 {
             // Another kind of rings every time: nothing of the one before may be left.
-            let wishes = Wishes { ring_pages: 1 << (round % 5), queues: 1 + u32::from(round % 3), ..Wishes::default() };
-            let (disk, driver) = guest.attach(&wishes).await.unwrap();
+            let config = Config::default().with(|config| {
+                config.ring_pages = 1 << (round % 5);
+                config.queues = 1 + u32::from(round % 3);
+            });
+            let (disk, driver) = guest.attach(&config).await.unwrap();
             disk.write(0, &[round; 512]).await.unwrap();
             let mut back = [0; 512];
             disk.read(0, &mut back).await.unwrap();
             assert_eq!(back, [round; 512]);
             disk.close().await;
             assert_eq!(driver.join().await, Ok(End::Closed));
-            assert_eq!(disk.read(0, &mut back).await, Err(Error::Gone(Why::Closed)));
+            assert_eq!(disk.read(0, &mut back).await, Err(Error::Gone(GoneReason::Closed)));
         }
         // The last backend waits for a frontend that begins anew.
         guest.store.write(&format!("{FRONT}/state"), b"1").await.unwrap();
@@ -43,7 +48,7 @@ fn a_disk_is_closed_and_attached_again_many_times() {
 }
 
 #[test]
-fn what_is_under_way_is_finished_before_the_disk_is_closed() {
+fn requests_in_flight_end_before_close() {
     for unplug in [false, true] {
         let mut bench = Bench::new();
         let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
@@ -60,7 +65,7 @@ fn what_is_under_way_is_finished_before_the_disk_is_closed() {
             backend.close().await
         });
         bench.run(async move {
-            let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+            let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
             let tasks: Vec<_> = (0..2)
                 .map(|n| {
                     let disk = disk.clone();
@@ -77,14 +82,14 @@ fn what_is_under_way_is_finished_before_the_disk_is_closed() {
                 task.join().await.unwrap();
             }
             assert_eq!(serving.join().await, [(1, 0), (1, 1)]);
-            let why = if unplug { Why::Unplugged } else { Why::Closed };
+            let why = if unplug { GoneReason::Unplugged } else { GoneReason::Closed };
             assert_eq!(disk.read(0, &mut [0; 512]).await, Err(Error::Gone(why)));
         });
     }
 }
 
 #[test]
-fn a_backend_that_is_killed_and_started_anew_gets_what_it_had_not_answered_in_order() {
+fn restarted_backend_gets_open_requests_in_order() {
     for seed in 0..20 {
         let mut bench = Bench::with_seed(seed);
         let (dom0, second, guest) = (bench.host(DOM0), bench.host(DOM0), bench.host(GUEST));
@@ -105,8 +110,8 @@ fn a_backend_that_is_killed_and_started_anew_gets_what_it_had_not_answered_in_or
         });
         let log = bench.run(async move {
             // All at once, so that the barriers among them have to be kept in their places.
-            let wishes = Wishes { bare_barriers: true, ..Wishes::default() };
-            let (disk, driver) = guest.attach(&wishes).await.unwrap();
+            let config = Config::default().with(|config| config.bare_barriers = true);
+            let (disk, driver) = guest.attach(&config).await.unwrap();
             let ops: Vec<_> = (0..12u64)
                 .map(|n| {
                     let (disk, begun) = (disk.clone(), begun.clone());
@@ -114,7 +119,13 @@ fn a_backend_that_is_killed_and_started_anew_gets_what_it_had_not_answered_in_or
                         begun.borrow_mut().push(n);
                         match n {
                             3 | 7 => disk.barrier(n * 256, &[n as u8; 512]).await,
-                            _ => disk.write(n * 256, &pattern(n, if n % 2 == 0 { 30 * 4096 } else { 512 })).await,
+                            _ => {
+                                disk.write(
+                                    n * 256,
+                                    &pattern(n, if n % 2 == 0 { 30 * 4096 } else { 512 }),
+                                )
+                                .await
+                            }
                         }
                     })
                 })
@@ -122,12 +133,16 @@ fn a_backend_that_is_killed_and_started_anew_gets_what_it_had_not_answered_in_or
             xen_platform::sleep(&guest.domain, Duration::from_secs(1)).await;
             first.domain.kill_process();
             xen_platform::sleep(&guest.domain, Duration::from_secs(1)).await;
-            // The new one has no indirect requests and a smaller ring: what was one request becomes many.
+            // The new one has no indirect requests and a smaller ring: what was one request becomes
+            // many.
             let keys = with(least_keys(), "feature-barrier", 1);
-            let serving = second.spawn({
-                let second = second.clone();
-                async move { Backend::start_anew(&second, &Store(content.0), &keys).await.serve().await }
-            });
+            let serving =
+                second.spawn({
+                    let second = second.clone();
+                    async move {
+                        Backend::start_anew(&second, &Store(content.0), &keys).await.serve().await
+                    }
+                });
             for op in ops {
                 op.join().await.unwrap();
             }
@@ -143,16 +158,18 @@ fn a_backend_that_is_killed_and_started_anew_gets_what_it_had_not_answered_in_or
             assert_eq!(driver.join().await, Ok(End::Closed));
             serving.join().await
         });
-        // The tasks began in the order that the seed gave them; all that began before a barrier comes before it.
+        // The tasks began in the order that the seed gave them; all that began before a barrier
+        // comes before it.
         let begun: Vec<u64> = order.borrow().clone();
-        let mut sent: Vec<u64> = log.iter().filter(|(op, _)| *op != 0).map(|(_, sector)| sector / 256).collect();
+        let mut sent: Vec<u64> =
+            log.iter().filter(|(op, _)| *op != 0).map(|(_, sector)| sector / 256).collect();
         sent.dedup();
         assert_eq!(sent, begun[begun.len() - sent.len()..], "seed {seed}");
     }
 }
 
 #[test]
-fn a_backend_that_vanishes_takes_the_disk_with_it() {
+fn vanished_backend_ends_the_disk() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let xs = bench.xs.clone();
@@ -163,7 +180,7 @@ fn a_backend_that_vanishes_takes_the_disk_with_it() {
         std::future::pending::<()>().await
     });
     bench.run(async move {
-        let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
         let reading = guest.spawn({
             let disk = disk.clone();
             async move { disk.read(0, &mut [0; 512]).await }
@@ -172,14 +189,14 @@ fn a_backend_that_vanishes_takes_the_disk_with_it() {
         killer.domain.kill_process();
         xs.remove(BACK);
         assert_eq!(driver.join().await, Ok(End::Lost));
-        assert_eq!(reading.join().await, Err(Error::Gone(Why::Lost)));
+        assert_eq!(reading.join().await, Err(Error::Gone(GoneReason::Lost)));
         disk.close().await;
         assert_eq!(xs.get(&format!("{FRONT}/state")).unwrap(), b"6");
     });
 }
 
 #[test]
-fn a_backend_that_does_not_come_back_is_given_up() {
+fn lost_backend_is_given_up_after_timeout() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let other = bench.host(DOM0);
@@ -189,18 +206,19 @@ fn a_backend_that_does_not_come_back_is_given_up() {
         std::future::pending::<()>().await
     });
     bench.run(async move {
-        let wishes = Wishes { connect_timeout: Duration::from_secs(20), ..Wishes::default() };
-        let (disk, driver) = guest.attach(&wishes).await.unwrap();
+        let config =
+            Config::default().with(|config| config.connect_timeout = Duration::from_secs(20));
+        let (disk, driver) = guest.attach(&config).await.unwrap();
         killer.domain.kill_process();
         set_state(&other, 1);
         let wrong = driver.join().await.unwrap_err();
         assert!(matches!(wrong, Error::NoBackend { .. }), "{wrong}");
-        assert_eq!(disk.read(0, &mut [0; 512]).await, Err(Error::Gone(Why::NoReturn)));
+        assert_eq!(disk.read(0, &mut [0; 512]).await, Err(Error::Gone(GoneReason::NoReturn)));
     });
 }
 
 #[test]
-fn a_disk_that_grows_and_shrinks_is_seen_at_once() {
+fn resize_is_seen_at_once() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let owner = dom0.clone();
@@ -208,7 +226,7 @@ fn a_disk_that_grows_and_shrinks_is_seen_at_once() {
         Backend::start(&dom0, &Store::new(2 * SECTORS), &all_keys()).await.serve().await;
     });
     bench.run(async move {
-        let (disk, _driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, _driver) = guest.attach(&Config::default()).await.unwrap();
         let mut seen = 0;
         for sectors in [2 * SECTORS, SECTORS / 2] {
             owner.xs.set(&format!("{BACK}/sectors"), sectors.to_string());
@@ -216,14 +234,17 @@ fn a_disk_that_grows_and_shrinks_is_seen_at_once() {
             disk.changed(&mut seen).await;
             assert_eq!(disk.info().sectors, sectors);
             disk.read(sectors - 1, &mut [0; 512]).await.unwrap();
-            assert!(matches!(disk.read(sectors, &mut [0; 512]).await, Err(Error::OutOfRange { .. })));
+            assert!(matches!(
+                disk.read(sectors, &mut [0; 512]).await,
+                Err(Error::OutOfRange { .. })
+            ));
         }
         disk.close().await;
     });
 }
 
 #[test]
-fn a_kernel_that_was_started_anew_gets_its_disk_back() {
+fn restarted_kernel_gets_its_disk_back() {
     for seed in 0..10 {
         let mut bench = Bench::with_seed(seed);
         let (dom0, before, after) = (bench.host(DOM0), bench.host(GUEST), bench.host(GUEST));
@@ -235,10 +256,10 @@ fn a_kernel_that_was_started_anew_gets_its_disk_back() {
             }
         });
         bench.run(async move {
-            let (disk, _driver) = before.attach(&Wishes::default()).await.unwrap();
+            let (disk, _driver) = before.attach(&Config::default()).await.unwrap();
             disk.write(0, &[1; 512]).await.unwrap();
             before.domain.kill_process();
-            let (disk, driver) = after.attach(&Wishes::default()).await.unwrap();
+            let (disk, driver) = after.attach(&Config::default()).await.unwrap();
             disk.write(0, &[1; 512]).await.unwrap();
             disk.close().await;
             driver.join().await.unwrap();
@@ -248,7 +269,7 @@ fn a_kernel_that_was_started_anew_gets_its_disk_back() {
 }
 
 #[test]
-fn a_dropped_driver_ends_the_disk() {
+fn dropped_driver_ends_the_disk() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let serving = bench.sim.spawn(&dom0.domain.clone(), async move {
@@ -256,26 +277,27 @@ fn a_dropped_driver_ends_the_disk() {
         backend.next().await;
     });
     bench.run(async move {
-        let wishes = Wishes::default();
-        let (disk, driver) = xen_blk::front::attach(&guest.domain, &guest.store, VDEV, &wishes).await.unwrap();
+        let config = Config::default();
+        let (disk, driver) =
+            xen_blk::front::attach(&guest.domain, &guest.store, VDEV, &config).await.unwrap();
         let reader = disk.clone();
         let reading = guest.spawn(async move { reader.read(0, &mut [0; 512]).await });
         until(async { driver.await.map(drop).unwrap_or(()) }, serving.join()).await;
         // `until` has dropped the driver.
-        assert_eq!(reading.join().await, Err(Error::Gone(Why::Dropped)));
+        assert_eq!(reading.join().await, Err(Error::Gone(GoneReason::Dropped)));
         disk.close().await;
     });
 }
 
 #[test]
-fn the_last_handle_closes_the_disk() {
+fn last_handle_closes_the_disk() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let serving = bench.sim.spawn(&dom0.domain.clone(), async move {
         Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await.serve().await
     });
     bench.run(async move {
-        let (disk, driver) = guest.attach(&Wishes::default()).await.unwrap();
+        let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
         drop(disk);
         assert_eq!(driver.join().await, Ok(End::Closed));
         serving.join().await;
@@ -283,33 +305,108 @@ fn the_last_handle_closes_the_disk() {
 }
 
 #[test]
-fn disks_that_come_and_go_are_told() {
+fn finder_reports_added_and_removed_disks() {
     let mut bench = Bench::new();
     let guest = bench.host(GUEST);
     let xs = bench.xs.clone();
     bench.run(async move {
         assert_eq!(list(&guest.store).await, Ok(vec![VDEV]));
-        let mut finder = Finder::new(&guest.store).await.unwrap();
-        assert_eq!(finder.next().await, Ok(Change::Come(VDEV)));
+        let mut finder = Finder::new(&guest.domain, &guest.store);
+        assert_eq!(finder.next().await, Ok(Change::Added(VDEV)));
         plug(&xs, 51728);
-        assert_eq!(finder.next().await, Ok(Change::Come(51728)));
+        assert_eq!(finder.next().await, Ok(Change::Added(51728)));
         xs.remove(FRONT);
-        assert_eq!(finder.next().await, Ok(Change::Gone(VDEV)));
+        assert_eq!(finder.next().await, Ok(Change::Removed(VDEV)));
         assert_eq!(list(&guest.store).await, Ok(vec![51728]));
         xs.remove("/local/domain/1/device/vbd");
-        assert_eq!(finder.next().await, Ok(Change::Gone(51728)));
+        assert_eq!(finder.next().await, Ok(Change::Removed(51728)));
         assert_eq!(list(&guest.store).await, Ok(vec![]));
     });
 }
 
 #[test]
-fn a_ring_without_a_driver_sends_what_it_is_given() {
+fn disk_plugged_in_again_between_two_looks_is_reported() {
+    let mut bench = Bench::new();
+    let guest = bench.host(GUEST);
+    let xs = bench.xs.clone();
+    bench.run(async move {
+        let mut finder = Finder::new(&guest.domain, &guest.store);
+        assert_eq!(finder.next().await, Ok(Change::Added(VDEV)));
+        xs.remove(FRONT);
+        plug(&xs, VDEV);
+        assert_eq!(finder.next().await, Ok(Change::Removed(VDEV)));
+        assert_eq!(finder.next().await, Ok(Change::Added(VDEV)));
+        // Its keys change, and it is the same disk.
+        xs.set(&format!("{FRONT}/state"), "4");
+        plug(&xs, 51728);
+        assert_eq!(finder.next().await, Ok(Change::Added(51728)));
+    });
+}
+
+#[test]
+fn refused_look_for_disks_is_tried_again() {
+    let mut bench = Bench::new();
+    let guest = bench.host(GUEST);
+    let (xs, domain) = (bench.xs.clone(), guest.domain.clone());
+    bench.run(async move {
+        let mut finder = Finder::new(&guest.domain, &guest.store);
+        assert_eq!(finder.next().await, Ok(Change::Added(VDEV)));
+        xs.set_permissions("/local/domain/1/device/vbd", "n0");
+        plug(&xs, 51728);
+        let until = Some(domain.now() + Duration::from_secs(30));
+        let refused = deadline(&domain, until, finder.next()).await;
+        assert!(refused.is_err(), "EACCES ended discovery: {:?}", refused.unwrap());
+        xs.set_permissions("/local/domain/1/device/vbd", "n0 r1");
+        assert_eq!(finder.next().await, Ok(Change::Added(51728)));
+    });
+}
+
+#[test]
+fn disk_plugged_in_again_ends_the_old_one() {
+    let mut bench = Bench::new();
+    let (dom0, second, guest) = (bench.host(DOM0), bench.host(DOM0), bench.host(GUEST));
+    let xs = bench.xs.clone();
+    let first = bench.sim.spawn(&dom0.domain.clone(), {
+        let dom0 = dom0.clone();
+        async move {
+            Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await.serve().await;
+        }
+    });
+    bench.run(async move {
+        let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
+        disk.write(0, &[1; 512]).await.unwrap();
+        // Removed and made anew, for another disk of the same number, before the guest looks.
+        dom0.domain.kill_process();
+        drop(first);
+        xs.remove(FRONT);
+        xs.remove(BACK);
+        plug(&xs, VDEV);
+        let other = Store::new(SECTORS);
+        let contents = other.clone();
+        let serving = second
+            .clone()
+            .spawn(async move { Backend::start(&second, &other, &all_keys()).await.serve().await });
+        let write = disk.write(0, &[2; 512]).await;
+        assert_eq!(write, Err(Error::Gone(GoneReason::Unplugged)), "on the other disk");
+        assert_eq!(driver.join().await, Ok(End::Unplugged));
+        assert_eq!(contents.0.borrow()[..512], [0; 512]);
+        // The new disk can be attached as any other.
+        let (disk, driver) = guest.attach(&Config::default()).await.unwrap();
+        disk.write(0, &[3; 512]).await.unwrap();
+        disk.close().await;
+        assert_eq!(driver.join().await, Ok(End::Closed));
+        serving.join().await;
+    });
+}
+
+#[test]
+fn raw_ring_sends_any_bytes() {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let serving = bench.sim.spawn(&dom0.domain.clone(), async move {
         let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &all_keys()).await;
         let (queue, request) = backend.next().await.unwrap();
-        assert!(request.body.is_err());
+        assert!(request.request.is_err());
         backend.refuse(queue, &request, -1);
         let (queue, request) = backend.next().await.unwrap();
         backend.answer(queue, &request);
@@ -317,9 +414,12 @@ fn a_ring_without_a_driver_sends_what_it_is_given() {
     });
     bench.run(async move {
         let second = Duration::from_secs(1);
-        let wishes = Wishes { ring_pages: 2, ..Wishes::default() };
-        let altered = |keys: &mut xen_blk::front::raw::Keys| keys.push(("feature-nonsense".into(), "1".into()));
-        let mut ring = RawRing::publish(&guest.domain, &guest.store, VDEV, &wishes, altered).await.unwrap();
+        let config = Config::default().with(|config| config.ring_pages = 2);
+        let altered = |keys: &mut xen_blk::front::raw::Keys| {
+            keys.push(("feature-nonsense".into(), "1".into()))
+        };
+        let mut ring =
+            RawRing::publish(&guest.domain, &guest.store, VDEV, &config, altered).await.unwrap();
         assert_eq!(ring.slots(), 64);
         let state = ring.backend_is(&[xen_abi::xenbus::State::CONNECTED], second).await.unwrap();
         assert_eq!(state, xen_abi::xenbus::State::CONNECTED);
@@ -331,7 +431,11 @@ fn a_ring_without_a_driver_sends_what_it_is_given() {
         let page = ring.share(1).unwrap();
         let gref = xen_platform::Granted::refs(&page)[0];
         let segments = vec![wire::Segment { gref, first: 0, last: 7 }];
-        ring.put(&wire::encode(wishes.abi, 5, &Body::Direct { op: Op::Read, sector: 0, segments }));
+        ring.put(&wire::encode(
+            config.abi,
+            5,
+            &RawRequest::Direct { op: Op::Read, sector: 0, segments },
+        ));
         ring.push();
         assert_eq!(ring.response(second).await.unwrap().status, 0);
         assert_eq!((ring.load(Index::ReqProd), ring.load(Index::RspProd)), (2, 2));
@@ -342,12 +446,14 @@ fn a_ring_without_a_driver_sends_what_it_is_given() {
     });
 }
 
-/// Whether a write that follows a barrier is on the ring before the barrier is answered.
+/// Tells if a write that follows a barrier is on the ring before the barrier is completed.
 fn write_passes_barrier(bare_barriers: bool) -> bool {
     let mut bench = Bench::new();
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let playing = bench.sim.spawn(&dom0.domain.clone(), async move {
-        let mut backend = Backend::start(&dom0, &Store::new(SECTORS), &with(least_keys(), "feature-barrier", 1)).await;
+        let mut backend =
+            Backend::start(&dom0, &Store::new(SECTORS), &with(least_keys(), "feature-barrier", 1))
+                .await;
         let (queue, barrier) = backend.next().await.unwrap();
         let patience = Some(dom0.in_secs(1));
         let early = xen_platform::deadline(&dom0.domain, patience, backend.next()).await;
@@ -362,8 +468,8 @@ fn write_passes_barrier(bare_barriers: bool) -> bool {
         passes
     });
     bench.run(async move {
-        let wishes = Wishes { bare_barriers, ..Wishes::default() };
-        let (disk, driver) = guest.attach(&wishes).await.unwrap();
+        let config = Config::default().with(|config| config.bare_barriers = bare_barriers);
+        let (disk, driver) = guest.attach(&config).await.unwrap();
         let writer = disk.clone();
         let barrier = guest.spawn(async move { writer.barrier(0, &[1; 512]).await });
         let writer = disk.clone();
@@ -377,7 +483,7 @@ fn write_passes_barrier(bare_barriers: bool) -> bool {
 }
 
 #[test]
-fn nothing_is_sent_behind_a_barrier_unless_the_backend_is_to_be_tried() {
+fn requests_behind_barrier_wait_unless_bare() {
     assert!(!write_passes_barrier(false));
     assert!(write_passes_barrier(true));
 }

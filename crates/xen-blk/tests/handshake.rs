@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use xen_abi::xenbus::State;
-use xen_blk::handshake::{BackStep, FrontStep, back, front};
+use xen_blk::protocol::handshake::{BackStep, FrontStep, back, front};
 
 const ALL: [State; 9] = [
     State::UNKNOWN,
@@ -18,7 +18,7 @@ const ALL: [State; 9] = [
 ];
 
 #[test]
-fn each_pair_has_its_step_for_a_frontend() {
+fn frontend_has_a_step_for_each_pair() {
     use FrontStep::*;
     // One row for each own state; the columns are the peer's, from Unknown to Reconfigured.
     let rows = [
@@ -32,12 +32,16 @@ fn each_pair_has_its_step_for_a_frontend() {
         for (theirs, step) in ALL.into_iter().zip(steps) {
             assert_eq!(front(mine, theirs), step, "frontend in {mine}, backend in {theirs}");
         }
-        assert_eq!(front(mine, State(77)), Wait, "frontend in {mine}, backend in no state there is");
+        assert_eq!(
+            front(mine, State(77)),
+            Wait,
+            "frontend in {mine}, backend in no state there is"
+        );
     }
 }
 
 #[test]
-fn each_pair_has_its_step_for_a_backend() {
+fn backend_has_a_step_for_each_pair() {
     use BackStep::*;
     let rows = [
         (State::INITIALISING, [Gone, Offer, Wait, Connect, Connect, Closed, Offer, Wait, Wait]),
@@ -53,8 +57,8 @@ fn each_pair_has_its_step_for_a_backend() {
     }
 }
 
-/// Both ends, as they act on their tables. A step reads the peer's state and later, when the peer may have moved on,
-/// writes its own.
+/// Both ends, as they act on their tables. A step reads the peer's state and later, when the peer
+/// may have moved on, writes its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct World {
     front: End<FrontStep>,
@@ -68,9 +72,9 @@ struct World {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct End<S> {
-    /// What it has written, as it knows.
+    /// The state that it wrote last, as it knows.
     mine: State,
-    /// What stands in xenstore: another than `mine` if it is left from an earlier life.
+    /// The state in xenstore: another than `mine` if it is left from an earlier life.
     key: State,
     /// The step that it is about to carry out.
     next: Option<S>,
@@ -95,12 +99,18 @@ fn moves(world: World) -> Vec<World> {
     let front_moves = match world.front.next {
         _ if world.done => vec![],
         None => {
-            vec![World { front: End { next: Some(front(world.front.mine, world.back.key)), ..world.front }, ..world }]
+            vec![World {
+                front: End { next: Some(front(world.front.mine, world.back.key)), ..world.front },
+                ..world
+            }]
         }
         Some(step) => front_acts(world, step),
     };
     let back_moves = match world.back.next {
-        None => vec![World { back: End { next: Some(back(world.back.mine, world.front.key)), ..world.back }, ..world }],
+        None => vec![World {
+            back: End { next: Some(back(world.back.mine, world.front.key)), ..world.back },
+            ..world
+        }],
         Some(step) => back_acts(world, step),
     };
     front_moves.into_iter().chain(back_moves).filter(|next| *next != world).collect()
@@ -111,13 +121,18 @@ fn front_acts(world: World, step: FrontStep) -> Vec<World> {
     let to = |state| World { front: world.front.write(state), ..world };
     vec![match step {
         FrontStep::Wait | FrontStep::Refresh => idle,
-        FrontStep::Publish => World { published: (world.published + 1) % 3, ..to(State::INITIALISED) },
+        FrontStep::Publish => {
+            World { published: (world.published + 1) % 3, ..to(State::INITIALISED) }
+        }
         // The event channel tells whether the backend has taken these rings or older ones.
         FrontStep::Connect if world.mapped == Some(world.published) => to(State::CONNECTED),
         FrontStep::Restart => to(State::INITIALISING),
         // `Closing` is written first, but need not be seen by anyone.
         FrontStep::Connect | FrontStep::Reset => {
-            return vec![World { front: End { key: State::CLOSING, ..world.front }, ..world }, to(State::CLOSED)];
+            return vec![
+                World { front: End { key: State::CLOSING, ..world.front }, ..world },
+                to(State::CLOSED),
+            ];
         }
         FrontStep::Close | FrontStep::Lost => World { done: true, ..to(State::CLOSED) },
     }]
@@ -176,7 +191,11 @@ fn always_connects(starts: impl IntoIterator<Item = World>) {
     let worlds = explore(starts);
     let reach = can_reach(&worlds, connected);
     for (world, next) in &worlds {
-        assert!(reach.contains(world), "no way to a connection from {world:?}, of {} worlds", worlds.len());
+        assert!(
+            reach.contains(world),
+            "no way to a connection from {world:?}, of {} worlds",
+            worlds.len()
+        );
         assert!(!world.done, "given up: {world:?}");
         if connected(world) {
             assert!(next.iter().all(connected), "a connection is left: {world:?} to {next:?}");
@@ -191,25 +210,32 @@ fn fresh_ends_always_connect() {
 }
 
 #[test]
-fn a_frontend_that_was_started_anew_always_connects() {
-    // Its key still says what the one before had written, and the backend is anywhere with that one.
+fn restarted_frontend_always_connects() {
+    // Its key still says what the one before had written, and the backend is anywhere with that
+    // one.
     let backs = [State::INIT_WAIT, State::CONNECTED, State::CLOSING, State::CLOSED];
-    let keys = [State::INITIALISING, State::INITIALISED, State::CONNECTED, State::CLOSING, State::CLOSED];
+    let keys =
+        [State::INITIALISING, State::INITIALISED, State::CONNECTED, State::CLOSING, State::CLOSED];
     for back in backs {
         for key in keys {
             let mut world = fresh();
             world.back = End::at(back);
             world.mapped = (back == State::CONNECTED || back == State::CLOSING).then_some(0);
-            // A frontend begins by closing for the one before, if the backend is busy with that one.
+            // A frontend begins by closing for the one before, if the backend is busy with that
+            // one.
             let busy = [State::CONNECTED, State::CLOSING].contains(&back);
-            world.front = End::at(if busy && key != State::INITIALISING { State::CLOSED } else { State::INITIALISING });
+            world.front = End::at(if busy && key != State::INITIALISING {
+                State::CLOSED
+            } else {
+                State::INITIALISING
+            });
             always_connects([world]);
         }
     }
 }
 
 #[test]
-fn a_backend_that_was_started_anew_always_connects() {
+fn restarted_backend_always_connects() {
     let connected = World {
         front: End::at(State::CONNECTED),
         back: End::at(State::INITIALISING),
@@ -224,13 +250,15 @@ fn a_backend_that_was_started_anew_always_connects() {
 }
 
 #[test]
-fn an_end_that_closes_takes_the_other_with_it() {
+fn closing_end_closes_the_other() {
     let mut world = fresh();
     (world.front, world.back) = (End::at(State::CONNECTED), End::at(State::CONNECTED));
     (world.published, world.mapped) = (1, Some(1));
     // The backend closes: the frontend is done, and the backend lets go.
     let worlds = explore([World { back: End::at(State::CLOSING), ..world }]);
-    let reach = can_reach(&worlds, |world| world.done && world.back.mine == State::CLOSED && world.mapped.is_none());
+    let reach = can_reach(&worlds, |world| {
+        world.done && world.back.mine == State::CLOSED && world.mapped.is_none()
+    });
     assert!(worlds.keys().all(|world| reach.contains(world)));
     // The frontend closes, as `Bus::close` does.
     for state in [State::CLOSING, State::CLOSED] {

@@ -1,8 +1,11 @@
-//! The wire format: what is written is read back in both layouts, and nothing that a peer writes does harm.
+//! The wire format: what is written is read back in both layouts, and nothing that a peer writes
+//! does harm.
 
 use proptest::prelude::*;
 use xen_abi::blkif;
-use xen_blk::wire::{self, Abi, Body, Malformed, Op, RESPONSE_MAX, Request, Response, Segment};
+use xen_blk::protocol::wire::{
+    self, Abi, Decoded, Malformed, Op, RESPONSE_MAX, RawRequest, Response, Segment,
+};
 use xen_platform::GrantRef;
 
 fn abi() -> impl Strategy<Value = Abi> {
@@ -17,26 +20,23 @@ fn segment() -> impl Strategy<Value = Segment> {
     })
 }
 
-fn body() -> impl Strategy<Value = Body> {
+fn body() -> impl Strategy<Value = RawRequest> {
     let moving = prop_oneof![Just(Op::Read), Just(Op::Write)];
     let any_op = prop_oneof![Just(Op::Read), Just(Op::Write), Just(Op::Barrier)];
     prop_oneof![
         (any_op, any::<u64>(), prop::collection::vec(segment(), 1..=11))
-            .prop_map(|(op, sector, segments)| Body::Direct { op, sector, segments }),
-        prop_oneof![Just(Op::Flush), Just(Op::Barrier)].prop_map(|op| Body::Direct {
+            .prop_map(|(op, sector, segments)| RawRequest::Direct { op, sector, segments }),
+        prop_oneof![Just(Op::Flush), Just(Op::Barrier)].prop_map(|op| RawRequest::Direct {
             op,
             sector: 0,
             segments: Vec::new()
         }),
         (moving, any::<u64>(), 1usize..=4096).prop_map(|(op, sector, count)| {
             let pages = (0..count.div_ceil(512) as u32).map(GrantRef).collect();
-            Body::Indirect { op, sector, count, pages }
+            RawRequest::Indirect { op, sector, count, pages }
         }),
-        (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(sector, count, secure)| Body::Discard {
-            sector,
-            count,
-            secure
-        }),
+        (any::<u64>(), any::<u64>(), any::<bool>())
+            .prop_map(|(sector, count, secure)| RawRequest::Discard { sector, count, secure }),
     ]
 }
 
@@ -48,8 +48,8 @@ fn slot(abi: Abi, bytes: &[u8], before: u8) -> Vec<u8> {
 }
 
 #[test]
-fn the_layouts_are_those_of_the_header() {
-    let body = Body::Direct {
+fn layouts_are_those_of_the_header() {
+    let body = RawRequest::Direct {
         op: Op::Write,
         sector: 0x1122_3344_5566_7788,
         segments: vec![Segment { gref: GrantRef(0xaabb_ccdd), first: 1, last: 6 }],
@@ -65,11 +65,11 @@ fn the_layouts_are_those_of_the_header() {
 }
 
 #[test]
-fn a_request_without_sense_says_why() {
+fn malformed_request_names_the_reason() {
     let direct = |op: u8, count: u8, first: u8, last: u8| {
         let mut slot = vec![0; 112];
         (slot[0], slot[1], slot[24 + 4], slot[24 + 5]) = (op, count, first, last);
-        wire::decode(Abi::X86_64, &slot).body.unwrap_err()
+        wire::decode(Abi::X86_64, &slot).request.unwrap_err()
     };
     assert_eq!(direct(4, 1, 0, 0), Malformed::Operation(4));
     assert_eq!(direct(200, 1, 0, 0), Malformed::Operation(200));
@@ -86,7 +86,7 @@ fn a_request_without_sense_says_why() {
         let request = wire::decode(Abi::X86_64, &slot);
         // Linux's frontend looks for what was wrapped.
         assert_eq!(request.operation, op);
-        request.body.unwrap_err()
+        request.request.unwrap_err()
     };
     assert_eq!(indirect(blkif::OP_FLUSH_DISKCACHE, 1), Malformed::IndirectOperation(3));
     assert_eq!(indirect(blkif::OP_INDIRECT, 1), Malformed::IndirectOperation(6));
@@ -99,46 +99,46 @@ fn a_request_without_sense_says_why() {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(abi in abi(), id: u64, body in body(), before: u8) {
+    fn encoded_request_is_decoded_unchanged(abi in abi(), id: u64, body in body(), before: u8) {
         let bytes = wire::encode(abi, id, &body);
-        let Request { id: found, operation, body: read } = wire::decode(abi, &slot(abi, &bytes, before));
+        let Decoded { id: found, operation, request: read } = wire::decode(abi, &slot(abi, &bytes, before));
         prop_assert_eq!(found, id);
         let code = match &body {
-            Body::Direct { op, .. } | Body::Indirect { op, .. } => op.code(),
-            Body::Discard { .. } => blkif::OP_DISCARD,
+            RawRequest::Direct { op, .. } | RawRequest::Indirect { op, .. } => op.code(),
+            RawRequest::Discard { .. } => blkif::OP_DISCARD,
         };
         prop_assert_eq!(operation, code);
         prop_assert_eq!(read, Ok(body));
     }
 
     #[test]
-    fn any_slot_is_read_without_harm(abi in abi(), bytes in prop::collection::vec(any::<u8>(), 112)) {
+    fn slot_of_any_bytes_is_decoded_or_refused(abi in abi(), bytes in prop::collection::vec(any::<u8>(), 112)) {
         let slot = &bytes[..abi.slot()];
         let request = wire::decode(abi, slot);
         let at = if abi == Abi::X86_64 { 8 } else { 4 };
         prop_assert_eq!(&request.id.to_le_bytes(), &slot[at..at + 8]);
-        match request.body {
-            Ok(Body::Direct { segments, .. }) => {
+        match request.request {
+            Ok(RawRequest::Direct { segments, .. }) => {
                 prop_assert!(segments.len() <= 11 && segments.iter().all(|s| s.first <= s.last && s.last < 8));
             }
-            Ok(Body::Indirect { op, count, pages, .. }) => {
+            Ok(RawRequest::Indirect { op, count, pages, .. }) => {
                 prop_assert!(matches!(op, Op::Read | Op::Write) && (1..=4096).contains(&count));
                 prop_assert_eq!(pages.len(), count.div_ceil(512));
             }
-            Ok(Body::Discard { .. }) => prop_assert_eq!(slot[0], blkif::OP_DISCARD),
+            Ok(RawRequest::Discard { .. }) => prop_assert_eq!(slot[0], blkif::OP_DISCARD),
             Err(wrong) => prop_assert!(wrong.status() < 0 && !wrong.to_string().is_empty()),
         }
     }
 
     #[test]
-    fn lists_of_segments_are_read_back(segments in prop::collection::vec(segment(), 0..600)) {
+    fn list_of_segments_is_decoded_unchanged(segments in prop::collection::vec(segment(), 0..600)) {
         let list = wire::encode_segments(&segments);
         prop_assert_eq!(list.len(), segments.len() * 8);
         prop_assert_eq!(wire::segments(&list), Ok(segments));
     }
 
     #[test]
-    fn any_list_of_segments_is_read_or_refused(list in prop::collection::vec(any::<u8>(), 0..4096)) {
+    fn list_of_any_bytes_is_decoded_or_refused(list in prop::collection::vec(any::<u8>(), 0..4096)) {
         match wire::segments(&list) {
             Ok(segments) => prop_assert_eq!(segments.len(), list.len() / 8),
             Err(Malformed::Segment { number, first, last }) => {

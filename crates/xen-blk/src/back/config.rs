@@ -1,45 +1,49 @@
-//! What a backend offers and how it works.
+//! Configuration of a backend.
 
-use crate::front::Units;
-use crate::wire::Abi;
+use crate::protocol::Units;
+use crate::protocol::wire::Abi;
 use core::time::Duration;
 
-/// How the backend reaches the frontend's pages.
+/// Access to those pages of a frontend that are no persistent grants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reach {
-    /// Xen copies: one call for all pages of a batch, and nothing to undo. Where the platform cannot, they are mapped.
+pub enum DataPath {
+    /// Xen copies (`GNTTABOP_copy`): one call for all pages of a batch, and nothing to undo. Where
+    /// the platform cannot, pages are mapped.
     Copy,
-    /// They are mapped for each batch and unmapped before it is answered.
+    /// Pages are mapped for each batch and unmapped before its responses.
     Map,
 }
 
-/// What a backend offers and how it works. What the frontend cannot do is not used.
+/// Configuration of a backend. Features that the frontend lacks are not used.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// The largest ring: 2^this pages, at most 4.
     pub ring_order_max: u32,
-    /// The most rings. All are served by one task.
+    /// Largest number of rings. One task serves all.
     pub queues_max: u32,
-    /// The most segments of an indirect request, up to 4096; 0 offers none.
+    /// Largest number of segments of an indirect request, up to 4096; 0 offers none.
     pub indirect_segments: u32,
-    /// How many pages a frontend with persistent grants keeps mapped on each ring, at most; 0 offers none.
+    /// Largest number of persistent grants that stay mapped for each ring; 0 offers none.
     pub persistent: usize,
-    /// How other pages are reached.
-    pub reach: Reach,
-    /// Whether discards are offered, if the storage can and the toolstack permits it.
+    /// Access to other pages.
+    pub data_path: DataPath,
+    /// Offers discards, if the storage has them and the toolstack permits them.
     pub discard: bool,
-    /// How the requests of a frontend are laid out that does not say so. Linux's backend takes 32 bits for granted; what
-    /// never says is 64-bit guests of one kind only (Unikraft).
+    /// Layout of requests of a frontend without the key `protocol`. Linux's backend assumes 32
+    /// bits; the only frontends that leave it out today are 64-bit ones (Unikraft).
     pub assumed_abi: Abi,
-    /// In which units the frontend counts, if the disk's sectors are not of 512 bytes. There is no key for it.
+    /// Units in which the frontend counts, if the disk's sectors are not of 512 bytes. There is no
+    /// key for them.
     pub units: Units,
-    /// The most bytes in flight on a ring; one request is always taken.
+    /// Largest number of bytes in flight on a ring; one request is always taken.
     pub memory: usize,
-    /// The most bytes of adjacent requests that are put together; 0 puts none together.
+    /// Largest number of bytes of adjacent requests that are merged; 0 merges none.
     pub merge: usize,
-    /// How long the storage has to finish what it was asked before a disk is given up.
+    /// Time that the storage has to end its operations when a connection or the disk ends. Later
+    /// connections wait for as long as it takes; the disk ends with [`super::Error::Unfinished`].
     pub drain_timeout: Duration,
-    /// How long the frontend has to let go of the disk when it is asked to.
+    /// Time that the frontend has to let go of the disk when it is asked to.
     pub stop_timeout: Duration,
 }
 
@@ -50,7 +54,7 @@ impl Default for Config {
             queues_max: 1,
             indirect_segments: 256,
             persistent: 1056,
-            reach: Reach::Copy,
+            data_path: DataPath::Copy,
             discard: true,
             assumed_abi: Abi::X86_32,
             units: Units::HEADER,
@@ -63,7 +67,14 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Panics if a value is out of its range: a mistake of who wrote it.
+    /// Returns the configuration as `change` has changed it:
+    /// `Config::default().with(|config| config.persistent = 0)`.
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Panics if a value is out of its range: a mistake in the program.
     pub(super) fn check(&self) {
         assert!(self.ring_order_max <= 4, "rings of 2^{} pages", self.ring_order_max);
         assert!(self.queues_max >= 1, "no ring");

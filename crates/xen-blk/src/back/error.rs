@@ -1,30 +1,55 @@
-//! What can go wrong with a backend, and how it ends.
+//! Errors and ends of a backend.
 
 use alloc::string::String;
 use xen_ring::slots::Corrupt;
 
-/// Why a disk cannot be served at all.
+/// Error that ends the service of a disk.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// xenstore refused an operation.
     #[error(transparent)]
     Store(#[from] xen_store::Error),
-    /// The disk has no folder in xenstore: nobody made it.
+    /// The disk has no folder in xenstore.
     #[error("there is no disk at {path}: create it first")]
     NoDevice {
         /// The backend's folder.
         path: String,
     },
+    /// The platform refused the backend's part of a connection. The frontend is not to blame.
+    #[error("disk at {path}: the backend cannot connect: {why}")]
+    Platform {
+        /// The backend's folder.
+        path: String,
+        /// The platform's error, with the cure.
+        why: String,
+    },
+    /// The disk has ended, but the storage has not ended some operations. Writes among them can
+    /// still reach it, so the storage must not be used again before the program has ended.
+    #[error(
+        "disk at {path}: ended ({end:?}), but the storage still works on {operations} operations \
+         of its frontend: end this program before the storage is used again"
+    )]
+    Unfinished {
+        /// The backend's folder.
+        path: String,
+        /// Number of operations.
+        operations: usize,
+        /// The end of the disk.
+        end: End,
+    },
 }
 
-/// How serving a disk ended.
+/// End of the service of a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     /// As it was asked to, after the frontend let go. The folders in xenstore are still there.
     Stopped,
-    /// As it was asked to, but the frontend did not let go in time, or was not given any. The folders are still there.
+    /// As it was asked to, but the frontend did not let go in time, or was not given any. The
+    /// folders are still there.
     Forced,
-    /// The frontend closed, and the toolstack does not want the disk to be connected again. The folders are still there.
+    /// The frontend closed, and the toolstack does not want the disk to be connected again. The
+    /// folders are still there.
     Closed,
     /// The toolstack removed the backend's folder.
     Removed,
@@ -32,8 +57,10 @@ pub enum End {
     Gone,
 }
 
-/// What the frontend did wrong: it ends this connection. Nothing of what it wrote was used.
+/// Breach of the protocol by the frontend, which ends this connection. Nothing that it wrote was
+/// used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PeerError {
     /// An index cannot be true.
     #[error("ring {queue}: {corrupt}")]
@@ -43,14 +70,14 @@ pub enum PeerError {
         /// The index, and what is wrong with it.
         corrupt: Corrupt,
     },
-    /// A key has a value that cannot be.
+    /// A key has an invalid value.
     #[error("xenstore key {path} is {value:?}, which is not {expected}")]
     Key {
         /// The key's path.
         path: String,
         /// Its value.
         value: String,
-        /// What it should be.
+        /// Description of a valid value.
         expected: String,
     },
     /// A key that must be there is missing.
@@ -64,7 +91,7 @@ pub enum PeerError {
     Map {
         /// The ring.
         queue: u32,
-        /// What the platform said.
+        /// The platform's error.
         why: String,
     },
     /// The event channel of a ring cannot be bound.
@@ -72,7 +99,7 @@ pub enum PeerError {
     Bind {
         /// The ring.
         queue: u32,
-        /// What the platform said.
+        /// The platform's error.
         why: String,
     },
 }

@@ -1,13 +1,14 @@
-//! The hold that others have on a disk that is being served.
+//! Handle of a disk that is being served.
 
-use super::{PeerError, Stats};
+use crate::back::error::PeerError;
+use crate::back::stats::Stats;
 use alloc::rc::Rc;
 use core::cell::{Cell, Ref, RefCell, RefMut};
 use core::task::{Context, Poll};
 use xen_abi::xenbus::State;
 use xen_platform::EventCounter;
 
-/// What the backend was asked to do.
+/// End that the program has asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Wanted {
     Serve,
@@ -15,7 +16,8 @@ pub(super) enum Wanted {
     Force,
 }
 
-/// Stops a backend and looks at it. Clones are the same; it can be made before the backend is started.
+/// Stops a backend and looks at it. Clones are the same; it can be made before the backend is
+/// started.
 #[derive(Clone)]
 pub struct Handle(Rc<Inner>);
 
@@ -40,7 +42,7 @@ impl Default for Handle {
 }
 
 impl Handle {
-    /// A handle for a backend that is still to be started.
+    /// Creates a handle for a backend that is still to be started.
     pub fn new() -> Handle {
         Self::default()
     }
@@ -50,7 +52,8 @@ impl Handle {
         self.ask(Wanted::Stop)
     }
 
-    /// Ends the disk without waiting for the frontend. What the storage has been asked is still finished.
+    /// Ends the disk without waiting for the frontend. Operations of the storage are still
+    /// finished.
     pub fn force(&self) {
         self.ask(Wanted::Force)
     }
@@ -60,17 +63,17 @@ impl Handle {
         self.0.asked.signal();
     }
 
-    /// What has been done so far.
+    /// Returns the counters.
     pub fn stats(&self) -> Ref<'_, Stats> {
         self.0.stats.borrow()
     }
 
-    /// The backend's state.
+    /// Returns the backend's state.
     pub fn state(&self) -> State {
         self.0.state.get()
     }
 
-    /// What the frontend did wrong, if it did: the last such thing.
+    /// Returns the last breach of the protocol by the frontend.
     pub fn broken(&self) -> Option<PeerError> {
         self.0.broken.borrow().clone()
     }

@@ -1,9 +1,9 @@
-//! What a backend counts.
+//! Counters of a backend.
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// How often each number came up.
+/// Counts of each number that came up.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Histogram(Vec<u64>);
 
@@ -15,22 +15,22 @@ impl Histogram {
         self.0[number] += 1;
     }
 
-    /// Each number that came up, with how often.
+    /// Returns each number that came up with its count.
     pub fn entries(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
         self.0.iter().copied().enumerate().filter(|(_, count)| *count > 0)
     }
 
-    /// How many numbers were counted.
+    /// Returns the number of counted numbers.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 }
 
-/// How long requests took, to an eighth.
+/// Latencies of requests, to an eighth.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Latencies(Histogram);
 
-/// Each power of two of nanoseconds has this many steps.
+/// Number of steps of each power of two of nanoseconds.
 const STEPS: u32 = 8;
 
 impl Latencies {
@@ -40,7 +40,7 @@ impl Latencies {
         self.0.add((power * STEPS) as usize + (nanos >> power) as usize - STEPS as usize);
     }
 
-    /// The time that `percent` of the requests did not exceed; zero if there were none.
+    /// Returns the latency that `percent` of the requests did not exceed; zero if there were none.
     pub fn percentile(&self, percent: f64) -> Duration {
         let wanted = (self.0.total() as f64 * percent / 100.0) as u64;
         let mut sum = 0;
@@ -54,7 +54,7 @@ impl Latencies {
         Duration::ZERO
     }
 
-    /// How many requests were timed.
+    /// Returns the number of requests that were timed.
     pub fn total(&self) -> u64 {
         self.0.total()
     }
@@ -63,9 +63,9 @@ impl Latencies {
 /// Requests of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Count {
-    /// Answered with success.
+    /// Number of those that succeeded.
     pub ok: u64,
-    /// Answered with an error.
+    /// Number of those that failed.
     pub failed: u64,
     /// Bytes of those that succeeded.
     pub bytes: u64,
@@ -80,7 +80,7 @@ impl Count {
     }
 }
 
-/// What a disk's backend has done since it was started, over all connections.
+/// Counters of a disk's backend since its start, over all connections.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// Reads.
@@ -93,17 +93,17 @@ pub struct Stats {
     pub barriers: Count,
     /// Discards.
     pub discards: Count,
-    /// Requests that made no sense or are not offered, which were answered with an error and not carried out.
+    /// Requests that were malformed or not offered: they failed and were not carried out.
     pub refused: u64,
-    /// Requests that were put together with the one before.
+    /// Requests that were merged with the one before.
     pub merged: u64,
-    /// How many requests were in the ring, each time some were taken.
+    /// Numbers of requests in the ring, whenever some were taken.
     pub occupancy: Histogram,
-    /// How many segments requests had.
+    /// Numbers of segments of requests.
     pub segments: Histogram,
-    /// How long it took from taking a request to answering it.
+    /// Times from taking a request to its response.
     pub latencies: Latencies,
-    /// Requests taken and not answered yet.
+    /// Requests taken and not completed yet.
     pub in_flight: u32,
     /// Events that came.
     pub events_received: u64,
@@ -113,15 +113,15 @@ pub struct Stats {
     pub pages_moved: u64,
     /// Pages reached through persistent mappings.
     pub pages_persistent: u64,
-    /// How often a frontend connected.
+    /// Number of connections.
     pub connections: u64,
-    /// How often one was cut off because it broke the protocol.
+    /// Number of connections that ended because the frontend broke the protocol.
     pub broken: u64,
 }
 
 impl Stats {
-    /// How many requests were answered.
-    pub fn answered(&self) -> u64 {
+    /// Returns the number of completed requests.
+    pub fn completed(&self) -> u64 {
         let kinds = [&self.reads, &self.writes, &self.flushes, &self.barriers, &self.discards];
         self.refused + kinds.iter().map(|count| count.ok + count.failed).sum::<u64>()
     }
@@ -138,7 +138,10 @@ mod tests {
         (1..=1000).for_each(|micros| latencies.add(Duration::from_micros(micros)));
         for percent in [1.0, 50.0, 99.0, 100.0] {
             let (found, exact) = (latencies.percentile(percent).as_secs_f64(), percent * 10e-6);
-            assert!(exact <= found && found <= exact * 1.125 + 1e-9, "{percent} %: {found} for {exact}");
+            assert!(
+                exact <= found && found <= exact * 1.125 + 1e-9,
+                "{percent} %: {found} for {exact}"
+            );
         }
         latencies.add(Duration::ZERO);
         latencies.add(Duration::MAX);

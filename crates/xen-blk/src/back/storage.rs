@@ -1,15 +1,17 @@
-//! What a disk is kept in.
+//! Storages that hold the data of a disk.
 
-use crate::front::DiscardInfo;
+pub(super) mod ram;
+
+use crate::protocol::DiscardInfo;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-/// What a storage is like. Sectors are of 512 bytes unless it is said otherwise.
+/// Properties of a storage. Sectors are of 512 bytes unless noted otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Info {
     /// Its size, in sectors of 512 bytes whatever its own are.
     pub sectors: u64,
-    /// Bytes in one of its sectors, 512 or 4096: the least that it reads or writes.
+    /// Bytes in one of its sectors, 512 or 4096: the smallest read or write.
     pub sector_size: u32,
     /// Bytes in one sector of the medium below; smaller writes are slow.
     pub physical_sector_size: u32,
@@ -19,16 +21,17 @@ pub struct Info {
     pub removable: bool,
     /// It is a CD-ROM drive.
     pub cdrom: bool,
-    /// It can be flushed.
+    /// It takes flushes.
     pub flush: bool,
-    /// Writes can be barriers; the backend makes them of a flush before and one after.
+    /// It offers barriers, which the backend makes of a flush before and one after.
     pub barrier: bool,
-    /// How it discards, if it does.
+    /// Parameters of discards, if it takes them.
     pub discard: Option<DiscardInfo>,
 }
 
 impl Info {
-    /// A disk of that size, with sectors of 512 bytes, that can be written and flushed, with barriers.
+    /// Describes a disk of that size with sectors of 512 bytes, flushes and barriers, that can be
+    /// written.
     pub fn new(sectors: u64) -> Info {
         Info {
             sectors,
@@ -44,30 +47,32 @@ impl Info {
     }
 }
 
-/// Why a storage did not do what it was asked. The frontend is told no more than this; a storage that knows more logs it.
+/// Failure of a storage. The frontend learns no more than this; a storage that knows more logs it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// It failed; parts of a write may have been done.
     #[error("it failed")]
     Failed,
-    /// It cannot do such a thing at all, and did nothing.
+    /// It has no such operation, and did nothing.
     #[error("it cannot do that")]
     Unsupported,
 }
 
-/// The frontend's pages of a read or a write, where the backend has them mapped: what is copied here needs no private memory
-/// in between. The bytes are those of the request, in the order of the disk, each to be copied once; more than the
-/// request has is a panic. The frontend can change them at any time, so that what is taken twice may differ.
+/// The frontend's pages of a read or a write, where the backend has them mapped: what is copied
+/// here needs no private memory in between. The bytes are those of the request, in the order of the
+/// disk, each to be copied once; more than the request has is a panic. The frontend can change them
+/// at any time, so that what is taken twice may differ.
 pub trait Pages {
-    /// How many bytes are left to be copied.
+    /// Returns the number of bytes that are left to be copied.
     fn left(&self) -> usize;
     /// Copies the next `to.len()` bytes of a write.
     fn take(&mut self, to: &mut [u8]);
     /// Copies `from` to where the next bytes of a read are wanted.
     fn put(&mut self, from: &[u8]);
-    /// Where all that is left to be copied is in the program's memory, in the order of the disk: for storages that have the
-    /// kernel copy it, or copy it themselves as memory that others change. It is there for as long as the value lives.
-    /// `None` where the platform has no addresses.
+    /// Returns the addresses of all bytes that are left to be copied, in the order of the disk: for
+    /// storages that have the kernel copy them, or copy them as memory that others change. They are
+    /// valid for as long as the value lives. Returns `None` if the platform has no addresses.
     fn areas(&self) -> Option<Vec<Area>>;
 }
 
@@ -76,45 +81,46 @@ pub trait Pages {
 pub struct Area {
     /// The first of them.
     pub start: NonNull<u8>,
-    /// How many there are.
+    /// Number of bytes.
     pub len: usize,
 }
 
-/// Where a disk's data are, behind a backend.
+/// A storage that holds a disk's data, behind a backend.
 ///
-/// The backend has checked that what it asks for lies within [`Info::sectors`] and is made of whole sectors of
-/// [`Info::sector_size`]. Sectors are counted in units of 512 bytes. Slices begin at the start of a page of memory, except
-/// where one of several requests that were put together is tried again alone.
+/// The backend has checked that every operation lies within [`Info::sectors`] and consists of whole
+/// sectors of [`Info::sector_size`]. Sectors are counted in units of 512 bytes. Slices begin at the
+/// start of a page of memory, except where one of several merged requests is tried again alone.
 ///
-/// Functions are called again before the futures of earlier calls are done. What overlaps in time may happen in any
-/// order; flushes come after the end of all that they are to cover. A future can be dropped before its end when a
-/// disk is removed by force.
+/// Functions are called again before the futures of earlier calls are done. Operations that overlap
+/// in time may happen in any order; a flush begins after the end of all writes that it covers. A
+/// future can be dropped before its end when a disk is removed by force.
 #[expect(async_fn_in_trait, reason = "backends run on one thread")]
 pub trait Storage {
-    /// What it is like now.
+    /// Returns its properties as they are now.
     fn info(&self) -> Info;
     /// Fills `to` from `sector` on.
     async fn read(&self, sector: u64, to: &mut [u8]) -> Result<(), Error>;
     /// Writes `from` at `sector` on. Reads that begin after the end of this see it.
     async fn write(&self, sector: u64, from: &[u8]) -> Result<(), Error>;
-    /// Does a read at once and without private memory in between, and says how it went. `None` of who cannot, or would have
-    /// to wait: [`Storage::read`] is asked then, for all of it.
+    /// Reads at once, without private memory in between. Returns `None` if the storage cannot
+    /// complete it without blocking: then [`Storage::read`] is called for all of it.
     fn read_now(&self, sector: u64, to: &mut dyn Pages) -> Option<Result<(), Error>> {
         let _ = (sector, to);
         None
     }
-    /// Does a write at once, as [`Storage::read_now`] a read.
+    /// Writes at once, as [`Storage::read_now`] reads.
     fn write_now(&self, sector: u64, from: &mut dyn Pages) -> Option<Result<(), Error>> {
         let _ = (sector, from);
         None
     }
-    /// Brings all writes that ended before this to where a power failure does not take them away.
+    /// Makes all writes that ended before this durable: they survive a power failure. After a
+    /// failure the backend fails every later write and flush until the disk is served anew.
     async fn flush(&self) -> Result<(), Error>;
-    /// Does away with `count` sectors. With `secure`, so that nothing can read them again by any means; asked only of who
-    /// offers it.
+    /// Discards `count` sectors. With `secure`, which is used only if it is offered, no means may
+    /// exist to read them again.
     async fn discard(&self, sector: u64, count: u64, secure: bool) -> Result<(), Error>;
-    /// Waits until [`Storage::info`] says something new: another size. A change that came when nobody waited ends the
-    /// next wait at once. Never ends for who does not change.
+    /// Waits until [`Storage::info`] changes: another size. A change while no task waited ends the
+    /// next wait at once. Stays pending for a storage whose size never changes.
     async fn changed(&self) {
         core::future::pending().await
     }

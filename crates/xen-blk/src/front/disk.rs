@@ -1,9 +1,15 @@
-//! The handle on a disk.
+//! The handle of a disk.
 
-use super::bus::{Bus, Connected};
+use super::buffer::Buffer;
+use super::config::Config;
+use super::connect::connect;
 use super::device::Device;
-use super::transfer::{Data, Part, Transfer};
-use super::{Buffer, Error, Info, Op, Stats, Why, Wishes, driver};
+use super::driver;
+use super::error::{Error, GoneReason, Op};
+use super::info::{Info, Stats};
+use super::io::request::{Data, Request};
+use super::io::transfer::Transfer;
+use super::life::End;
 use alloc::rc::Rc;
 use core::future::{Future, poll_fn};
 use core::ops::Range;
@@ -11,46 +17,31 @@ use core::task::Poll;
 use xen_platform::Platform;
 use xen_store::Store;
 
-/// A disk. Clones are the same disk; when the last is dropped, it is closed as with [`Disk::close`].
+/// A disk. Clones are the same disk; when the last is dropped, it is closed as with
+/// [`Disk::close`].
 ///
-/// Any number of tasks can use it at once, and each gets its share. Sectors are of 512 bytes; what is read and written
-/// begins and ends with whole sectors of the disk ([`Info::sector_size`]).
+/// Any number of tasks can use it at once, and each gets its share. Sectors are of 512 bytes; every
+/// read and write begins and ends with a whole sector of the disk ([`Info::sector_size`]).
 pub struct Disk<P: Platform>(Rc<Handle<P>>);
 
 struct Handle<P: Platform>(Rc<Device<P>>);
 
-/// How a disk ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// It was closed here.
-    Closed,
-    /// The toolstack or the backend closed it.
-    Unplugged,
-    /// The backend's keys are gone without its having closed.
-    Lost,
-}
-
-/// Connects to the disk with the number `vdev` (see [`super::vdev`]).
+/// Connects to the disk with the number `vdev` (see [`crate::protocol::vdev`]).
 ///
-/// Gives the disk and its driver, a future that must be spawned or polled beside the disk's use. It runs until the disk
-/// is closed or gone, and fails if the backend broke the protocol or could not be connected to again.
+/// Returns the disk and its driver, a future that must be spawned or polled beside the disk's use.
+/// The driver runs until the disk is closed or gone, and fails if the backend broke the protocol or
+/// could not be connected to again.
 pub async fn attach<P: Platform>(
     platform: &P,
     store: &Store,
     vdev: u32,
-    wishes: &Wishes,
-) -> Result<(Disk<P>, impl Future<Output = Result<End, Error<P::Error>>> + use<P>), Error<P::Error>> {
-    let mut bus = Bus::find(store, vdev).await?;
-    bus.begin().await?;
-    let connected: Connected<P> = match bus.connect(platform, wishes, wishes.connect_timeout).await {
-        Ok(connected) => connected,
-        Err(error) => {
-            bus.close(platform, wishes.connect_timeout).await;
-            return Err(error);
-        }
-    };
-    let device = Rc::new(Device::new(platform, wishes, vdev, &bus, connected));
-    let driver = driver::drive(device.clone(), bus);
+    config: &Config,
+) -> Result<(Disk<P>, impl Future<Output = Result<End, Error<P::Error>>> + use<P>), Error<P::Error>>
+{
+    let mut resumes = platform.resumes().count();
+    let (xenbus, connected) = connect(platform, store, vdev, config, &mut resumes, false).await?;
+    let device = Rc::new(Device::new(platform, config, vdev, &xenbus, connected));
+    let driver = driver::drive(device.clone(), xenbus, resumes);
     Ok((Disk(Rc::new(Handle(device))), driver))
 }
 
@@ -60,13 +51,13 @@ impl<P: Platform> Disk<P> {
         self.transfer(Op::Read, sector, to.len(), Data::In(to))
     }
 
-    /// Writes `from` from `sector` on. It is on the disk for good once a flush after it is done.
+    /// Writes `from` from `sector` on. The data is durable once a later flush is done.
     pub fn write<'a>(&'a self, sector: u64, from: &'a [u8]) -> Transfer<'a, P> {
         self.transfer(Op::Write, sector, from.len(), Data::Out(from))
     }
 
-    /// Writes `from` from `sector` on, after everything that was written before and before everything after it; an empty
-    /// one only keeps the two apart.
+    /// Writes `from` from `sector` on, after all earlier writes and before all later ones. An empty
+    /// barrier only keeps the two apart.
     pub fn barrier<'a>(&'a self, sector: u64, from: &'a [u8]) -> Transfer<'a, P> {
         match (self.0.0.with(|state| state.info.barrier), from) {
             (false, _) => self.wrong(Error::Unsupported(Op::Barrier)),
@@ -75,8 +66,7 @@ impl<P: Platform> Disk<P> {
         }
     }
 
-    /// Sees to it that everything written before is on the disk for good, by a flush or, if the backend has none, a
-    /// barrier.
+    /// Makes all completed writes durable, by a flush or, if the backend has none, by a barrier.
     pub async fn flush(&self) -> Result<(), Error<P::Error>> {
         if self.0.0.with(|state| state.info.flush) {
             match self.bare(Op::Flush, 0, 0).await {
@@ -90,36 +80,51 @@ impl<P: Platform> Disk<P> {
         }
     }
 
-    /// Tells the disk that the `count` sectors from `sector` on are not needed any more; what they hold then is not
-    /// known. With `secure`, it must not be possible to read it again by any means.
+    /// Discards `count` sectors from `sector` on: their contents are undefined until they are
+    /// written again. With `secure`, no means must exist to read the old contents.
     pub fn discard(&self, sector: u64, count: u64, secure: bool) -> Transfer<'_, P> {
         let op = if secure { Op::SecureDiscard } else { Op::Discard };
         let checked = self.0.0.with(|state| match state.info.discard {
-            Some(discard) if discard.secure || !secure => check(&state.info, op, sector, count.checked_mul(512)),
+            Some(discard) if discard.secure || !secure => {
+                check(&state.info, op, sector, count.checked_mul(512))
+            }
             _ => Err(Error::Unsupported(op)),
         });
-        self.begin(checked.map(|()| Part { op, sector, sectors: count, at: 0, ticket: None }), Data::None)
+        self.begin(checked.map(|()| Request::new(op, sector, count)), Data::None)
     }
 
-    /// Pages for data that the backend reads and writes itself, without a copy: see [`Disk::read_into`]. Whoever has them
-    /// takes them from the same store as the rings, so they should be kept and used again.
+    /// Shares pages that the backend reads and writes itself, without a copy: see
+    /// [`Disk::read_into`]. They come from the same supply as the rings, so callers should keep and
+    /// reuse them.
     pub fn buffer(&self, pages: usize) -> Result<Buffer<P>, Error<P::Error>> {
         let backend = self.0.0.with(|state| state.info.backend);
-        self.0.0.platform.share(backend, pages).map(Buffer::new).map_err(Error::Platform)
+        Buffer::new(&self.0.0.platform, backend, pages).map_err(Error::Platform)
     }
 
-    /// Reads from `sector` on into these bytes of `to`, which begin at a multiple of 512 (of the disk's sectors, if the
-    /// backend counts in them).
+    /// Reads from `sector` on into the bytes `range` of `to`, which begin at a multiple of 512 (of
+    /// the disk's sector size, if the backend counts in its sectors).
     pub fn read_into(&self, sector: u64, to: &Buffer<P>, range: Range<usize>) -> Transfer<'_, P> {
         self.move_shared(Op::Read, sector, to, range)
     }
 
-    /// Writes these bytes of `from`, as [`Disk::read_into`]. What changes in them meanwhile may or may not be written.
-    pub fn write_from(&self, sector: u64, from: &Buffer<P>, range: Range<usize>) -> Transfer<'_, P> {
+    /// Writes the bytes `range` of `from`, as [`Disk::read_into`] reads. A change of them meanwhile
+    /// may be written or not.
+    pub fn write_from(
+        &self,
+        sector: u64,
+        from: &Buffer<P>,
+        range: Range<usize>,
+    ) -> Transfer<'_, P> {
         self.move_shared(Op::Write, sector, from, range)
     }
 
-    fn move_shared(&self, op: Op, sector: u64, buffer: &Buffer<P>, range: Range<usize>) -> Transfer<'_, P> {
+    fn move_shared(
+        &self,
+        op: Op,
+        sector: u64,
+        buffer: &Buffer<P>,
+        range: Range<usize>,
+    ) -> Transfer<'_, P> {
         let unit = self.0.0.with(|state| state.limits.segment_unit);
         let whole = range.start.is_multiple_of(unit as usize);
         assert!(
@@ -127,35 +132,40 @@ impl<P: Platform> Disk<P> {
             "bytes {range:?} of a buffer of {} in units of {unit}",
             buffer.len()
         );
-        self.transfer(op, sector, range.len(), Data::Shared(buffer.grant(), range.start))
+        self.transfer(op, sector, range.len(), Data::Shared(buffer.pages(), range.start))
     }
 
-    /// What is known of the disk now.
+    /// Returns the properties of the disk and its connection.
     pub fn info(&self) -> Info {
         self.0.0.with(|state| state.info.clone())
     }
 
-    /// What it has done so far.
+    /// Returns the counters of the disk.
     pub fn stats(&self) -> Stats {
         self.0.0.with(|state| state.stats)
     }
 
-    /// Waits until [`Disk::info`] changes, or the disk is gone. `seen` counts the changes, and is brought up to date; one
-    /// that is not the present count gives an answer at once.
+    /// Waits until [`Disk::info`] changes or the disk is gone. `seen` is the count of changes that
+    /// the caller knows, and is brought up to date; if it is behind, this returns at once.
     pub async fn changed(&self, seen: &mut u32) {
         poll_fn(|cx| self.0.0.changes.poll_after(seen, cx)).await
     }
 
-    /// Closes the disk: what is under way is finished, new requests are refused, and the driver ends once the backend has
-    /// let go. Waits for that.
+    /// Closes the disk: finishes the requests in flight, refuses new ones, and waits until the
+    /// backend has let go and the driver has ended.
     pub async fn close(&self) {
         self.0.begin_to_close();
+        self.ended().await
+    }
+
+    /// Waits until the disk has ended: it was closed, or is gone.
+    pub async fn ended(&self) {
         let device = &self.0.0;
         let mut seen = device.changes.count();
         // The end is a change, too.
         poll_fn(|cx| {
             loop {
-                if device.with(|state| state.ended) {
+                if device.with(|state| state.life.has_ended()) {
                     return Poll::Ready(());
                 }
                 if device.changes.poll_after(&mut seen, cx).is_pending() {
@@ -166,31 +176,41 @@ impl<P: Platform> Disk<P> {
         .await
     }
 
-    fn transfer<'a>(&'a self, op: Op, sector: u64, len: usize, data: Data<'a, P>) -> Transfer<'a, P> {
+    fn transfer<'a>(
+        &'a self,
+        op: Op,
+        sector: u64,
+        len: usize,
+        data: Data<'a, P>,
+    ) -> Transfer<'a, P> {
         let checked = self.0.0.with(|state| check(&state.info, op, sector, Some(len as u64)));
-        let part = checked.map(|()| Part { op, sector, sectors: len as u64 / 512, at: 0, ticket: None });
-        self.begin(part, data)
+        self.begin(checked.map(|()| Request::new(op, sector, len as u64 / 512)), data)
     }
 
-    /// A request without data.
+    /// Begins a request without data.
     fn bare(&self, op: Op, sector: u64, sectors: u64) -> Transfer<'_, P> {
-        self.begin(Ok(Part { op, sector, sectors, at: 0, ticket: None }), Data::None)
+        self.begin(Ok(Request::new(op, sector, sectors)), Data::None)
     }
 
     fn wrong(&self, wrong: Error<P::Error>) -> Transfer<'_, P> {
         self.begin(Err(wrong), Data::None)
     }
 
-    fn begin<'a>(&'a self, part: Result<Part, Error<P::Error>>, data: Data<'a, P>) -> Transfer<'a, P> {
-        let part = match self.0.0.with(|state| state.closing) {
-            Some(why) => Err(Error::Gone(why)),
-            None => part,
+    fn begin<'a>(
+        &'a self,
+        request: Result<Request, Error<P::Error>>,
+        data: Data<'a, P>,
+    ) -> Transfer<'a, P> {
+        let request = match self.0.0.with(|state| state.life.refusal()) {
+            Some(over) => Err(over.into()),
+            None => request,
         };
-        Transfer::new(&self.0.0, part, data)
+        Transfer::new(&self.0.0, request, data)
     }
 }
 
-/// Whether a request can be: whole sectors of the disk, at least one, that it has and that may be written.
+/// Checks a request before it is sent: at least one sector, whole sectors, within the disk, and no
+/// write to a read-only one.
 fn check<E>(info: &Info, op: Op, sector: u64, len: Option<u64>) -> Result<(), Error<E>> {
     let Info { sectors, sector_size, .. } = *info;
     let unit = u64::from(sector_size);
@@ -219,8 +239,8 @@ impl<P: Platform> Clone for Disk<P> {
 impl<P: Platform> Handle<P> {
     fn begin_to_close(&self) {
         self.0.with(|state| {
-            state.closing.get_or_insert(Why::Closed);
-            state.wake_driver();
+            state.life.close(GoneReason::Closed);
+            state.wakers.wake_driver();
         });
     }
 }

@@ -1,10 +1,14 @@
-//! The driver of a disk: moves requests and answers, keeps the time, and follows the backend's state.
+//! The driver of a disk: moves requests and responses, keeps the time, and follows the backend's
+//! state.
 
-use super::bus::{Bus, Connected};
-use super::device::{Device, Over};
-use super::keys::Boxed;
-use super::{End, Error, Note, Why};
-use crate::handshake::{FrontStep, front};
+use super::connect::{connect, until_resumed};
+use super::device::Device;
+use super::error::{Error, GoneReason};
+use super::life::{End, Life, Over};
+use super::note::Note;
+use super::xenbus::device::{Connected, XenbusDevice};
+use super::xenbus::keys::Boxed;
+use crate::protocol::handshake::{FrontStep, front};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::future::poll_fn;
@@ -12,154 +16,188 @@ use core::task::{Context, Poll};
 use xen_abi::xenbus::State;
 use xen_platform::{Platform, Time, deadline};
 
-/// Runs until the disk is closed or gone; says why.
-pub(crate) async fn drive<P: Platform>(device: Rc<Device<P>>, mut bus: Bus) -> Result<End, Error<P::Error>> {
-    // Should the future be dropped, nobody waits for ever.
-    let ending = Ending(device);
+/// Runs until the disk is closed or gone; returns how it ended.
+pub(crate) async fn drive<P: Platform>(
+    device: Rc<Device<P>>,
+    mut xenbus: XenbusDevice,
+    resumes: u32,
+) -> Result<End, Error<P::Error>> {
+    // Should the future be dropped, no task waits for ever.
+    let ending = EndOnDrop(device);
     let device = &ending.0;
-    let mut next_sweep = None;
+    let mut next_tick = None;
     // On the heap, as all that is rare: it is long, and would be moved about.
-    let mut following: Boxed<'_, _> = Box::pin(follow(device, &mut bus));
+    let mut following: Boxed<'_, _> = Box::pin(follow(device, &mut xenbus, resumes));
     poll_fn(|cx| {
-        move_requests(device, &mut next_sweep, cx);
+        move_requests(device, &mut next_tick, cx);
         following.as_mut().poll(cx)
     })
     .await
 }
 
 /// Ends the disk when the driver is dropped.
-struct Ending<P: Platform>(Rc<Device<P>>);
+struct EndOnDrop<P: Platform>(Rc<Device<P>>);
 
-impl<P: Platform> Drop for Ending<P> {
+impl<P: Platform> Drop for EndOnDrop<P> {
     fn drop(&mut self) {
-        self.0.end(Over::Gone(Why::Dropped));
+        self.0.end(Over::Gone(GoneReason::Dropped));
     }
 }
 
-/// Shows the backend new requests, takes its answers, and looks after the time.
-fn move_requests<P: Platform>(device: &Device<P>, next_sweep: &mut Option<Time>, cx: &mut Context<'_>) {
-    let wrong = device.with(|state| {
-        state.driver_woken = false;
-        if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
-            state.driver = Some(cx.waker().clone());
-        }
-        if state.over.is_some() {
+/// Shows the backend new requests, takes its responses, and looks after the time.
+fn move_requests<P: Platform>(
+    device: &Device<P>,
+    next_tick: &mut Option<Time>,
+    cx: &mut Context<'_>,
+) {
+    let received = device.with(|state| {
+        state.wakers.driver_looks(cx);
+        if state.life.over().is_some() {
             return Ok(());
         }
         state.push();
-        (0..state.queues.len() as u32).try_for_each(|number| state.listen(&device.platform, number, cx))
+        state.receive(&device.platform, cx)
     });
-    if let Err(wrong) = wrong {
-        log::warn!("{}: {wrong}", device.name());
+    if let Err(wrong) = received {
+        log::warn!("disk {}: the backend broke the protocol: {wrong}", device.name());
         device.refuse(Over::Peer(wrong));
     }
-    keep_time(device, next_sweep, cx);
+    keep_time(device, next_tick, cx);
 }
 
-/// One timer for all requests. It is left alone while it runs, however often the disk becomes idle and busy meanwhile.
-fn keep_time<P: Platform>(device: &Device<P>, next_sweep: &mut Option<Time>, cx: &mut Context<'_>) {
+/// Runs one timer for all requests. It is left alone while it runs, however often the disk becomes
+/// idle and busy meanwhile.
+fn keep_time<P: Platform>(device: &Device<P>, next_tick: &mut Option<Time>, cx: &mut Context<'_>) {
     loop {
         let busy = device.with(|state| state.is_busy());
-        let at = match *next_sweep {
+        let at = match *next_tick {
             Some(at) => at,
-            None if busy => *next_sweep.insert(device.platform.now() + device.step()),
+            None if busy => *next_tick.insert(device.platform.now() + device.tick()),
             None => return,
         };
         if device.platform.poll_until(at, cx).is_pending() {
             return;
         }
-        *next_sweep = None;
+        *next_tick = None;
         if busy {
             device.with(|state| state.sweep());
         }
     }
 }
 
-/// What makes the driver act.
-enum News {
+/// An event that makes the driver act.
+enum Event {
     /// The backend's state may have changed.
     Changed,
-    /// The disk is to be closed, and nothing is under way.
+    /// The disk is to be closed.
     Close,
-    /// The backend broke the protocol.
-    Over,
+    /// Every request fails from now on.
+    Over(Over),
 }
 
 /// Follows the backend's state until the end.
-async fn follow<P: Platform>(device: &Device<P>, bus: &mut Bus) -> Result<End, Error<P::Error>> {
-    let result = follow_states(device, bus).await;
+async fn follow<P: Platform>(
+    device: &Device<P>,
+    xenbus: &mut XenbusDevice,
+    mut resumes: u32,
+) -> Result<End, Error<P::Error>> {
+    let result = loop {
+        let following = follow_states(device, xenbus);
+        match until_resumed(&device.platform, &mut resumes, following).await {
+            Some(result) => break result,
+            None => {
+                if let Err(error) = Box::pin(resume(device, xenbus, &mut resumes)).await {
+                    break Err(error);
+                }
+            }
+        }
+    };
     let over = match &result {
-        Ok(End::Closed) => Over::Gone(Why::Closed),
-        Ok(End::Unplugged) => Over::Gone(Why::Unplugged),
-        Ok(End::Lost) => Over::Gone(Why::Lost),
+        Ok(End::Closed) => Over::Gone(GoneReason::Closed),
+        Ok(End::Unplugged) => Over::Gone(GoneReason::Unplugged),
+        Ok(End::Lost) => Over::Gone(GoneReason::Lost),
         Err(Error::Peer(wrong)) => Over::Peer(wrong.clone()),
         Err(Error::Gone(why)) => Over::Gone(*why),
-        Err(_) => Over::Gone(Why::NoReturn),
+        Err(_) => Over::Gone(GoneReason::NoReturn),
     };
-    // Before this end is closed nobody sends any more; the rings stay until the backend has let them go.
+    // No request is sent once this end begins to close. The rings stay until the backend has let
+    // them go.
     device.refuse(over.clone());
-    bus.close(&device.platform, device.wishes.connect_timeout).await;
+    xenbus.close(&device.platform, device.config.connect_timeout).await;
     device.end(over);
     result
 }
 
-async fn follow_states<P: Platform>(device: &Device<P>, bus: &mut Bus) -> Result<End, Error<P::Error>> {
+async fn follow_states<P: Platform>(
+    device: &Device<P>,
+    xenbus: &mut XenbusDevice,
+) -> Result<End, Error<P::Error>> {
     loop {
-        match news(device, bus).await? {
-            News::Over => return Err(device.with(|state| state.over.clone()).expect("it is over").into()),
-            News::Close => {
-                settle(device, Why::Closed).await;
+        match next_event(device, xenbus).await? {
+            Event::Over(over) => return Err(over.into()),
+            Event::Close => {
+                settle(device, GoneReason::Closed).await;
                 return Ok(End::Closed);
             }
-            News::Changed => {}
+            Event::Changed => {}
         }
-        let theirs = bus.look().await?;
-        match front(bus.mine, theirs) {
-            FrontStep::Refresh => Box::pin(refresh(device, bus)).await?,
+        let theirs = xenbus.read_otherend_state().await?;
+        match front(xenbus.mine, theirs) {
+            FrontStep::Refresh => Box::pin(refresh(device, xenbus)).await?,
             FrontStep::Close => {
-                settle(device, Why::Unplugged).await;
+                settle(device, GoneReason::Unplugged).await;
                 return Ok(End::Unplugged);
             }
-            // It closed without asking: only if it is to go for good, nothing comes after that.
-            FrontStep::Restart if theirs == State::CLOSED && !bus.is_online().await => return Ok(End::Unplugged),
-            FrontStep::Restart => Box::pin(restart(device, bus)).await?,
+            // It closed without asking, and if it is to go for good, nothing comes after that.
+            FrontStep::Restart if theirs == State::CLOSED && !xenbus.is_online().await => {
+                return Ok(End::Unplugged);
+            }
+            // Another disk of the same number: its data are others.
+            FrontStep::Restart if !xenbus.owns_folder().await? => return Ok(End::Unplugged),
+            FrontStep::Restart => Box::pin(restart(device, xenbus)).await?,
             FrontStep::Lost => return Ok(End::Lost),
             FrontStep::Wait | FrontStep::Publish | FrontStep::Connect | FrontStep::Reset => {}
         }
     }
 }
 
-async fn news<P: Platform>(device: &Device<P>, bus: &mut Bus) -> Result<News, xen_store::Error> {
+async fn next_event<P: Platform>(
+    device: &Device<P>,
+    xenbus: &mut XenbusDevice,
+) -> Result<Event, xen_store::Error> {
     poll_fn(|cx| {
-        let (over, closing) = device.with(|state| (state.over.is_some(), state.closing.is_some()));
-        if over {
-            return Poll::Ready(Ok(News::Over));
+        match device.with(|state| state.life.clone()) {
+            Life::Over(over) | Life::Ended(over) => return Poll::Ready(Ok(Event::Over(over))),
+            Life::Closing(_) => return Poll::Ready(Ok(Event::Close)),
+            Life::Open => {}
         }
-        if closing {
-            return Poll::Ready(Ok(News::Close));
-        }
-        bus.poll_changed(cx).map_ok(|()| News::Changed)
+        xenbus.poll_changed(cx).map_ok(|()| Event::Changed)
     })
     .await
 }
 
-/// Waits for the answers to what is under way, as long as requests may take, while no new ones are taken.
-async fn settle<P: Platform>(device: &Device<P>, why: Why) {
-    device.with(|state| state.closing = Some(why));
-    let until = device.platform.now() + device.wishes.request_timeout;
-    // Every answer wakes the driver.
-    let settled = poll_fn(|_| match device.with(|state| state.is_busy() && state.over.is_none()) {
-        true => Poll::Pending,
-        false => Poll::Ready(()),
-    });
+/// Waits for the responses to all requests in flight, for the time that a request may take, while
+/// no new ones are taken.
+async fn settle<P: Platform>(device: &Device<P>, why: GoneReason) {
+    device.with(|state| state.life.close(why));
+    let until = device.platform.now() + device.config.request_timeout;
+    // Every response wakes the driver.
+    let settled =
+        poll_fn(|_| match device.with(|state| state.is_busy() && state.life.over().is_none()) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        });
     if deadline(&device.platform, Some(until), settled).await.is_err() {
-        log::warn!("{}: closed with requests under way", device.name());
+        log::warn!("disk {}: closed with requests in flight", device.name());
     }
 }
 
-/// The backend wrote `Connected` again: the disk may have another size.
-async fn refresh<P: Platform>(device: &Device<P>, bus: &mut Bus) -> Result<(), Error<P::Error>> {
-    let (offer, notes) = bus.offer(&device.wishes).await?;
+/// Looks at the disk's size and mode anew: the backend wrote `Connected` again.
+async fn refresh<P: Platform>(
+    device: &Device<P>,
+    xenbus: &mut XenbusDevice,
+) -> Result<(), Error<P::Error>> {
+    let (offer, notes) = xenbus.read_offer(&device.config).await?;
     let changed = device.with(|state| {
         let mut info = state.info.clone();
         info.refresh(&offer);
@@ -174,14 +212,37 @@ async fn refresh<P: Platform>(device: &Device<P>, bus: &mut Bus) -> Result<(), E
     Ok(())
 }
 
-/// The backend was started anew: makes new rings for it. What it had not answered is sent again.
-async fn restart<P: Platform>(device: &Device<P>, bus: &mut Bus) -> Result<(), Error<P::Error>> {
-    log::info!("{}: the backend {} was started anew", device.name(), bus.back);
+/// Connects to the new backend after the domain was saved and restored. All rings, pages and ports
+/// are gone. Requests that the old backend has not completed are sent again.
+async fn resume<P: Platform>(
+    device: &Device<P>,
+    xenbus: &mut XenbusDevice,
+    resumes: &mut u32,
+) -> Result<(), Error<P::Error>> {
+    log::info!("disk {}: the domain was restored: connecting again", device.name());
+    let Device { platform, config, .. } = device;
+    let old = device.with(|state| state.resume(config.bounce_pages));
+    drop(old);
+    let (store, vdev) = (xenbus.store().clone(), device.with(|state| state.info.vdev));
+    let (new, connected) = connect(platform, &store, vdev, config, resumes, true).await?;
+    *xenbus = new;
+    device.with(|state| state.reconnect(xenbus, connected));
+    device.changes.signal();
+    Ok(())
+}
+
+/// Makes new rings for a backend that was started anew. Requests that it has not completed are sent
+/// again.
+async fn restart<P: Platform>(
+    device: &Device<P>,
+    xenbus: &mut XenbusDevice,
+) -> Result<(), Error<P::Error>> {
+    log::info!("disk {}: the backend {} was started anew", device.name(), xenbus.otherend);
     let old = device.with(|state| state.disconnect());
     drop(old);
-    bus.write(State::INITIALISING).await?;
+    xenbus.write(State::INITIALISING).await?;
     let mut connected: Connected<P> =
-        bus.connect(&device.platform, &device.wishes, device.wishes.connect_timeout).await?;
+        xenbus.connect(&device.platform, &device.config, device.config.connect_timeout).await?;
     connected.notes.push(Note::Restarted);
     device.with(|state| {
         let notes = core::mem::take(&mut state.info.notes);

@@ -1,13 +1,14 @@
-//! What can go wrong with a disk, and who is to blame.
+//! Errors of a disk, by the party that is to blame.
 
 use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 use xen_abi::blkif;
 use xen_abi::xenbus::State;
+use xen_platform::Quoted;
 use xen_ring::slots::Corrupt;
 
-/// What was asked of a disk.
+/// An operation of a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
     /// To read.
@@ -50,29 +51,33 @@ impl fmt::Display for Op {
     }
 }
 
-/// Why something with a disk failed; `E` is the platform's error. Sectors are of 512 bytes.
+/// Error of a disk; `E` is the platform's error. Sectors are of 512 bytes.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error<E> {
     /// The disk ends before that. Nothing was sent.
     #[error("{op} of {count} sectors at {sector}: the disk has {sectors}")]
     OutOfRange {
-        /// What was asked for.
+        /// The operation.
         op: Op,
-        /// Where.
+        /// First sector.
         sector: u64,
-        /// How many sectors.
+        /// Number of sectors.
         count: u64,
         /// The disk's size.
         sectors: u64,
     },
     /// It begins or ends within a sector of the disk, or has no sectors at all. Nothing was sent.
-    #[error("{op} of {len} bytes at sector {sector}: the disk reads and writes whole sectors of {sector_size} bytes")]
+    #[error(
+        "{op} of {len} bytes at sector {sector}: the disk reads and writes whole sectors of \
+         {sector_size} bytes"
+    )]
     Unaligned {
-        /// What was asked for.
+        /// The operation.
         op: Op,
-        /// Where.
+        /// First sector.
         sector: u64,
-        /// How many bytes.
+        /// Number of bytes.
         len: u64,
         /// Bytes in a sector of the disk.
         sector_size: u32,
@@ -83,22 +88,22 @@ pub enum Error<E> {
     /// The backend does not offer it, or refused it as unknown; nothing was done.
     #[error("the disk's backend has no {0}")]
     Unsupported(Op),
-    /// The backend said that it failed. Of a write, parts may have been done.
+    /// The backend reported a failure. Parts of a write may have been done.
     #[error("the disk's backend failed to {op} {count} sectors at {sector}; its own log says why")]
     Failed {
-        /// What was asked for.
+        /// The operation.
         op: Op,
-        /// Where the request began.
+        /// First sector of the request.
         sector: u64,
-        /// How many sectors it had.
+        /// Number of sectors of the request.
         count: u64,
     },
-    /// The backend did not answer in time. It may still do what was asked.
+    /// The backend did not complete the request in time. It may still do so.
     #[error("{0}")]
     TimedOut(Stuck),
     /// The disk is gone.
     #[error("the disk is gone: {0}")]
-    Gone(Why),
+    Gone(GoneReason),
     /// The backend broke the protocol. The disk is not used any more.
     #[error("the disk's backend broke the protocol: {0}")]
     Peer(#[from] PeerError),
@@ -109,7 +114,10 @@ pub enum Error<E> {
     #[error("{0}")]
     Platform(E),
     /// The backend did not get as far as it should in time.
-    #[error("the backend at {path} stays in {state} and does not connect: is it running, does it have the disk?")]
+    #[error(
+        "the backend at {path} stays in {state} and does not connect: is it running, does it have \
+         the disk?"
+    )]
     NoBackend {
         /// Its folder in xenstore; of one that has none, the frontend's.
         path: String,
@@ -118,27 +126,30 @@ pub enum Error<E> {
     },
 }
 
-/// A request that is stuck, and what is around it.
+/// Report of a request that had no response in time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "{op} of {count} sectors at {sector} had no answer for {} s; {in_flight} requests wait on {}, {answered} were \
-     answered since the disk was attached", waited.as_secs(), Place(*queue)
+    "{op} of {count} sectors at {sector} had no response for {} s; {in_flight} requests are in \
+     flight on {}, {completed} were completed since the disk was attached",
+    waited.as_secs(),
+    Place(*queue)
 )]
 pub struct Stuck {
-    /// What was asked for.
+    /// The operation.
     pub op: Op,
-    /// Where.
+    /// First sector.
     pub sector: u64,
-    /// How many sectors.
+    /// Number of sectors.
     pub count: u64,
-    /// How long it has waited, to a quarter of the timeout.
+    /// Time that it has waited, to a quarter of the timeout.
     pub waited: Duration,
-    /// The ring it is on; `None` if it never got onto one, because they are full or the backend is away.
+    /// The ring it is on; `None` if it never got onto one, because they are full or the backend is
+    /// away.
     pub queue: Option<u32>,
-    /// How many requests had no answer then, on that ring or on all.
+    /// Number of requests in flight then, on that ring or on all.
     pub in_flight: u32,
-    /// How many answers the backend had given by then.
-    pub answered: u64,
+    /// Number of requests that the backend had completed by then.
+    pub completed: u64,
 }
 
 struct Place(Option<u32>);
@@ -152,9 +163,9 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a disk is gone.
+/// Reason why a disk is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Why {
+pub enum GoneReason {
     /// It was closed here.
     #[error("it was closed")]
     Closed,
@@ -172,8 +183,9 @@ pub enum Why {
     Dropped,
 }
 
-/// What the backend did wrong. Nothing of what it wrote was used.
+/// Breach of the protocol by the backend. Nothing that it wrote was used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PeerError {
     /// An index cannot be true.
     #[error("ring {queue}: {corrupt}")]
@@ -183,46 +195,46 @@ pub enum PeerError {
         /// The index, and what is wrong with it.
         corrupt: Corrupt,
     },
-    /// An answer to a request that is not under way.
-    #[error("ring {queue}: an answer to {id:#x}, which is no request under way")]
+    /// A response to a request that is not in flight.
+    #[error("ring {queue}: a response to {id:#x}, which is no request in flight")]
     UnknownId {
         /// The ring.
         queue: u32,
-        /// What it says it answers.
+        /// The id in the response.
         id: u64,
     },
-    /// An answer that is said to be for another operation.
-    #[error("ring {queue}: the answer to {id:#x}, a {op}, says that it was operation {found}")]
+    /// A response for another operation than the request's.
+    #[error("ring {queue}: the response to {id:#x}, a {op}, is for operation {found}")]
     Operation {
         /// The ring.
         queue: u32,
         /// The request.
         id: u64,
-        /// What it was.
+        /// Its operation.
         op: Op,
-        /// What the answer says.
+        /// The operation in the response.
         found: u8,
     },
-    /// An answer with a status that does not exist.
-    #[error("ring {queue}: the answer to {id:#x}, a {op}, has status {status}")]
+    /// A response with an unknown status.
+    #[error("ring {queue}: the response to {id:#x}, a {op}, has the unknown status {status}")]
     Status {
         /// The ring.
         queue: u32,
         /// The request.
         id: u64,
-        /// What it was.
+        /// Its operation.
         op: Op,
         /// The status.
         status: i16,
     },
-    /// A key without which the disk cannot be used has a value that cannot be.
-    #[error("xenstore key {key} is {value:?}, which is not {expected}")]
+    /// A key without which the disk cannot be used has an invalid value.
+    #[error("xenstore key {key} is {}, which is not {expected}", Quoted(value))]
     Key {
         /// The key, in the backend's folder.
         key: &'static str,
         /// Its value.
         value: String,
-        /// What it should be.
+        /// Description of a valid value.
         expected: &'static str,
     },
     /// A key without which the disk cannot be used is missing.

@@ -1,18 +1,19 @@
-//! What is known of a disk.
+//! Properties and counters of a disk.
 
-use super::bus::Bus;
-use super::offer::{Offer, RingPlan};
-use super::{Op, Units, Wishes};
-use crate::wire::Abi;
+use crate::front::note::Note;
+use crate::front::xenbus::negotiate::{Offer, RingPlan};
+use crate::protocol::wire::Abi;
+use crate::protocol::{DiscardInfo, Units, vdev};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use xen_platform::DomId;
 
-/// A disk and its connection, as they are at a moment. Sectors are of 512 bytes unless it is said otherwise.
+/// Properties of a disk and its connection at a moment. Sectors are of 512 bytes unless noted
+/// otherwise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Info {
-    /// The disk's number; [`super::name`] gives its name.
+    /// The disk's number; [`crate::protocol::vdev::name`] gives its name.
     pub vdev: u32,
     /// The backend's domain.
     pub backend: DomId,
@@ -20,7 +21,7 @@ pub struct Info {
     pub backend_path: String,
     /// The disk's size, in sectors of 512 bytes whatever its own are.
     pub sectors: u64,
-    /// Bytes in one of its sectors: what it can read or write at least.
+    /// Bytes in one of its sectors: the smallest read or write.
     pub sector_size: u32,
     /// Bytes in one sector of the medium below; smaller writes are slow.
     pub physical_sector_size: u32,
@@ -34,33 +35,39 @@ pub struct Info {
     pub flush: bool,
     /// The backend takes barriers.
     pub barrier: bool,
-    /// How the backend takes discards, if it does.
+    /// Parameters of discards, if the backend takes them.
     pub discard: Option<DiscardInfo>,
-    /// The most segments in a request; 0 if indirect requests are not used, and 11 is the most.
+    /// Largest number of segments of a request; 0 without indirect requests, when it is 11.
     pub indirect_segments: u32,
-    /// Pages of each ring.
+    /// Number of pages of each ring.
     pub ring_pages: u32,
-    /// How many rings there are.
+    /// Number of rings.
     pub queues: u32,
     /// The backend keeps the pages mapped.
     pub persistent: bool,
-    /// How requests are laid out.
+    /// Layout of requests.
     pub abi: Abi,
-    /// In which units sectors are counted.
+    /// Units in which sectors are counted.
     pub units: Units,
-    /// The most bytes that one request moves; longer reads and writes become several.
+    /// Largest number of bytes that one request moves; longer reads and writes become several.
     pub max_transfer: usize,
-    /// What was found wrong with the backend and worked around, in the order in which it was found.
+    /// Faults of the backend that were worked around, in the order of their discovery.
     pub notes: Vec<Note>,
 }
 
 impl Info {
-    /// A disk that is not connected yet.
-    pub(crate) fn new(vdev: u32, bus: &Bus, wishes: &Wishes) -> Info {
+    /// Describes a disk that is not connected yet.
+    pub(crate) fn new(
+        vdev: u32,
+        backend: DomId,
+        backend_path: String,
+        abi: Abi,
+        units: Units,
+    ) -> Info {
         Info {
             vdev,
-            backend: bus.backend,
-            backend_path: bus.back.clone(),
+            backend,
+            backend_path,
             sectors: 0,
             sector_size: 512,
             physical_sector_size: 512,
@@ -74,14 +81,38 @@ impl Info {
             ring_pages: 0,
             queues: 0,
             persistent: false,
-            abi: wishes.abi,
-            units: wishes.units,
+            abi,
+            units,
             max_transfer: 0,
             notes: Vec::new(),
         }
     }
 
-    /// What a connection brings.
+    /// Returns its numbers with their names; what is true or false is 1 or 0.
+    pub fn numbers(&self) -> [(&'static str, u64); 17] {
+        let discard = self.discard;
+        [
+            ("sectors", self.sectors),
+            ("sector_size", self.sector_size.into()),
+            ("physical_sector_size", self.physical_sector_size.into()),
+            ("read_only", self.read_only.into()),
+            ("removable", self.removable.into()),
+            ("cdrom", self.cdrom.into()),
+            ("flush", self.flush.into()),
+            ("barrier", self.barrier.into()),
+            ("discard", discard.is_some().into()),
+            ("discard_granularity", discard.map_or(0, |discard| discard.granularity.into())),
+            ("discard_alignment", discard.map_or(0, |discard| discard.alignment.into())),
+            ("discard_secure", discard.is_some_and(|discard| discard.secure).into()),
+            ("indirect_segments", self.indirect_segments.into()),
+            ("ring_pages", self.ring_pages.into()),
+            ("queues", self.queues.into()),
+            ("persistent", self.persistent.into()),
+            ("max_transfer", self.max_transfer as u64),
+        ]
+    }
+
+    /// Takes over the properties of a new connection.
     pub(crate) fn connected(&mut self, plan: RingPlan, offer: &Offer, max_transfer: usize) {
         self.refresh(offer);
         self.sector_size = offer.sector_size;
@@ -90,72 +121,54 @@ impl Info {
         (self.ring_pages, self.queues, self.max_transfer) = (plan.pages, plan.queues, max_transfer);
     }
 
-    /// What can change while a disk is connected.
+    /// Takes over the properties that can change while a disk is connected.
     pub(crate) fn refresh(&mut self, offer: &Offer) {
         (self.sectors, self.read_only) = (offer.sectors, offer.read_only);
         (self.removable, self.cdrom) = (offer.removable, offer.cdrom);
         self.physical_sector_size = offer.physical_sector_size;
     }
 
-    /// Notes what was not noted before.
+    /// Adds the notes that are new.
     pub(crate) fn add_notes(&mut self, notes: impl IntoIterator<Item = Note>) {
         for note in notes {
             if !self.notes.contains(&note) {
-                log::warn!("{}: the backend {}: {note}", super::name(self.vdev), self.backend_path);
+                log::warn!("{}: the backend {}: {note}", vdev::name(self.vdev), self.backend_path);
                 self.notes.push(note);
             }
         }
     }
 }
 
-/// How a backend takes discards.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DiscardInfo {
-    /// Bytes that are discarded as one.
-    pub granularity: u32,
-    /// Where the first such piece begins, in bytes.
-    pub alignment: u32,
-    /// It can discard so that nothing can be read again by any means.
-    pub secure: bool,
-}
-
-/// Something wrong with a backend that was worked around.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Note {
-    /// A key is not a number in its range; it was taken as if it were missing.
-    Key {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-    },
-    /// It offers an operation, and refused it as one that it does not know; it is not used any more.
-    Refused(Op),
-    /// It offers indirect requests, and refused one as an operation that it does not know; they are not used any more.
-    RefusedIndirect,
-    /// It was started anew; the requests it had not answered were sent again.
-    Restarted,
-}
-
-impl fmt::Display for Note {
+/// Shows the disk in a line.
+impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Note::Key { key, value } => write!(f, "its key {key} is {value:?}, and was passed over"),
-            Note::Refused(op) => write!(f, "it offers {op}, but does not know it"),
-            Note::RefusedIndirect => f.write_str("it offers indirect requests, but does not know them"),
-            Note::Restarted => f.write_str("it was started anew"),
+        write!(f, "{} MiB, sectors of {} bytes", self.sectors / 2048, self.sector_size)?;
+        for (has, word) in [
+            (self.read_only, ", read-only"),
+            (self.removable, ", removable"),
+            (self.cdrom, ", CD-ROM"),
+            (self.flush, ", flush"),
+            (self.barrier, ", barrier"),
+            (self.discard.is_some(), ", discard"),
+            (self.persistent, ", persistent"),
+        ] {
+            if has {
+                f.write_str(word)?;
+            }
         }
+        let (pages, queues, kib) = (self.ring_pages, self.queues, self.max_transfer / 1024);
+        write!(f, "; {queues} rings of {pages} pages, {kib} KiB a request")
     }
 }
 
-/// What a disk has done so far.
+/// Counters of a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// Requests put on the rings, those sent again to a restarted backend included.
     pub requests: u64,
-    /// Answers taken from them.
+    /// Responses taken from the rings.
     pub responses: u64,
-    /// Of these, how many said that it failed.
+    /// Number of responses with an error.
     pub failed: u64,
     /// Events sent to the backend.
     pub events_sent: u64,
@@ -165,13 +178,13 @@ pub struct Stats {
     pub bytes_read: u64,
     /// Bytes written.
     pub bytes_written: u64,
-    /// Requests without an answer now.
+    /// Requests in flight now.
     pub in_flight: u32,
-    /// The most there were at a time.
+    /// Largest number of requests in flight so far.
     pub max_in_flight: u32,
-    /// How often a read or write had to wait for room on a ring or for pages.
+    /// Number of times that a request had to wait for room on a ring or for pages.
     pub waits: u64,
-    /// Requests that were not answered in time.
+    /// Requests without a response within the timeout.
     pub timed_out: u64,
     /// Pages shared for copying data through.
     pub bounce_pages: u32,

@@ -1,14 +1,15 @@
-//! A ring without a driver: for those who try what a backend does with requests that no driver sends.
+//! A ring without a driver, for tests of backends with requests that no driver sends.
 //!
-//! The handshake is the same as a disk's. What is published, what is put on the ring and where the indices stand is the
-//! caller's business, and answers are handed on as they are.
+//! The handshake is the same as a disk's. The caller decides on the keys, the requests and the
+//! indices, and gets responses as they are.
 
-use super::bus::Bus;
-use super::keys::keys;
-use super::rings::Queue;
-use super::{Error, Why, Wishes};
-use crate::handshake::{FrontStep, front};
-use crate::wire::{Abi, RESPONSE_MAX, Response};
+use crate::front::config::Config;
+use crate::front::error::{Error, GoneReason};
+use crate::front::io::queue::Queue;
+use crate::front::xenbus::device::XenbusDevice;
+use crate::front::xenbus::keys::keys;
+use crate::protocol::handshake::{FrontStep, front};
+use crate::protocol::wire::{Abi, RESPONSE_MAX, Response, SLOT_MAX};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::future::poll_fn;
@@ -24,11 +25,11 @@ use xen_store::Store;
 /// An index or event in the ring's head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Index {
-    /// Where the next request goes, as the backend is told.
+    /// Index of the next request, as the backend sees it.
     ReqProd,
     /// The request at which the backend wants an event.
     ReqEvent,
-    /// Where the next response goes.
+    /// Index of the next response.
     RspProd,
     /// The response at which this side wants an event.
     RspEvent,
@@ -45,73 +46,100 @@ impl Index {
     }
 }
 
+/// Ranges of a slot with the fields of a response, in either layout: id and operation, status.
+const RESPONSE_FIELDS: [core::ops::Range<usize>; 2] = [0..9, 10..12];
+
 /// Keys and values, to be written to the frontend's folder.
 pub type Keys = Vec<(String, String)>;
 
-/// A ring, its event channel, and the folders of the disk that it is for.
+/// A ring, its event channel, and the folders of its disk.
 pub struct RawRing<P: Platform> {
     platform: P,
-    bus: Bus,
+    xenbus: XenbusDevice,
     queue: Queue<P>,
     shape: Shape,
     abi: Abi,
-    /// Where the next request goes.
+    /// Index of the next request.
     req_prod: u32,
-    /// Where the next response is taken from.
+    /// Bytes of all slots, as this end or a response left them.
+    shadow: Vec<u8>,
+    /// Number of bytes that the backend wrote beside the fields of responses.
+    stray_bytes: u32,
+    /// Index of the next response to be taken.
     rsp_cons: u32,
 }
 
 impl<P: Platform> RawRing<P> {
-    /// Waits until the backend is ready for rings (one that holds older ones is made to let go), and publishes a ring of
-    /// `ring_pages` pages, with the keys that `alter` has changed: those that a disk would write, the state at the end.
+    /// Waits until the backend is ready for rings (a backend that holds older ones is made to let
+    /// go), and publishes a ring of `ring_pages` pages. `alter` can change the keys of a disk, of
+    /// which the state is the last, before they are written.
     pub async fn publish(
         platform: &P,
         store: &Store,
         vdev: u32,
-        wishes: &Wishes,
+        config: &Config,
         alter: impl FnOnce(&mut Keys),
     ) -> Result<RawRing<P>, Error<P::Error>> {
-        let mut bus = Bus::find(store, vdev).await?;
-        bus.begin().await?;
-        let until = platform.now() + wishes.connect_timeout;
-        let ready = deadline(platform, Some(until), ready(&mut bus)).await;
-        ready.unwrap_or_else(|_| Err(Error::NoBackend { path: bus.back.clone(), state: bus.theirs }))?;
-        let queue = Queue::new(platform, bus.backend, wishes.ring_pages, wishes.abi).map_err(Error::Platform)?;
+        let mut xenbus = XenbusDevice::find(store, vdev).await?;
+        xenbus.begin().await?;
+        let until = platform.now() + config.connect_timeout;
+        let ready = deadline(platform, Some(until), ready(&mut xenbus)).await;
+        ready.unwrap_or_else(|_| {
+            Err(Error::NoBackend { path: xenbus.otherend.clone(), state: xenbus.theirs })
+        })?;
+        let queue = Queue::new(platform, xenbus.otherend_id, config.ring_pages, config.abi)
+            .map_err(Error::Platform)?;
         let queues = [queue];
-        let mut keys = keys(&queues, wishes);
+        let mut keys = keys(&queues, config);
         alter(&mut keys);
-        bus.publish_keys(&keys).await?;
-        let shape = Shape::new(wishes.ring_pages as usize * PAGE_SIZE, wishes.abi.slot());
+        xenbus.publish_keys(&keys).await?;
+        let shape = Shape::new(config.ring_pages as usize * PAGE_SIZE, config.abi.slot());
         let [queue] = queues;
-        Ok(RawRing { platform: platform.clone(), bus, queue, shape, abi: wishes.abi, req_prod: 0, rsp_cons: 0 })
+        Ok(RawRing {
+            platform: platform.clone(),
+            xenbus,
+            queue,
+            shape,
+            abi: config.abi,
+            req_prod: 0,
+            shadow: alloc::vec![0; shape.slots() as usize * config.abi.slot()],
+            stray_bytes: 0,
+            rsp_cons: 0,
+        })
     }
 
-    /// Waits until the backend's state is one of `states`, in `within` at most; gives the state it is in then.
-    pub async fn backend_is(&mut self, states: &[State], within: Duration) -> Result<State, Error<P::Error>> {
+    /// Waits until the backend's state is one of `states`, for the time `within`; returns its state
+    /// then.
+    pub async fn backend_is(
+        &mut self,
+        states: &[State],
+        within: Duration,
+    ) -> Result<State, Error<P::Error>> {
         let until = self.platform.now() + within;
-        let bus = &mut self.bus;
+        let xenbus = &mut self.xenbus;
         let wait = async {
-            while !states.contains(&bus.look().await?) {
-                bus.changed().await?;
+            while !states.contains(&xenbus.read_otherend_state().await?) {
+                xenbus.changed().await?;
             }
             Ok(())
         };
-        let waited: Result<Result<(), Error<P::Error>>, _> = deadline(&self.platform, Some(until), wait).await;
+        let waited: Result<Result<(), Error<P::Error>>, _> =
+            deadline(&self.platform, Some(until), wait).await;
         waited.unwrap_or(Ok(()))?;
-        Ok(self.bus.theirs)
+        Ok(self.xenbus.theirs)
     }
 
     /// Writes the own state.
     pub async fn write_state(&mut self, state: State) -> Result<(), Error<P::Error>> {
-        Ok(self.bus.write(state).await?)
+        Ok(self.xenbus.write(state).await?)
     }
 
-    /// The ring's memory: a head of indices, then slots of [`Abi::slot`] bytes.
+    /// Returns the ring's memory: a head of indices, then slots of [`Abi::slot`] bytes.
     pub fn memory(&self) -> &P::Grant {
         &self.queue.mem
     }
 
-    /// How many slots it has.
+    /// Returns the number of slots.
     pub fn slots(&self) -> u32 {
         self.shape.slots()
     }
@@ -121,16 +149,18 @@ impl<P: Platform> RawRing<P> {
         self.queue.mem.load(index.offset())
     }
 
-    /// Writes one, whatever it is.
+    /// Writes an index, valid or not.
     pub fn store(&self, index: Index, value: u32) {
         self.queue.mem.store(index.offset(), value)
     }
 
-    /// Writes these bytes to the next slot, which the backend sees after [`RawRing::push`]. Nothing keeps it from lying
-    /// over a request that was not answered.
+    /// Writes bytes to the next slot, which the backend sees after [`RawRing::push`], even if the
+    /// slot holds a request that is not completed.
     pub fn put(&mut self, slot: &[u8]) {
         let number = (self.req_prod & (self.slots() - 1)) as usize;
-        self.queue.mem.write(SLOTS + number * self.abi.slot(), slot);
+        let at = number * self.abi.slot();
+        self.queue.mem.write(SLOTS + at, slot);
+        self.shadow[at..at + slot.len()].copy_from_slice(slot);
         self.req_prod = self.req_prod.wrapping_add(1);
     }
 
@@ -152,14 +182,30 @@ impl<P: Platform> RawRing<P> {
         if rsp_prod == self.rsp_cons {
             return None;
         }
-        let mut slot = [0; RESPONSE_MAX];
-        let number = (self.rsp_cons & (self.slots() - 1)) as usize;
-        self.queue.mem.read(SLOTS + number * self.abi.slot(), &mut slot[..self.abi.response()]);
+        let len = self.abi.slot();
+        let at = (self.rsp_cons & (self.slots() - 1)) as usize * len;
+        let mut slot = [0; SLOT_MAX];
+        self.queue.mem.read(SLOTS + at, &mut slot[..len]);
         self.rsp_cons = self.rsp_cons.wrapping_add(1);
-        Some(Response::decode(&slot))
+        let shadow = &mut self.shadow[at..at + len];
+        let is_stray = |(at, (new, old)): (usize, (&u8, &u8))| {
+            !RESPONSE_FIELDS.iter().any(|field| field.contains(&at)) && *new != *old && *new != 0
+        };
+        let stray = slot.iter().zip(shadow.iter()).enumerate().filter(|byte| is_stray(*byte));
+        self.stray_bytes += stray.count() as u32;
+        shadow.copy_from_slice(&slot[..len]);
+        let mut response = [0; RESPONSE_MAX];
+        response[..self.abi.response()].copy_from_slice(&slot[..self.abi.response()]);
+        Some(Response::decode(&response))
     }
 
-    /// Waits for the next response, in `within` at most.
+    /// Returns the number of bytes that the backend wrote into slots beside the fields of responses
+    /// so far, other than zeros: bytes of its own memory (XSA-216).
+    pub fn stray_bytes(&self) -> u32 {
+        self.stray_bytes
+    }
+
+    /// Waits for the next response, for the time `within`.
     pub async fn response(&mut self, within: Duration) -> Option<Response> {
         let until = self.platform.now() + within;
         let platform = self.platform.clone();
@@ -181,25 +227,25 @@ impl<P: Platform> RawRing<P> {
 
     /// Shares pages with the backend, for data or for lists of segments.
     pub fn share(&self, pages: usize) -> Result<P::Grant, Error<P::Error>> {
-        self.platform.share(self.bus.backend, pages).map_err(Error::Platform)
+        self.platform.share(self.xenbus.otherend_id, pages).map_err(Error::Platform)
     }
 
-    /// Closes, and waits until the backend has let go, in `within` at most; false if it has not by then.
+    /// Closes, and waits until the backend has let go, for the time `within`; tells if it has.
     pub async fn close(mut self, within: Duration) -> bool {
-        self.bus.close(&self.platform, within).await
+        self.xenbus.close(&self.platform, within).await
     }
 }
 
-/// Goes as far in the handshake as is possible without rings.
-async fn ready<E>(bus: &mut Bus) -> Result<(), Error<E>> {
+/// Goes through the part of the handshake that needs no rings.
+async fn ready<E>(xenbus: &mut XenbusDevice) -> Result<(), Error<E>> {
     loop {
-        let theirs = bus.look().await?;
-        match front(bus.mine, theirs) {
+        let theirs = xenbus.read_otherend_state().await?;
+        match front(xenbus.mine, theirs) {
             FrontStep::Publish => return Ok(()),
-            FrontStep::Restart => bus.write(State::INITIALISING).await?,
-            FrontStep::Reset => bus.reset().await?,
-            FrontStep::Lost => return Err(Error::Gone(Why::Lost)),
-            _ => bus.changed().await?,
+            FrontStep::Restart => xenbus.write(State::INITIALISING).await?,
+            FrontStep::Reset => xenbus.reset().await?,
+            FrontStep::Lost => return Err(Error::Gone(GoneReason::Lost)),
+            _ => xenbus.changed().await?,
         }
     }
 }

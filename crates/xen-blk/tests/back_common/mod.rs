@@ -1,16 +1,17 @@
 //! A world with a xenstored and a backend in dom0, and a frontend that keeps to no rules.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::cell::RefCell;
-use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Duration;
 use xen_abi::xenbus::State;
 use xen_blk::back::{self, Config, End, Handle, Storage};
-use xen_blk::front::{self, Disk, Wishes};
+use xen_blk::front::{self, Disk};
+use xen_blk::protocol::wire::{self, Abi, Op, RESPONSE_MAX, RawRequest, Response, Segment};
 use xen_blk::toolstack::{self, Attributes, Device};
-use xen_blk::wire::{self, Abi, Body, Op, RESPONSE_MAX, Response, Segment};
-use xen_platform::{Channel as _, Clock, DomId, GrantRef, Granted, PAGE_SIZE, Platform, ReadySince, SharedMem};
+use xen_platform::{
+    Channel as _, Clock, DomId, GrantRef, Granted, PAGE_SIZE, Platform, ReadySince, SharedMem,
+};
 use xen_platform::{deadline, sleep};
 use xen_ring::slots::{Front, Shape};
 use xen_sim::xenstore::Xenstored;
@@ -22,13 +23,8 @@ pub const GUEST: DomId = DomId(1);
 pub const XVDA: u32 = 51712;
 pub const XVDB: u32 = 51728;
 
-/// A world with its xenstored. At the end it fails the test if anything is left.
-pub struct Bench {
-    pub sim: Sim,
-    pub xs: Xenstored,
-    nodes: String,
-    destroyed: Rc<RefCell<Vec<DomId>>>,
-}
+/// A world with its xenstored and two guests.
+pub struct Bench(xen_sim::Bench);
 
 /// A process and its connection to xenstore.
 #[derive(Clone)]
@@ -49,20 +45,13 @@ impl Bench {
     }
 
     fn with(sim: Sim) -> Self {
-        let xs = Xenstored::new();
-        for guest in 1..=2 {
-            xs.introduce(DomId(guest));
-            xs.set(&format!("/local/domain/{guest}/device/vbd"), "");
-        }
-        xs.set("/local/domain/0/backend", "");
-        let destroyed = Rc::new(RefCell::new(Vec::new()));
-        let (nodes, graves, libxl) = (xs.dump(), destroyed.clone(), xs.clone());
-        sim.world().on_destroy(move |domain| {
-            libxl.release(domain);
-            libxl.remove(&format!("/local/domain/{domain}"));
-            graves.borrow_mut().push(domain);
-        });
-        Bench { sim, xs, nodes, destroyed }
+        Bench(xen_sim::Bench::new(sim, |xs| {
+            for guest in 1..=2 {
+                xs.introduce(DomId(guest));
+                xs.set(&format!("/local/domain/{guest}/device/vbd"), "");
+            }
+            xs.set("/local/domain/0/backend", "");
+        }))
     }
 
     /// A new process of a domain.
@@ -73,25 +62,19 @@ impl Bench {
         self.sim.spawn(&domain, driver);
         Host { domain, store, spawner: self.sim.spawner(), xs: self.xs.clone() }
     }
+}
 
-    /// Runs `main`, which must not take an hour of the world's time.
-    pub fn run<T: 'static>(&mut self, main: impl Future<Output = T> + 'static) -> T {
-        let clock = self.sim.domain(0);
-        let limit = Some(clock.now() + Duration::from_secs(3600));
-        self.sim.run(async move { deadline(&clock, limit, main).await.expect("the test hangs") })
+impl Deref for Bench {
+    type Target = xen_sim::Bench;
+
+    fn deref(&self) -> &xen_sim::Bench {
+        &self.0
     }
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        let destroyed = self.destroyed.borrow();
-        let is_left =
-            |line: &&str| !destroyed.iter().any(|domain| line.starts_with(&format!("/local/domain/{domain}")));
-        let nodes: Vec<&str> = self.nodes.lines().filter(is_left).collect();
-        assert_eq!(self.xs.dump().lines().collect::<Vec<_>>(), nodes, "xenstore is not as it was");
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut xen_sim::Bench {
+        &mut self.0
     }
 }
 
@@ -110,15 +93,26 @@ pub struct Served {
 
 impl Host {
     /// Makes a disk and serves it.
-    pub async fn plug<S: Storage + 'static>(&self, vdev: u32, storage: &Rc<S>, config: Config) -> Served {
+    pub async fn plug<S: Storage + 'static>(
+        &self,
+        vdev: u32,
+        storage: &Rc<S>,
+        config: Config,
+    ) -> Served {
         toolstack::create(&self.store, &device(vdev), &Attributes::default()).await.unwrap();
         self.serve(vdev, storage, config)
     }
 
     /// Serves a disk that is there.
-    pub fn serve<S: Storage + 'static>(&self, vdev: u32, storage: &Rc<S>, config: Config) -> Served {
+    pub fn serve<S: Storage + 'static>(
+        &self,
+        vdev: u32,
+        storage: &Rc<S>,
+        config: Config,
+    ) -> Served {
         let (handle, device) = (Handle::new(), device(vdev));
-        let (host, storage, given, of) = (self.clone(), storage.clone(), handle.clone(), device.clone());
+        let (host, storage, given, of) =
+            (self.clone(), storage.clone(), handle.clone(), device.clone());
         let task = self.spawner.spawn(&self.domain, async move {
             back::serve(&host.domain, &host.store, &of, &*storage, &config, &given).await
         });
@@ -126,8 +120,13 @@ impl Host {
     }
 
     /// Attaches the disk, as the guest.
-    pub async fn attach(&self, vdev: u32, wishes: &Wishes) -> (Disk<Domain>, Task<front::End>) {
-        let (disk, driver) = front::attach(&self.domain, &self.store, vdev, wishes).await.unwrap();
+    pub async fn attach(
+        &self,
+        vdev: u32,
+        front_config: &front::Config,
+    ) -> (Disk<Domain>, Task<front::End>) {
+        let (disk, driver) =
+            front::attach(&self.domain, &self.store, vdev, front_config).await.unwrap();
         (disk, self.spawner.spawn(&self.domain, async move { driver.await.unwrap() }))
     }
 
@@ -136,13 +135,24 @@ impl Host {
     }
 }
 
+impl Host {
+    pub fn spawner(&self) -> &xen_sim::Spawner {
+        &self.spawner
+    }
+}
+
 impl Served {
-    /// How it ended, once it has.
+    /// Its result, once it has ended.
+    pub async fn result(self) -> Result<End, back::Error> {
+        self.task.join().await
+    }
+
+    /// Its end, once it has ended.
     pub async fn end(self) -> End {
         self.task.join().await.unwrap()
     }
 
-    /// How it ended, if it was not killed.
+    /// Its end, if it was not killed.
     pub async fn outcome(self) -> Option<End> {
         self.task.outcome().await.map(|end| end.unwrap())
     }
@@ -166,14 +176,14 @@ pub fn pattern(len: usize, seed: u32) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// How a [`RawFront`] lays things out.
+/// Layout of a [`RawFront`].
 #[derive(Clone, Copy)]
 pub struct Layout {
     pub abi: Abi,
     pub order: u32,
-    /// Where the ring's indices begin.
+    /// First index of the ring.
     pub start: u32,
-    /// Whether it uses the same pages again and again.
+    /// It uses persistent grants.
     pub persistent: bool,
 }
 
@@ -215,12 +225,25 @@ impl RawFront {
             0 => key("ring-ref", ring.refs()[0].to_string()),
             _ => {
                 key("ring-page-order", order.to_string());
-                (0..).zip(ring.refs()).for_each(|(page, gref)| key(&format!("ring-ref{page}"), gref.to_string()));
+                (0..)
+                    .zip(ring.refs())
+                    .for_each(|(page, gref)| key(&format!("ring-ref{page}"), gref.to_string()));
             }
         }
         key("state", State::INITIALISED.0.to_string());
         let events = ReadySince::now(&channel);
-        RawFront { host: guest.clone(), abi, ring, data, channel, front, events, path, back, next_id: 0xfeed_0000_0000 }
+        RawFront {
+            host: guest.clone(),
+            abi,
+            ring,
+            data,
+            channel,
+            front,
+            events,
+            path,
+            back,
+            next_id: 0xfeed_0000_0000,
+        }
     }
 
     /// The same, and waits until the backend has connected.
@@ -242,7 +265,8 @@ impl RawFront {
 
     /// The backend's error node.
     pub fn error(&self) -> String {
-        String::from_utf8(self.host.xs.get(&format!("{}/error", self.back)).unwrap_or_default()).unwrap()
+        String::from_utf8(self.host.xs.get(&format!("{}/error", self.back)).unwrap_or_default())
+            .unwrap()
     }
 
     /// Waits for the backend to reach a state.
@@ -260,8 +284,15 @@ impl RawFront {
         Segment { gref: self.data.refs()[page], first, last }
     }
 
+    /// Moves the index of requests to where it cannot be.
+    pub fn break_index(&self) {
+        use xen_platform::IndexMemory;
+        self.ring.store(0, self.ring.load(0).wrapping_add(1000));
+        self.channel.notify();
+    }
+
     /// Puts a request that makes sense, and shows it; returns its id.
-    pub fn ask(&mut self, body: &Body) -> u64 {
+    pub fn ask(&mut self, body: &RawRequest) -> u64 {
         self.next_id += 1;
         let raw = wire::encode(self.abi, self.next_id, body);
         self.put(&raw);
@@ -293,14 +324,15 @@ impl RawFront {
                 return (raw, Response::decode(&raw));
             }
             if !self.front.arm(&self.ring, 1).unwrap() {
-                let heard = deadline(&self.host.domain, until, self.events.wait(&self.channel)).await;
+                let heard =
+                    deadline(&self.host.domain, until, self.events.wait(&self.channel)).await;
                 assert!(heard.is_ok(), "the backend does not answer");
             }
         }
     }
 
     /// The status of a request's response.
-    pub async fn status(&mut self, body: &Body) -> i16 {
+    pub async fn status(&mut self, body: &RawRequest) -> i16 {
         let id = self.ask(body);
         let response = self.response().await;
         assert_eq!(response.id, id);
@@ -310,12 +342,12 @@ impl RawFront {
     pub async fn write(&mut self, sector: u64, bytes: &[u8]) -> i16 {
         self.data.write(0, bytes);
         let segments = self.whole(bytes.len());
-        self.status(&Body::Direct { op: Op::Write, sector, segments }).await
+        self.status(&RawRequest::Direct { op: Op::Write, sector, segments }).await
     }
 
     pub async fn read(&mut self, sector: u64, len: usize) -> Vec<u8> {
         let segments = self.whole(len);
-        assert_eq!(self.status(&Body::Direct { op: Op::Read, sector, segments }).await, 0);
+        assert_eq!(self.status(&RawRequest::Direct { op: Op::Read, sector, segments }).await, 0);
         let mut bytes = vec![0; len];
         self.data.read(0, &mut bytes);
         bytes
@@ -327,7 +359,7 @@ impl RawFront {
         (0..len.div_ceil(PAGE_SIZE)).map(|page| self.segment(page, 0, sectors(page) - 1)).collect()
     }
 
-    /// Whether reads and writes still work.
+    /// Checks that reads and writes still work.
     pub async fn works(&mut self) {
         let bytes = pattern(2 * PAGE_SIZE, self.next_id as u32);
         assert_eq!(self.write(8, &bytes).await, 0);

@@ -7,7 +7,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use xen_abi::blkif;
-use xen_blk::wire::{self, Abi, Body, Op, RESPONSE_MAX, Request, Response, Segment};
+use xen_blk::protocol::wire::{
+    self, Abi, Decoded, Op, RESPONSE_MAX, RawRequest, Response, Segment,
+};
 use xen_platform::{Access, Channel, GrantRef, PAGE_SIZE, Platform, Port, SharedMem};
 use xen_ring::slots::{Back, Shape};
 use xen_sim::{Domain, Map};
@@ -37,7 +39,7 @@ pub fn all_keys() -> Keys {
     .collect()
 }
 
-/// What a backend of the plainest kind has.
+/// Returns the keys of the plainest backend.
 pub fn least_keys() -> Keys {
     vec![("sectors", SECTORS.to_string()), ("info", "0".into())]
 }
@@ -92,7 +94,9 @@ pub fn set_state(host: &Host, state: u32) {
 }
 
 pub fn front_state(host: &Host) -> String {
-    host.xs.get(&format!("{FRONT}/state")).map_or("gone".into(), |state| String::from_utf8(state).unwrap())
+    host.xs
+        .get(&format!("{FRONT}/state"))
+        .map_or("gone".into(), |state| String::from_utf8(state).unwrap())
 }
 
 /// Waits until the frontend's state is one of these.
@@ -119,7 +123,8 @@ impl Backend {
         Self::connect(host, store)
     }
 
-    /// As a backend that was killed and started anew: it waits until the frontend has begun anew, too.
+    /// As a backend that was killed and started anew: it waits until the frontend has begun anew,
+    /// too.
     pub async fn start_anew(host: &Host, store: &Store, keys: &Keys) -> Backend {
         for (key, _) in all_keys() {
             if host.xs.get(&format!("{BACK}/{key}")).is_some() {
@@ -140,9 +145,9 @@ impl Backend {
             let folder = if queues > 1 { format!("queue-{n}/") } else { String::new() };
             let refs: Vec<GrantRef> = match order {
                 0 => vec![GrantRef(number(host, &format!("{folder}ring-ref")).unwrap())],
-                order => {
-                    (0..1 << order).map(|n| GrantRef(number(host, &format!("{folder}ring-ref{n}")).unwrap())).collect()
-                }
+                order => (0..1 << order)
+                    .map(|n| GrantRef(number(host, &format!("{folder}ring-ref{n}")).unwrap()))
+                    .collect(),
             };
             let port = Port(number(host, &format!("{folder}event-channel")).unwrap());
             let mem = host.domain.map(GUEST, &refs, Access::ReadWrite).unwrap();
@@ -156,7 +161,7 @@ impl Backend {
     }
 
     /// The next request, on any queue; `None` once the frontend closes.
-    pub async fn next(&mut self) -> Option<(usize, Request)> {
+    pub async fn next(&mut self) -> Option<(usize, Decoded)> {
         let mut watch = self.host.store.watch(&format!("{FRONT}/state")).await.unwrap();
         let host = self.host.clone();
         let mut slot = vec![0; self.abi.slot()];
@@ -165,7 +170,9 @@ impl Backend {
                 for (number, queue) in self.queues.iter_mut().enumerate() {
                     // One that plays with the ring's memory may have broken it for itself.
                     match queue.back.take(&queue.mem, &mut slot) {
-                        Ok(true) => return Poll::Ready(Some((number, wire::decode(self.abi, &slot)))),
+                        Ok(true) => {
+                            return Poll::Ready(Some((number, wire::decode(self.abi, &slot))));
+                        }
                         Ok(false) => {}
                         Err(_) => return Poll::Ready(None),
                     }
@@ -200,23 +207,26 @@ impl Backend {
     }
 
     /// Carries a request out and answers it.
-    pub fn answer(&mut self, queue: usize, request: &Request) {
+    pub fn answer(&mut self, queue: usize, request: &Decoded) {
         let status = self.carry_out(request);
         self.respond(queue, Response { id: request.id, operation: request.operation, status });
     }
 
     /// Answers a request with this status without carrying it out.
-    pub fn refuse(&mut self, queue: usize, request: &Request, status: i16) {
+    pub fn refuse(&mut self, queue: usize, request: &Decoded, status: i16) {
         self.respond(queue, Response { id: request.id, operation: request.operation, status });
     }
 
     /// Does what a request asks for; gives the status.
-    pub fn carry_out(&mut self, request: &Request) -> i16 {
-        let body = request.body.as_ref().unwrap_or_else(|wrong| panic!("a malformed request: {wrong}"));
+    pub fn carry_out(&mut self, request: &Decoded) -> i16 {
+        let body =
+            request.request.as_ref().unwrap_or_else(|wrong| panic!("a malformed request: {wrong}"));
         match body {
-            Body::Direct { op, sector, segments } => self.move_data(*op, *sector, segments),
-            Body::Indirect { op, sector, count, pages } => {
-                let Ok(list) = self.host.domain.map(GUEST, pages, Access::ReadOnly) else { return blkif::RSP_ERROR };
+            RawRequest::Direct { op, sector, segments } => self.move_data(*op, *sector, segments),
+            RawRequest::Indirect { op, sector, count, pages } => {
+                let Ok(list) = self.host.domain.map(GUEST, pages, Access::ReadOnly) else {
+                    return blkif::RSP_ERROR;
+                };
                 let mut bytes = vec![0; count * 8];
                 list.read(0, &mut bytes);
                 match wire::segments(&bytes) {
@@ -224,7 +234,7 @@ impl Backend {
                     Err(_) => blkif::RSP_ERROR,
                 }
             }
-            Body::Discard { sector, count, .. } => {
+            RawRequest::Discard { sector, count, .. } => {
                 self.log.push((blkif::OP_DISCARD, *sector));
                 let end = sector.saturating_add(*count).saturating_mul(512) as usize;
                 match self.store.0.borrow_mut().get_mut(sector.saturating_mul(512) as usize..end) {

@@ -4,9 +4,10 @@
 pub mod backend;
 
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
-use xen_blk::front::{Disk, End, Wishes, attach};
-use xen_platform::{Clock, DomId, Time, deadline};
+use xen_blk::front::{Config, Disk, End, attach};
+use xen_platform::{Clock, DomId, Time};
 use xen_sim::xenstore::Xenstored;
 use xen_sim::{Domain, Sim, Task};
 use xen_store::Store;
@@ -25,10 +26,7 @@ pub const BACK: &str = "/local/domain/0/backend/vbd/1/51712";
 pub const SECTORS: u64 = 4096;
 
 /// A world with its xenstored, where the guest has one disk.
-pub struct Bench {
-    pub sim: Sim,
-    pub xs: Xenstored,
-}
+pub struct Bench(xen_sim::Bench);
 
 /// A process and its connection to xenstore.
 #[derive(Clone)]
@@ -50,10 +48,11 @@ impl Bench {
     }
 
     fn with(sim: Sim) -> Self {
-        let xs = Xenstored::new();
-        xs.introduce(GUEST);
-        plug(&xs, VDEV);
-        Bench { sim, xs }
+        let set_up = |xs: &Xenstored| {
+            xs.introduce(GUEST);
+            plug(xs, VDEV);
+        };
+        Bench(xen_sim::Bench::without_toolstack(sim, set_up))
     }
 
     /// A new process of a domain.
@@ -64,18 +63,28 @@ impl Bench {
         self.sim.spawn(&domain, driver);
         Host { domain, store, xs: self.xs.clone(), spawner: self.sim.spawner() }
     }
+}
 
-    /// Runs `main`, which must not take a day of the world's time.
-    pub fn run<T: 'static>(&mut self, main: impl Future<Output = T> + 'static) -> T {
-        let clock = self.sim.domain(0);
-        let limit = Some(clock.now() + Duration::from_secs(86400));
-        self.sim.run(async move { deadline(&clock, limit, main).await.expect("the test hangs") })
+impl Deref for Bench {
+    type Target = xen_sim::Bench;
+
+    fn deref(&self) -> &xen_sim::Bench {
+        &self.0
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut xen_sim::Bench {
+        &mut self.0
     }
 }
 
 /// Makes a disk's folders, as a toolstack does.
 pub fn plug(xs: &Xenstored, vdev: u32) {
-    let (front, back) = (format!("/local/domain/1/device/vbd/{vdev}"), format!("/local/domain/0/backend/vbd/1/{vdev}"));
+    let (front, back) = (
+        format!("/local/domain/1/device/vbd/{vdev}"),
+        format!("/local/domain/0/backend/vbd/1/{vdev}"),
+    );
     xs.set(&front, "");
     xs.set_permissions(&front, "n1 r0");
     xs.set(&format!("{front}/backend-id"), "0");
@@ -88,8 +97,8 @@ pub fn plug(xs: &Xenstored, vdev: u32) {
 
 impl Host {
     /// Connects to the disk and runs its driver.
-    pub async fn attach(&self, wishes: &Wishes) -> Result<(Disk<Domain>, Driver), Error> {
-        let (disk, driver) = attach(&self.domain, &self.store, VDEV, wishes).await?;
+    pub async fn attach(&self, config: &Config) -> Result<(Disk<Domain>, Driver), Error> {
+        let (disk, driver) = attach(&self.domain, &self.store, VDEV, config).await?;
         Ok((disk, self.spawner.spawn(&self.domain, driver)))
     }
 
@@ -104,6 +113,8 @@ impl Host {
 
 /// Bytes that tell where they are.
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
-    let word = |n: usize| (n as u64 / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(seed).to_le_bytes()[n % 8];
+    let word = |n: usize| {
+        (n as u64 / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(seed).to_le_bytes()[n % 8]
+    };
     (0..len).map(word).collect()
 }

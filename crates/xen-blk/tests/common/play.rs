@@ -1,15 +1,15 @@
-//! A backend that does anything at all, by a script of bytes. The body of the fuzz target `blk_backend` and of the
-//! property test in `tests/front_anything.rs`.
+//! A backend that does anything at all, by a script of bytes. The body of the fuzz target
+//! `blk_backend` and of the property test in `tests/front_anything.rs`.
 
 use crate::common::backend::{self, Backend, Store, all_keys};
 use crate::common::{BACK, Bench, DOM0, Error, FRONT, GUEST, Host, SECTORS};
 use std::time::Duration;
-use xen_blk::front::{Disk, Wishes};
-use xen_blk::wire::{Abi, Request, Response};
+use xen_blk::front::{Config, Disk};
+use xen_blk::protocol::wire::{Abi, Decoded, Response};
 use xen_platform::{Channel as _, IndexMemory, SharedMem, sleep};
 use xen_sim::Domain;
 
-/// What is still to be played. Bytes beyond its end are zero.
+/// The rest of a script. Bytes beyond its end are zero.
 struct Script(Vec<u8>);
 
 impl Script {
@@ -45,28 +45,39 @@ const KEYS: [&str; 15] = [
     "online",
 ];
 
-const VALUES: [&str; 12] =
-    ["", "0", "1", "2", "4", "11", "512", "4096", "-1", "99999999999999999999", "4294967296", "\u{e4}"];
+const VALUES: [&str; 12] = [
+    "",
+    "0",
+    "1",
+    "2",
+    "4",
+    "11",
+    "512",
+    "4096",
+    "-1",
+    "99999999999999999999",
+    "4294967296",
+    "\u{e4}",
+];
 
 /// Plays a script against a frontend that reads, writes, flushes and discards all the time.
 pub fn play(script: &[u8]) {
     let mut script = Script(script.iter().rev().copied().collect());
-    let wishes = Wishes {
-        ring_pages: 1 << (script.byte() % 3),
-        queues: u32::from(script.byte() % 3) + 1,
-        indirect_segments: script.of(&[0, 20, 600]),
-        abi: script.of(&[Abi::X86_64, Abi::X86_32]),
-        bounce_pages: 64,
-        request_timeout: Duration::from_secs(8),
-        connect_timeout: Duration::from_secs(20),
-        ..Wishes::default()
-    };
+    let config = Config::default().with(|config| {
+        config.ring_pages = 1 << (script.byte() % 3);
+        config.queues = u32::from(script.byte() % 3) + 1;
+        config.indirect_segments = script.of(&[0, 20, 600]);
+        config.abi = script.of(&[Abi::X86_64, Abi::X86_32]);
+        config.bounce_pages = 64;
+        config.request_timeout = Duration::from_secs(8);
+        config.connect_timeout = Duration::from_secs(20);
+    });
     let mut bench = Bench::with_seed(u64::from(script.word()));
     let (dom0, guest) = (bench.host(DOM0), bench.host(GUEST));
     let process = dom0.domain.clone();
     let playing = bench.sim.spawn(&process, act(dom0, script));
     bench.run(async move {
-        if let Ok((disk, driver)) = guest.attach(&wishes).await {
+        if let Ok((disk, driver)) = guest.attach(&config).await {
             let tasks: Vec<_> = (0..4).map(|n| guest.spawn(use_disk(disk.clone(), n))).collect();
             for task in tasks {
                 task.join().await;
@@ -77,7 +88,10 @@ pub fn play(script: &[u8]) {
             assert!(
                 matches!(
                     after,
-                    Err(Error::Gone(_) | Error::Peer(_) | Error::OutOfRange { .. } | Error::Unaligned { .. })
+                    Err(Error::Gone(_)
+                        | Error::Peer(_)
+                        | Error::OutOfRange { .. }
+                        | Error::Unaligned { .. })
                 ),
                 "{after:?}"
             );
@@ -100,7 +114,13 @@ async fn use_disk(disk: Disk<Domain>, number: u64) {
         };
         match done {
             Err(Error::Gone(_) | Error::Peer(_)) => return,
-            Ok(()) | Err(Error::Failed { .. } | Error::TimedOut(_) | Error::Unsupported(_) | Error::ReadOnly(_)) => {}
+            Ok(())
+            | Err(
+                Error::Failed { .. }
+                | Error::TimedOut(_)
+                | Error::Unsupported(_)
+                | Error::ReadOnly(_),
+            ) => {}
             Err(Error::OutOfRange { .. } | Error::Unaligned { .. }) => {}
             Err(error) => panic!("not a backend's doing: {error}"),
         }
@@ -115,10 +135,11 @@ async fn act(host: Host, mut script: Script) {
         keys = backend::with(keys, key, value);
     }
     let mut backend = Backend::start(&host, &Store::new(SECTORS), &keys).await;
-    let mut held: Vec<(usize, Request)> = Vec::new();
+    let mut held: Vec<(usize, Decoded)> = Vec::new();
     while !script.0.is_empty() {
         // It acts also while no request comes.
-        let next = xen_platform::deadline(&host.domain, Some(host.in_secs(1)), backend.next()).await;
+        let next =
+            xen_platform::deadline(&host.domain, Some(host.in_secs(1)), backend.next()).await;
         match next {
             Ok(Some(request)) => held.push(request),
             Ok(None) => break,
@@ -130,7 +151,7 @@ async fn act(host: Host, mut script: Script) {
     }
     // It becomes honest, so that what it did so far has its effect.
     for (queue, request) in held {
-        if request.body.is_ok() {
+        if request.request.is_ok() {
             backend.answer(queue, &request);
         }
     }
@@ -141,14 +162,14 @@ async fn act(host: Host, mut script: Script) {
     sleep(&host.domain, Duration::from_secs(1)).await;
 }
 
-fn step(host: &Host, backend: &mut Backend, held: &mut Vec<(usize, Request)>, script: &mut Script) {
+fn step(host: &Host, backend: &mut Backend, held: &mut Vec<(usize, Decoded)>, script: &mut Script) {
     let act = script.byte();
     let picked = usize::from(script.byte());
     match act % 12 {
         // An honest answer, to any request.
         0..=5 if !held.is_empty() => {
             let (queue, request) = held.remove(picked % held.len());
-            if request.body.is_ok() {
+            if request.request.is_ok() {
                 backend.answer(queue, &request);
             }
         }
