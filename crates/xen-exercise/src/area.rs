@@ -1,4 +1,4 @@
-//! The part of a disk that is worked on, in pieces; and what is known to be on it.
+//! The part of a disk that is worked on, in pieces, and a ledger of its contents.
 
 use crate::random::Random;
 use alloc::vec;
@@ -10,7 +10,7 @@ use core::cell::RefCell;
 pub struct Span {
     /// The first.
     pub first: u64,
-    /// How many.
+    /// Number of sectors.
     pub count: u64,
 }
 
@@ -20,8 +20,9 @@ impl Span {
     }
 }
 
-/// The worked-on part: the whole disk; or its first and its last sectors, where mistakes with units and sizes show, and
-/// between them a few at each power of two and in the middle, which would lie at the start if a number were cut off.
+/// The worked-on part: the whole disk; or its first and its last sectors, where mistakes with units
+/// and sizes show, and between them a few at each power of two and in the middle, which would lie
+/// at the start if a number were cut off.
 pub struct Area {
     spans: Vec<Span>,
     /// Sectors of 512 bytes that one sector of the disk has.
@@ -29,7 +30,8 @@ pub struct Area {
 }
 
 impl Area {
-    /// At most `bytes` of a disk of `sectors`, whose own sectors have `unit` of them.
+    /// Chooses at most `bytes` bytes of a disk of `sectors` sectors of 512 bytes, `unit` of which
+    /// are one of the disk's own.
     pub fn new(sectors: u64, unit: u64, bytes: u64) -> Area {
         let half = (bytes / 2 / 512).max(1).next_multiple_of(unit);
         if half.saturating_mul(2) >= sectors {
@@ -54,28 +56,32 @@ impl Area {
         Area { spans, unit }
     }
 
-    /// The `bytes` from sector `first` on, as far as the disk goes; `None` if no sector of the disk begins there.
+    /// Chooses the `bytes` bytes from sector `first` on, as far as the disk goes; `None` if no
+    /// sector of the disk begins there.
     pub fn from(first: u64, sectors: u64, unit: u64, bytes: u64) -> Option<Area> {
         let count = (bytes / 512).max(1).next_multiple_of(unit).min(sectors.checked_sub(first)?);
-        (count > 0 && first.is_multiple_of(unit)).then(|| Area { spans: vec![Span { first, count }], unit })
+        (count > 0 && first.is_multiple_of(unit))
+            .then(|| Area { spans: vec![Span { first, count }], unit })
     }
 
-    /// How many sectors it has.
+    /// Returns the number of sectors.
     pub fn sectors(&self) -> u64 {
         self.spans.iter().map(|span| span.count).sum()
     }
 
-    /// The area in pieces of at most `most` sectors, in their order on the disk.
+    /// Cuts the area into pieces of at most `most` sectors, in their order on the disk.
     pub fn pieces(&self, most: u64) -> Vec<Span> {
         let most = (most / self.unit).max(1) * self.unit;
         let cut = |span: &Span| {
             let end = span.first + span.count;
-            (span.first..end).step_by(most as usize).map(move |first| Span { first, count: most.min(end - first) })
+            (span.first..end)
+                .step_by(most as usize)
+                .map(move |first| Span { first, count: most.min(end - first) })
         };
         self.spans.iter().flat_map(cut).collect()
     }
 
-    /// The same, in a random order.
+    /// Cuts the area into pieces in a random order.
     pub fn shuffled(&self, most: u64, random: &mut Random) -> Vec<Span> {
         let pieces = self.pieces(most);
         let mut order: Vec<u32> = (0..pieces.len() as u32).collect();
@@ -83,7 +89,7 @@ impl Area {
         order.into_iter().map(|index| pieces[index as usize]).collect()
     }
 
-    /// A random run of at most `most` sectors, begun and ended at whole sectors of the disk.
+    /// Returns a random run of at most `most` sectors that are whole sectors of the disk.
     pub fn any(&self, most: u64, random: &mut Random) -> Span {
         let mut place = random.below(self.sectors() / self.unit) * self.unit;
         let Some(span) = self.spans.iter().find(|span| match place < span.count {
@@ -99,7 +105,7 @@ impl Area {
         Span { first: span.first + place, count: count.min(span.count - place) }
     }
 
-    /// The number of a sector within the area.
+    /// Returns the number of a sector within the area.
     fn index(&self, sector: u64) -> usize {
         let mut before = 0;
         for span in &self.spans {
@@ -112,19 +118,19 @@ impl Area {
     }
 }
 
-/// A number for each sector of an area: of which generation it is, or the checksum that it had.
+/// A number for each sector of an area: its generation, or its checksum.
 pub struct Ledger<'a> {
     area: &'a Area,
     values: RefCell<Vec<u32>>,
 }
 
 impl<'a> Ledger<'a> {
-    /// All zero.
+    /// Creates a ledger of zeros.
     pub fn new(area: &'a Area) -> Self {
         Ledger { area, values: RefCell::new(vec![0; area.sectors() as usize]) }
     }
 
-    /// The sector's number.
+    /// Returns the sector's number.
     pub fn get(&self, sector: u64) -> u32 {
         self.values.borrow()[self.area.index(sector)]
     }
@@ -136,12 +142,13 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// The runs that are being worked on: what is in flight must not overlap, or nobody knows what comes out.
+/// The runs that are being worked on: requests in flight must not overlap, or their outcome is
+/// undefined.
 #[derive(Default)]
 pub struct InFlight(RefCell<Vec<Span>>);
 
 impl InFlight {
-    /// Takes `span`, if nothing else that is taken overlaps it.
+    /// Takes `span`, unless it overlaps another one that is taken.
     pub fn take(&self, span: Span) -> bool {
         let mut taken = self.0.borrow_mut();
         let free = !taken.iter().any(|other| other.overlaps(span));
@@ -163,18 +170,21 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_small_disk_is_worked_on_whole_and_a_large_one_at_both_ends() {
+    fn area_of_small_disk_is_whole_of_large_disk_both_ends() {
         assert_eq!(Area::new(100, 1, 1 << 20).spans, [Span { first: 0, count: 100 }]);
         let area = Area::new(1 << 40, 8, 1 << 20);
         let span = |first, count| Span { first, count };
         assert_eq!(area.spans[..3], [span(0, 1024), span(1024, 8), span(2048, 8)]);
-        assert_eq!(area.spans[area.spans.len() - 2..], [span(1 << 39, 8), span((1 << 40) - 1024, 1024)]);
+        assert_eq!(
+            area.spans[area.spans.len() - 2..],
+            [span(1 << 39, 8), span((1 << 40) - 1024, 1024)]
+        );
         assert_eq!(area.sectors(), 2048 + 30 * 8);
         assert!(Area::new(6000, 1, 1 << 20).spans.contains(&span(3000, 8)), "the middle");
     }
 
     #[test]
-    fn a_part_that_is_named_ends_with_the_disk() {
+    fn named_part_ends_with_the_disk() {
         let part = |first, bytes| Area::from(first, 100, 4, bytes).map(|area| area.spans[0]);
         assert_eq!(part(8, 4096), Some(Span { first: 8, count: 8 }));
         assert_eq!(part(96, 1), Some(Span { first: 96, count: 4 }));
@@ -183,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_tells_sectors_of_both_ends_apart() {
+    fn ledger_tells_sectors_of_both_ends_apart() {
         let area = Area::new(10_000, 1, 20 * 512);
         let ledger = Ledger::new(&area);
         ledger.set(Span { first: 9995, count: 5 }, 7);
@@ -192,11 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_is_not_in_flight_together() {
+    fn overlapping_runs_are_not_in_flight_together() {
         let flights = InFlight::default();
         let span = |first, count| Span { first, count };
         assert!(flights.take(span(8, 8)));
-        assert!(!flights.take(span(15, 1)) && !flights.take(span(0, 9)) && !flights.take(span(0, 100)));
+        assert!(
+            !flights.take(span(15, 1)) && !flights.take(span(0, 9)) && !flights.take(span(0, 100))
+        );
         assert!(flights.take(span(0, 8)) && flights.take(span(16, 8)));
         flights.give(span(8, 8));
         assert!(flights.take(span(9, 2)));
@@ -223,7 +235,7 @@ mod tests {
         }
 
         #[test]
-        fn any_run_lies_in_the_area(units in 1u64..5000, unit in prop_oneof![Just(1u64), Just(8)], bytes in 1u64..1 << 22, most in 1u64..600, seed: u64) {
+        fn random_run_lies_in_the_area(units in 1u64..5000, unit in prop_oneof![Just(1u64), Just(8)], bytes in 1u64..1 << 22, most in 1u64..600, seed: u64) {
             let area = Area::new(units * unit, unit, bytes);
             let mut random = Random::new(seed);
             for _ in 0..20 {

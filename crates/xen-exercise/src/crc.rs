@@ -1,4 +1,5 @@
-//! CRC-32C: Castagnoli's polynomial, reflected, begun with all ones and inverted at the end, as in iSCSI and ext4.
+//! CRC-32C: Castagnoli's polynomial, reflected, begun with all ones and inverted at the end, as in
+//! iSCSI and ext4.
 
 use crate::stamp::SECTOR;
 use alloc::boxed::Box;
@@ -35,13 +36,20 @@ impl Crc32c {
 
     /// The sum of a sector.
     pub fn of_sector(&self, sector: &[u8; SECTOR]) -> u32 {
-        !sector.as_chunks::<8>().0.iter().fold(!0, |sum, word| self.add(sum, u64::from_le_bytes(*word)))
+        !sector
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .fold(!0, |sum, word| self.add(sum, u64::from_le_bytes(*word)))
     }
 
     /// The sum after eight more bytes; it begins with `!0` and is inverted at its end.
     pub fn add(&self, sum: u32, word: u64) -> u32 {
         let bytes = (word ^ u64::from(sum)).to_le_bytes();
-        bytes.iter().zip(self.0.iter().rev()).fold(0, |sum, (byte, table)| sum ^ table[usize::from(*byte)])
+        bytes
+            .iter()
+            .zip(self.0.iter().rev())
+            .fold(0, |sum, (byte, table)| sum ^ table[usize::from(*byte)])
     }
 }
 
@@ -51,8 +59,8 @@ impl Default for Crc32c {
     }
 }
 
-/// What joins the sum of some data and that of as many bytes behind it: the sum of both is that of the first, times
-/// this, plus that of the second.
+/// Joins the sum of some data and that of a fixed number of bytes behind it: the sum of both is
+/// that of the first, times this, plus that of the second.
 #[derive(Clone, Copy)]
 pub struct Join(u32);
 
@@ -103,7 +111,9 @@ pub mod tests {
     /// The sum, a bit at a time.
     pub fn slow_crc(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0u32, |sum, byte| {
-            (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 })
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+                (sum >> 1) ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 }
+            })
         })
     }
 

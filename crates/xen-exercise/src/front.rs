@@ -1,8 +1,8 @@
-//! The site over `xen-blk`'s frontend, on any platform.
+//! The environment over `xen-blk`'s frontend, on any platform.
 
-use crate::crowd::Boxed;
+use crate::environment::{Device, Direction, Environment, Error, ErrorKind, Io, Pages, Usage};
 use crate::raw::{self, Raw};
-use crate::site::{Device, Failure, Io, Kind, Pages, Site, Usage, Way};
+use crate::tasks::Boxed;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -10,23 +10,23 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Arguments;
 use core::time::Duration;
-use xen_blk::front::{self, Buffer, Disk, Error, Info, Stats, Wishes};
+use xen_blk::front::{self, Buffer, Config, Disk, Info, Stats};
 use xen_platform::{PAGE_SIZE, Platform, Time, sleep};
 use xen_store::Store;
 
-/// What the surroundings do for a [`Front`].
+/// Services of the program for a [`Front`].
 pub trait Host {
-    /// Shows text.
+    /// Prints text on the console.
     fn print(&self, text: Arguments<'_>);
-    /// Waits until what was shown has been taken, or nobody takes it.
-    fn shown(&self) -> Boxed<'_, ()>;
-    /// What is in use, where that can be told.
+    /// Waits until the console has taken all printed text, or takes no more.
+    fn flushed(&self) -> Boxed<'_, ()>;
+    /// Returns the resources in use, where the program knows them.
     fn usage(&self) -> Option<Usage>;
     /// Runs a future beside the tests.
     fn spawn(&self, work: Boxed<'static, ()>);
 }
 
-/// Disks that are connected through the frontend.
+/// The environment over `xen-blk`'s frontend.
 pub struct Front<P, H> {
     platform: P,
     store: Store,
@@ -34,13 +34,14 @@ pub struct Front<P, H> {
 }
 
 impl<P: Platform, H: Host> Front<P, H> {
-    /// Stands on `platform`, its connection to xenstore, and what `host` does.
+    /// Creates the environment from a platform, its connection to xenstore, and the program's
+    /// services.
     pub fn new(platform: &P, store: &Store, host: H) -> Self {
         Front { platform: platform.clone(), store: store.clone(), host }
     }
 }
 
-impl<P: Platform, H: Host> Site for Front<P, H> {
+impl<P: Platform, H: Host> Environment for Front<P, H> {
     fn now(&self) -> Time {
         self.platform.now()
     }
@@ -53,8 +54,8 @@ impl<P: Platform, H: Host> Site for Front<P, H> {
         self.host.print(text);
     }
 
-    fn shown(&self) -> Boxed<'_, ()> {
-        self.host.shown()
+    fn flushed(&self) -> Boxed<'_, ()> {
+        self.host.flushed()
     }
 
     fn usage(&self) -> Option<Usage> {
@@ -65,41 +66,43 @@ impl<P: Platform, H: Host> Site for Front<P, H> {
         Box::pin(async { front::list(&self.store).await.unwrap_or_default() })
     }
 
-    fn attach<'a>(&'a self, vdev: u32, wishes: &'a Wishes) -> Boxed<'a, Result<Rc<dyn Device>, Failure>> {
+    fn attach<'a>(
+        &'a self,
+        vdev: u32,
+        config: &'a Config,
+    ) -> Boxed<'a, Result<Rc<dyn Device>, Error>> {
         Box::pin(async move {
-            let (disk, driver) = front::attach(&self.platform, &self.store, vdev, wishes).await.map_err(failure)?;
+            let (disk, driver) =
+                front::attach(&self.platform, &self.store, vdev, config).await.map_err(failure)?;
             self.host.spawn(Box::pin(async move {
                 if let Err(why) = driver.await {
-                    log::warn!("{}: {why}", front::name(vdev));
+                    log::warn!("{}: {why}", xen_blk::protocol::vdev::name(vdev));
                 }
             }));
             Ok(Rc::new(Connected(disk)) as Rc<dyn Device>)
         })
     }
 
-    fn keys(&self, vdev: u32) -> Boxed<'_, Result<Vec<(String, String)>, Failure>> {
+    fn keys(&self, vdev: u32) -> Boxed<'_, Result<Vec<(String, String)>, Error>> {
         Box::pin(async move {
-            let read = async {
-                let back = self.store.read_string(&format!("device/vbd/{vdev}/backend")).await?;
-                let mut keys = Vec::new();
-                for key in self.store.directory(&back).await? {
-                    // A key may be gone by now, or not be text.
-                    let value = self.store.read(&format!("{back}/{key}")).await.unwrap_or_default();
-                    keys.push((key, String::from_utf8_lossy(&value).into_owned()));
-                }
-                Ok(keys)
-            };
-            read.await.map_err(|why: xen_store::Error| Failure::other(why.to_string()))
+            let keys = front::backend_keys(&self.store, vdev).await;
+            keys.map_err(|why| Error::other(why.to_string()))
         })
     }
 
-    fn raw<'a>(&'a self, vdev: u32, keys: &'a [(&'a str, &'a str)]) -> Boxed<'a, Result<Box<dyn Raw>, Failure>> {
+    fn raw<'a>(
+        &'a self,
+        vdev: u32,
+        keys: &'a [(&'a str, &'a str)],
+    ) -> Boxed<'a, Result<Box<dyn Raw>, Error>> {
         Box::pin(raw::connect(&self.platform, &self.store, vdev, keys))
     }
 
     fn publish<'a>(&'a self, key: &'a str, value: &'a str) -> Boxed<'a, ()> {
         Box::pin(async move {
-            if let Err(why) = self.store.write(&format!("data/report/{key}"), value.as_bytes()).await {
+            if let Err(why) =
+                self.store.write(&format!("data/report/{key}"), value.as_bytes()).await
+            {
                 log::warn!("{why}");
             }
         })
@@ -118,7 +121,7 @@ impl<P: Platform> Device for Connected<P> {
         self.0.stats()
     }
 
-    fn io<'a>(&'a self, io: Io<'a>) -> Boxed<'a, Result<(), Failure>> {
+    fn io<'a>(&'a self, io: Io<'a>) -> Boxed<'a, Result<(), Error>> {
         let disk = &self.0;
         let transfer = match io {
             Io::Read(sector, to) => disk.read(sector, to),
@@ -130,7 +133,7 @@ impl<P: Platform> Device for Connected<P> {
         Box::pin(async { transfer.await.map_err(failure) })
     }
 
-    fn pages(&self, bytes: usize) -> Result<Box<dyn Pages + '_>, Failure> {
+    fn pages(&self, bytes: usize) -> Result<Box<dyn Pages + '_>, Error> {
         let buffer = self.0.buffer(bytes.div_ceil(PAGE_SIZE)).map_err(failure)?;
         Ok(Box::new(Granted { disk: &self.0, buffer, bytes }))
     }
@@ -139,7 +142,11 @@ impl<P: Platform> Device for Connected<P> {
         Box::pin(self.0.changed(seen))
     }
 
-    fn close(&self) -> Boxed<'_, Result<(), Failure>> {
+    fn ended(&self) -> Boxed<'_, ()> {
+        Box::pin(self.0.ended())
+    }
+
+    fn close(&self) -> Boxed<'_, Result<(), Error>> {
         Box::pin(async {
             self.0.close().await;
             Ok(())
@@ -155,24 +162,24 @@ struct Granted<'a, P: Platform> {
 }
 
 impl<P: Platform> Pages for Granted<'_, P> {
-    fn io(&self, way: Way, sector: u64) -> Boxed<'_, Result<(), Failure>> {
-        let transfer = match way {
-            Way::Read => self.disk.read_into(sector, &self.buffer, 0..self.bytes),
-            Way::Write => self.disk.write_from(sector, &self.buffer, 0..self.bytes),
+    fn io(&self, direction: Direction, sector: u64) -> Boxed<'_, Result<(), Error>> {
+        let transfer = match direction {
+            Direction::Read => self.disk.read_into(sector, &self.buffer, 0..self.bytes),
+            Direction::Write => self.disk.write_from(sector, &self.buffer, 0..self.bytes),
         };
         Box::pin(async { transfer.await.map_err(failure) })
     }
 }
 
-fn failure<E: core::fmt::Display>(why: Error<E>) -> Failure {
+fn failure<E: core::fmt::Display>(why: front::Error<E>) -> Error {
     let kind = match &why {
-        Error::OutOfRange { .. } | Error::Unaligned { .. } => Kind::OutOfRange,
-        Error::ReadOnly(_) => Kind::ReadOnly,
-        Error::Unsupported(_) => Kind::Unsupported,
-        Error::Failed { .. } => Kind::Failed,
-        Error::TimedOut(_) => Kind::TimedOut,
-        Error::Gone(_) => Kind::Gone,
-        _ => Kind::Other,
+        front::Error::OutOfRange { .. } | front::Error::Unaligned { .. } => ErrorKind::OutOfRange,
+        front::Error::ReadOnly(_) => ErrorKind::ReadOnly,
+        front::Error::Unsupported(_) => ErrorKind::Unsupported,
+        front::Error::Failed { .. } => ErrorKind::Failed,
+        front::Error::TimedOut(_) => ErrorKind::TimedOut,
+        front::Error::Gone(_) => ErrorKind::Gone,
+        _ => ErrorKind::Other,
     };
-    Failure::new(kind, why.to_string())
+    Error::new(kind, why.to_string())
 }

@@ -10,7 +10,7 @@ const FINE: u32 = 64;
 /// Doublings that are told apart: up to 2^38 ns, more than four minutes.
 const DOUBLINGS: u32 = 32;
 
-/// How often which latency was seen. Its size does not grow.
+/// Counts of latencies, of constant size.
 pub struct Latencies {
     bins: Vec<u32>,
     count: u64,
@@ -23,7 +23,8 @@ impl Default for Latencies {
     }
 }
 
-/// The bin of a number of nanoseconds. The first 64 have one each; from there on, 64 share each doubling.
+/// The bin of a number of nanoseconds. The first 64 have one each; from there on, 64 share each
+/// doubling.
 fn bin(nanos: u64) -> u32 {
     let doublings = (nanos | u64::from(FINE)).ilog2() - FINE.ilog2();
     match doublings < DOUBLINGS {
@@ -47,7 +48,8 @@ impl Latencies {
         self.most = self.most.max(nanos);
     }
 
-    /// The latency, in nanoseconds, that `part` of a thousand did not exceed, to about 1.6 %; 0 if there are none.
+    /// The latency, in nanoseconds, that `part` of a thousand did not exceed, to about 1.6 %; 0 if
+    /// there are none.
     pub fn per_mille(&self, part: u64) -> u64 {
         let mut left = (self.count * part).div_ceil(1000).max(1);
         for (bin, count) in (0..).zip(&self.bins) {
@@ -71,13 +73,22 @@ pub struct Histogram<'a>(&'a Latencies);
 impl fmt::Display for Histogram<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const WIDTH: u64 = 40;
-        let sums: Vec<u64> =
-            self.0.bins.chunks(FINE as usize).map(|part| part.iter().map(|n| u64::from(*n)).sum()).collect();
+        let sums: Vec<u64> = self
+            .0
+            .bins
+            .chunks(FINE as usize)
+            .map(|part| part.iter().map(|n| u64::from(*n)).sum())
+            .collect();
         let most = sums.iter().max().copied().unwrap_or(0);
         for (row, sum) in (0..).zip(sums).filter(|(_, sum)| *sum > 0) {
             let bar = (sum * WIDTH).div_ceil(most) as usize;
             let to = Micros(least((row + 1) * FINE));
-            writeln!(f, "# {:>10} to {to:>10} us {sum:>8} {:#<bar$}", Micros(least(row * FINE)), "")?;
+            writeln!(
+                f,
+                "# {:>10} to {to:>10} us {sum:>8} {:#<bar$}",
+                Micros(least(row * FINE)),
+                ""
+            )?;
         }
         Ok(())
     }
@@ -119,7 +130,10 @@ mod tests {
         let text = latencies.histogram().to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert_eq!(lines[0], "#        1.0 to        2.0 us       40 ########################################");
+        assert_eq!(
+            lines[0],
+            "#        1.0 to        2.0 us       40 ########################################"
+        );
         assert_eq!(lines[1], "#       65.5 to      131.0 us        1 #");
     }
 

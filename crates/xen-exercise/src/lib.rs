@@ -1,7 +1,9 @@
+#![doc = include_str!("../README.md")]
 //! The exerciser: a guest as an instrument that tries out block backends.
 //!
-//! [`Plan`] is what the command line asks for, [`run()`] carries it out over a [`Site`], and [`Front`] is the site that
-//! stands on `xen-blk`'s frontend on any platform. The tests themselves ([`CASES`]) have no type parameters.
+//! [`Plan`] holds the options of the command line, [`run()`] carries it out in an [`Environment`],
+//! and [`Front`] is the environment over `xen-blk`'s frontend on any platform. The tests themselves
+//! ([`CASES`]) have no type parameters.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -12,7 +14,7 @@ extern crate std;
 mod area;
 mod cases;
 mod crc;
-mod crowd;
+mod environment;
 mod front;
 mod latency;
 mod log;
@@ -20,14 +22,14 @@ mod plan;
 mod random;
 mod raw;
 mod run;
-mod site;
 mod stamp;
+mod tasks;
 
-pub use cases::{CASES, Case, Needs, describe, numbers};
-pub use crowd::Boxed;
+pub use cases::{CASES, Case, Needs};
+pub use environment::{Device, Direction, Environment, Error, ErrorKind, Io, Pages, Usage};
 pub use front::{Front, Host};
 pub use plan::{OPTIONS, Plan};
 pub use raw::{Page, Raw};
 pub use run::{Verdict, run};
-pub use site::{Device, Failure, Io, Kind, Pages, Site, Usage, Way};
 pub use stamp::{Flaw, SECTOR, Stamps};
+pub use tasks::Boxed;

@@ -1,33 +1,33 @@
 //! Results: TAP version 13 on the console, one JSON line for each test.
 
-use crate::site::{Failure, Site};
+use crate::environment::{Environment, Error};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Arguments};
 
-/// How many failures of one test are shown; the others are counted.
+/// Number of failures of one test that are shown; the others are counted.
 const SHOWN: usize = 12;
 
-/// What one test found.
+/// Checks of one test.
 pub struct Log<'a> {
-    site: &'a dyn Site,
+    env: &'a dyn Environment,
     checks: u32,
     failed: u32,
     shown: Vec<String>,
 }
 
 impl<'a> Log<'a> {
-    /// Nothing found yet.
-    pub fn new(site: &'a dyn Site) -> Self {
-        Log { site, checks: 0, failed: 0, shown: Vec::new() }
+    /// Creates an empty log.
+    pub fn new(env: &'a dyn Environment) -> Self {
+        Log { env, checks: 0, failed: 0, shown: Vec::new() }
     }
 
-    /// A remark.
+    /// Prints a remark.
     pub fn note(&self, text: Arguments<'_>) {
-        self.site.print(format_args!("# {text}\n"));
+        self.env.print(format_args!("# {text}\n"));
     }
 
-    /// Counts a check, and a failure if it is not `ok`; `what` says what is wrong then.
+    /// Counts a check, and a failure if it is not `ok`, which `what` describes.
     pub fn check(&mut self, ok: bool, what: Arguments<'_>) -> bool {
         self.checks += 1;
         if !ok {
@@ -40,7 +40,7 @@ impl<'a> Log<'a> {
     }
 
     /// Counts a check of something that has to succeed.
-    pub fn works<T>(&mut self, result: Result<T, Failure>, what: Arguments<'_>) -> Option<T> {
+    pub fn works<T>(&mut self, result: Result<T, Error>, what: Arguments<'_>) -> Option<T> {
         match result {
             Ok(value) => {
                 self.checks += 1;
@@ -53,24 +53,24 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// How many checks failed.
+    /// Returns the number of failed checks.
     pub fn failed(&self) -> u32 {
         self.failed
     }
 
-    /// How many checks there were.
+    /// Returns the number of checks.
     pub fn checks(&self) -> u32 {
         self.checks
     }
 
-    /// What failed, as far as it is shown.
+    /// Returns the failures that are shown.
     pub fn shown(&self) -> &[String] {
         &self.shown
     }
 }
 
-/// How a request ended.
-pub struct Ended<'a>(pub &'a Result<(), Failure>);
+/// Shows the end of a request.
+pub struct Ended<'a>(pub &'a Result<(), Error>);
 
 impl fmt::Display for Ended<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

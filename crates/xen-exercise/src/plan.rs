@@ -1,4 +1,4 @@
-//! What is to be done, as the options `blk.*` of the command line say.
+//! The plan of a run, from the options `blk.*` of the command line.
 
 use crate::cases::{CASES, Case, Needs};
 use alloc::borrow::ToOwned;
@@ -7,37 +7,38 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// A plan: which tests, on which disks, with how much work.
+/// A plan of tests, their disks, and their amount of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// `blk.disk=`: the disks, such as `xvda`; all if there are none.
     pub disks: Vec<String>,
     /// `blk.run=`: the tests, in their order.
     pub tests: Vec<&'static Case>,
-    /// Whether `blk.run=` said `all`: then tests that are not permitted are passed over, and else they fail.
+    /// `blk.run=` named `all`: tests that are not permitted are skipped instead of failing.
     pub all: bool,
-    /// `blk.seed=`: what the random numbers and the stamps are made of.
+    /// `blk.seed=`: the seed of random numbers and stamps.
     pub seed: u64,
-    /// `blk.generation=`: which version of the stamps `write` writes and `verify` expects.
+    /// `blk.generation=`: the version of the stamps that `write` writes and `verify` expects.
     pub generation: u64,
-    /// `blk.durable=`: what must be on the disk for `durable-check` and `ordered-check`: the number that `durable` and
-    /// `ordered` said.
+    /// `blk.durable=`: the number that `durable` or `ordered` reported, for `durable-check` and
+    /// `ordered-check`.
     pub durable: u32,
     /// `blk.destroy=`: the disks that may be overwritten.
     pub destroy: Vec<String>,
-    /// `blk.hostile=`: whether what the protocol forbids may be sent.
+    /// `blk.hostile=`: requests that the protocol forbids may be sent.
     pub hostile: bool,
-    /// `blk.loops=`: how often `lifecycle` connects.
+    /// `blk.loops=`: number of connections of `lifecycle`.
     pub loops: u32,
-    /// `blk.size=`: how many bytes of a disk are worked on, half of them at its end; `u64::MAX` for all.
+    /// `blk.size=`: number of bytes of a disk that are worked on, half of them at its end;
+    /// `u64::MAX` for all.
     pub size: u64,
-    /// `blk.first=`: then these bytes are those from that sector on, and no test writes anywhere else.
+    /// `blk.first=`: the sector from which on these bytes are, with no write anywhere else.
     pub first: Option<u64>,
     /// `blk.sums=`: the disk with the checksum of each sector, for `sum`.
     pub sums: Option<String>,
-    /// `blk.bytes=`: how much a sequential measurement of `bench` moves.
+    /// `blk.bytes=`: number of bytes that a sequential measurement of `bench` moves.
     pub bytes: u64,
-    /// `blk.backend=`: what measurements call the backend.
+    /// `blk.backend=`: name of the backend in measurements.
     pub backend: String,
 }
 
@@ -62,15 +63,16 @@ impl Default for Plan {
     }
 }
 
-/// The most that counts of rounds may be: twice as many fit into 32 bits.
-const MOST: u64 = 1 << 30;
+/// Largest number of rounds: twice that number fits into 32 bits.
+const MAX_ROUNDS: u64 = 1 << 30;
 
 /// The names of all options.
 pub const OPTIONS: &str = "blk.disk, blk.run, blk.seed, blk.generation, blk.durable, blk.destroy, blk.hostile, blk.loops, \
     blk.size, blk.first, blk.sums, blk.bytes, blk.backend";
 
 impl Plan {
-    /// Takes the option `name`; false if it is none of these. The error says what is wanted.
+    /// Sets the option `name`; returns false if it is none of these. The error describes valid
+    /// values.
     pub fn set(&mut self, name: &str, value: &str) -> Result<bool, String> {
         let bad = |wanted: &str| format!("{name}={value}: wants {wanted}");
         let number = |wanted| size(value).ok_or_else(|| bad(wanted));
@@ -79,12 +81,13 @@ impl Plan {
             "blk.destroy" => self.destroy = disks(value).ok_or_else(|| bad(DISKS))?,
             "blk.run" => {
                 self.all = value.split(',').any(|word| word == "all");
-                self.tests = tests(value).map_err(|word| format!("{name}: there is no test '{word}' ({})", Names))?;
+                self.tests = tests(value)
+                    .map_err(|word| format!("{name}: there is no test '{word}' ({})", Names))?;
             }
             "blk.seed" => self.seed = number("a number")?,
             "blk.generation" => self.generation = number("a number")?,
-            "blk.durable" => self.durable = number("a number")?.min(MOST) as u32,
-            "blk.loops" => self.loops = number("a number")?.min(MOST) as u32,
+            "blk.durable" => self.durable = number("a number")?.min(MAX_ROUNDS) as u32,
+            "blk.loops" => self.loops = number("a number")?.min(MAX_ROUNDS) as u32,
             "blk.size" if value == "all" => self.size = u64::MAX,
             "blk.size" => self.size = number("bytes, such as 64M, or all")?.max(1),
             "blk.first" => self.first = Some(number("a sector's number")?),
@@ -97,7 +100,9 @@ impl Plan {
                     _ => return Err(bad("yes or no")),
                 };
             }
-            "blk.backend" if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) => {
+            "blk.backend"
+                if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) =>
+            {
                 self.backend = value.to_owned();
             }
             "blk.backend" => return Err(bad("letters and digits")),
@@ -106,17 +111,21 @@ impl Plan {
         Ok(true)
     }
 
-    /// Whether the disk may be overwritten.
+    /// Tells if the disk may be overwritten.
     pub fn may_destroy(&self, disk: &str) -> bool {
         self.destroy.iter().any(|name| name == disk)
     }
 
-    /// Why `case` must not run on `disk`, if so.
+    /// Returns the reason why `case` must not run on `disk`, if there is one.
     pub fn forbids(&self, case: &Case, disk: &str) -> Option<String> {
         let named = self.may_destroy(disk);
         match case.needs {
-            Needs::Destroy | Needs::Hostile if !named => Some(format!("overwrites the disk: wants blk.destroy={disk}")),
-            Needs::Hostile if !self.hostile => Some("breaks the protocol: wants blk.hostile=yes".to_owned()),
+            Needs::Destroy | Needs::Hostile if !named => {
+                Some(format!("overwrites the disk: wants blk.destroy={disk}"))
+            }
+            Needs::Hostile if !self.hostile => {
+                Some("breaks the protocol: wants blk.hostile=yes".to_owned())
+            }
             _ if named && self.first.is_some() && EVERYWHERE.contains(&case.name) => {
                 Some("writes beyond what blk.first and blk.size name".to_owned())
             }
@@ -124,7 +133,7 @@ impl Plan {
         }
     }
 
-    /// The command line that does one test of this plan again.
+    /// Returns the command line that repeats one test of this plan.
     pub fn again<'a>(&'a self, case: &'a Case, disk: &'a str) -> Again<'a> {
         Again { plan: self, case, disk }
     }
@@ -181,10 +190,10 @@ fn disks(value: &str) -> Option<Vec<String>> {
 }
 
 fn disk(name: &str) -> Option<String> {
-    xen_blk::front::vdev(name).map(|_| name.to_owned())
+    xen_blk::protocol::vdev::parse(name).map(|_| name.to_owned())
 }
 
-/// The tests of a list, or the word that is none.
+/// Parses a list of tests; the error is the word that is none.
 fn tests(value: &str) -> Result<Vec<&'static Case>, &str> {
     let mut tests = Vec::new();
     for word in value.split(',') {
@@ -206,7 +215,7 @@ impl fmt::Display for Names {
     }
 }
 
-/// A number, with K, M or G behind it for 2^10, 2^20 and 2^30.
+/// Parses a number, with K, M or G behind it for 2^10, 2^20 and 2^30.
 fn size(value: &str) -> Option<u64> {
     let (digits, shift) = match value.as_bytes().last()? {
         b'K' => (&value[..value.len() - 1], 10),
@@ -234,17 +243,23 @@ mod tests {
     }
 
     #[test]
-    fn every_option_is_taken() {
+    fn options_are_parsed() {
         let plan = plan("blk.disk=xvda,xvdb blk.run=report,rand blk.seed=7 blk.generation=3 blk.durable=4 blk.destroy=xvdb blk.hostile=yes blk.loops=9 blk.size=1K blk.first=8 blk.sums=xvdc blk.bytes=2G blk.backend=null_blk").unwrap();
-        assert_eq!((plan.disks.len(), plan.seed, plan.generation, plan.durable, plan.loops), (2, 7, 3, 4, 9));
-        assert_eq!((plan.size, plan.bytes, plan.hostile, &*plan.backend), (1024, 2 << 30, true, "null_blk"));
+        assert_eq!(
+            (plan.disks.len(), plan.seed, plan.generation, plan.durable, plan.loops),
+            (2, 7, 3, 4, 9)
+        );
+        assert_eq!(
+            (plan.size, plan.bytes, plan.hostile, &*plan.backend),
+            (1024, 2 << 30, true, "null_blk")
+        );
         assert_eq!((plan.first, plan.sums.as_deref()), (Some(8), Some("xvdc")));
         assert_eq!(plan.tests.iter().map(|case| case.name).collect::<Vec<_>>(), ["report", "rand"]);
         assert!(plan.may_destroy("xvdb") && !plan.may_destroy("xvda"));
     }
 
     #[test]
-    fn a_bad_option_is_named_with_what_it_wants() {
+    fn bad_option_is_named_with_valid_values() {
         for (line, says) in [
             ("blk.disk=sda1x!", "blk.disk=sda1x!: wants names of disks"),
             ("blk.run=report,sing", "there is no test 'sing' (the tests are all, report, "),
@@ -262,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overwrites_wants_the_disk_named() {
+    fn overwriting_test_needs_the_disk_named() {
         let plan = plan("blk.run=all blk.destroy=xvda").unwrap();
         let case = |name: &str| CASES.iter().find(|case| case.name == name).unwrap();
         assert_eq!(plan.forbids(case("report"), "xvdb"), None);
@@ -273,17 +288,19 @@ mod tests {
     }
 
     #[test]
-    fn what_writes_everywhere_does_not_run_on_a_part() {
+    fn test_that_writes_everywhere_is_refused_on_a_part() {
         let plan = plan("blk.run=all blk.destroy=xvda blk.hostile=yes blk.first=8").unwrap();
         for case in CASES.iter().filter(|case| EVERYWHERE.contains(&case.name)) {
             assert!(plan.forbids(case, "xvda").unwrap().contains("blk.first"), "{}", case.name);
         }
-        let allowed = |name: &str, disk| plan.forbids(CASES.iter().find(|case| case.name == name).unwrap(), disk);
+        let allowed = |name: &str, disk| {
+            plan.forbids(CASES.iter().find(|case| case.name == name).unwrap(), disk)
+        };
         assert_eq!((allowed("rand", "xvda"), allowed("boundary", "xvdb")), (None, None));
     }
 
     #[test]
-    fn a_test_is_repeated_by_what_is_said() {
+    fn repeat_line_repeats_the_test() {
         let line = "blk.disk=xvda blk.run=rand blk.seed=5 blk.size=all blk.first=8 blk.sums=xvdb blk.destroy=xvda";
         let plan = plan(line).unwrap();
         assert_eq!(plan.again(plan.tests[0], "xvda").to_string(), line);

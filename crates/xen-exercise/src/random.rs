@@ -41,14 +41,14 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn the_first_numbers_are_those_of_xorshift64_star() {
+    fn first_numbers_are_those_of_xorshift64_star() {
         let mut random = Random::new(1);
         assert_eq!([random.next(), random.next()], [0x47e4_ce4b_896c_dd1d, 0xabcf_a6a8_e079_651d]);
         assert_ne!(Random::new(0).next(), 0);
     }
 
     #[test]
-    fn a_shuffle_keeps_every_item() {
+    fn shuffle_keeps_every_item() {
         let mut items: Vec<u32> = (0..1000).collect();
         Random::new(7).shuffle(&mut items);
         assert!(items.windows(2).filter(|pair| pair[0] < pair[1]).count() < 600);
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_below_an_end_reach_all_of_them() {
+    fn numbers_below_an_end_reach_all() {
         let mut random = Random::new(3);
         let mut seen = [false; 7];
         (0..200).for_each(|_| seen[random.below(7) as usize] = true);

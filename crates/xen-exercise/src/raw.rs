@@ -1,20 +1,21 @@
-//! A connection to a block backend that does as it is told: any bytes in any slot, any index, any key.
+//! A connection to a block backend without a driver: any bytes in any slot, any index, any key.
 
-use crate::crowd::Boxed;
-use crate::site::{Failure, Kind};
+use crate::environment::{Error, ErrorKind};
+use crate::tasks::Boxed;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use core::cell::Cell;
 use core::time::Duration;
 use xen_abi::xenbus::State;
-use xen_blk::front::Wishes;
+use xen_blk::front::Config;
 use xen_blk::front::raw::{Index, RawRing};
-use xen_blk::wire::Response;
+use xen_blk::protocol::wire::Response;
 use xen_platform::{DomId, Granted, PAGE_SIZE, Platform, SharedMem};
 use xen_store::Store;
 
-/// How long the backend may take for a step of the handshake.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time that the backend has for a step of the handshake.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages for data and lists that the backend may read and write.
 pub const PAGES: usize = 32;
 
@@ -35,22 +36,26 @@ pub enum Page {
 pub trait Raw {
     /// Puts a request into the next slot and shows it, with an event.
     fn send(&mut self, request: &[u8]);
-    /// Tells the backend that the next request goes `beyond` where it does, with an event.
+    /// Moves the index of requests `beyond` its place, with an event.
     fn move_index(&self, beyond: u32);
     /// Sends an event.
-    fn ring_bell(&self);
-    /// The next response, if one comes within that time.
-    fn answer(&mut self, within: Duration) -> Boxed<'_, Option<Response>>;
-    /// The reference of a page.
+    fn notify(&self);
+    /// Waits for the next response, for the time `within`.
+    fn response(&mut self, within: Duration) -> Boxed<'_, Option<Response>>;
+    /// Returns an id for a request that no other has had.
+    fn next_id(&self) -> u64;
+    /// Returns the number of bytes that the backend wrote into slots beside its responses.
+    fn stray_bytes(&self) -> u32;
+    /// Returns the grant reference of a page.
     fn gref(&self, page: Page) -> u32;
     /// Writes into a page of data.
     fn write(&self, page: usize, at: usize, bytes: &[u8]);
     /// Reads from a page of data.
     fn read(&self, page: usize, at: usize, to: &mut [u8]);
-    /// Writes the frontend's state, whatever it is.
+    /// Writes the frontend's state, valid or not.
     fn state<'a>(&'a self, state: &'a str) -> Boxed<'a, ()>;
     /// Closes, and waits until the backend has closed, too.
-    fn close(self: Box<Self>) -> Boxed<'static, Result<(), Failure>>;
+    fn close(self: Box<Self>) -> Boxed<'static, Result<(), Error>>;
 }
 
 struct Connection<P: Platform> {
@@ -59,43 +64,56 @@ struct Connection<P: Platform> {
     ring: RawRing<P>,
     data: P::Grant,
     read_only: P::Grant,
+    last_id: Cell<u64>,
 }
 
-/// Connects to a disk's backend with one ring of one page; `keys` are written instead of the usual ones of the same
-/// names, or beside them, and those with an empty value are left away.
+/// Connects to a disk's backend with one ring of one page; `keys` are written instead of the usual
+/// ones of the same names, or beside them, and those with an empty value are left away.
 pub async fn connect<P: Platform>(
     platform: &P,
     store: &Store,
     vdev: u32,
     keys: &[(&str, &str)],
-) -> Result<Box<dyn Raw>, Failure> {
-    let wishes = Wishes { ring_pages: 1, persistent: false, connect_timeout: PATIENCE, ..Wishes::default() };
-    let published = RawRing::publish(platform, store, vdev, &wishes, |all| {
+) -> Result<Box<dyn Raw>, Error> {
+    let config = Config::default().with(|config| {
+        config.ring_pages = 1;
+        config.persistent = false;
+        config.connect_timeout = TIMEOUT;
+    });
+    let published = RawRing::publish(platform, store, vdev, &config, |all| {
         all.retain(|(key, _)| !keys.iter().any(|(other, _)| key == other));
         let written = keys.iter().filter(|(_, value)| !value.is_empty());
         all.extend(written.map(|(key, value)| (key.to_string(), value.to_string())));
     });
     let mut ring = published.await.map_err(other)?;
-    let backend = store.read_number(&format!("device/vbd/{vdev}/backend-id")).await.map(DomId).map_err(other)?;
+    let backend = store
+        .read_number(&format!("device/vbd/{vdev}/backend-id"))
+        .await
+        .map(DomId)
+        .map_err(other)?;
     let data = ring.share(PAGES).map_err(other)?;
     let read_only = platform.share_read_only(backend, 1).map_err(other)?;
     let ends = [State::CONNECTED, State::CLOSING, State::CLOSED, State::UNKNOWN];
-    match ring.backend_is(&ends, PATIENCE).await.map_err(other)? {
+    match ring.backend_is(&ends, TIMEOUT).await.map_err(other)? {
         State::CONNECTED => {
             ring.write_state(State::CONNECTED).await.map_err(other)?;
             let state = format!("device/vbd/{vdev}/state");
-            Ok(Box::new(Connection { store: store.clone(), state, ring, data, read_only }))
+            let (store, last_id) = (store.clone(), Cell::new(0));
+            Ok(Box::new(Connection { store, state, ring, data, read_only, last_id }))
         }
         state => {
             // For the next connection; that this one failed is what counts.
-            let _ = ring.close(PATIENCE).await;
-            Err(Failure::new(Kind::Gone, format!("the backend did not connect: it is in state {state}")))
+            let _ = ring.close(TIMEOUT).await;
+            Err(Error::new(
+                ErrorKind::Gone,
+                format!("the backend did not connect: it is in state {state}"),
+            ))
         }
     }
 }
 
-fn other(why: impl ToString) -> Failure {
-    Failure::other(why.to_string())
+fn other(why: impl ToString) -> Error {
+    Error::other(why.to_string())
 }
 
 impl<P: Platform> Raw for Connection<P> {
@@ -110,12 +128,22 @@ impl<P: Platform> Raw for Connection<P> {
         self.ring.notify();
     }
 
-    fn ring_bell(&self) {
+    fn notify(&self) {
         self.ring.notify();
     }
 
-    fn answer(&mut self, within: Duration) -> Boxed<'_, Option<Response>> {
+    fn response(&mut self, within: Duration) -> Boxed<'_, Option<Response>> {
         Box::pin(self.ring.response(within))
+    }
+
+    fn next_id(&self) -> u64 {
+        let id = self.last_id.get() + 1;
+        self.last_id.set(id);
+        0x1122_3344_0000_0000 | id
+    }
+
+    fn stray_bytes(&self) -> u32 {
+        self.ring.stray_bytes()
     }
 
     fn gref(&self, page: Page) -> u32 {
@@ -137,19 +165,19 @@ impl<P: Platform> Raw for Connection<P> {
 
     fn state<'a>(&'a self, state: &'a str) -> Boxed<'a, ()> {
         Box::pin(async move {
-            // What xenstore refuses is not the backend's to suffer.
+            // A refusal of xenstore is not the backend's fault.
             let _ = self.store.write(&self.state, state.as_bytes()).await;
         })
     }
 
-    fn close(self: Box<Self>) -> Boxed<'static, Result<(), Failure>> {
+    fn close(self: Box<Self>) -> Boxed<'static, Result<(), Error>> {
         Box::pin(async move {
             // What is shared stays until the backend has let go of the ring.
             let Connection { ring, data, read_only, .. } = *self;
-            let closed = ring.close(PATIENCE).await;
+            let closed = ring.close(TIMEOUT).await;
             drop((data, read_only));
             let text = "the backend does not close";
-            closed.then_some(()).ok_or_else(|| Failure::new(Kind::TimedOut, text))
+            closed.then_some(()).ok_or_else(|| Error::new(ErrorKind::TimedOut, text))
         })
     }
 }

@@ -1,16 +1,16 @@
-//! Sectors that say what and where they are, so that one that was lost, misplaced or torn, or is an old one, is found
-//! and named.
+//! Sectors that say what and where they are, so that one that was lost, misplaced or torn, or is an
+//! old one, is found and named.
 //!
-//! A sector of 512 bytes, every number little-endian; `testbed/peers/blk-stamp.c` writes and checks the same:
+//! A sector of 512 bytes, every number little-endian; `testbed/peers/blk-stamp.c` writes and checks
+//! the same:
 //!
 //! ```text
 //!   0  u64      the bytes "RINGSIDE"
 //!   8  u64      its own number on the disk, in units of 512 bytes
 //!  16  u64      generation: which version of the data
 //!  24  u64      seed: which set of data
-//!  32  u64 x59  xorshift64* from seed ^ number * 0x9e3779b97f4a7c15 ^ generation * 0xd1b54a32d192ed03
-//! 504  u32      CRC-32C of the bytes 0 to 503
-//! 508  u32      0
+//! 32  u64 x59  xorshift64* from seed ^ number * 0x9e3779b97f4a7c15 ^ generation *
+//! 0xd1b54a32d192ed03 504  u32      CRC-32C of the bytes 0 to 503 508  u32      0
 //! ```
 
 use crate::crc::Crc32c;
@@ -25,7 +25,7 @@ const OF_GENERATION: u64 = 0xd1b5_4a32_d192_ed03;
 
 type Words = [u64; WORDS];
 
-/// What is wrong with a sector.
+/// Flaw of a sector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flaw {
     /// It is all zeros: lost, or never written.
@@ -34,9 +34,9 @@ pub enum Flaw {
     NoStamp(u64),
     /// Its checksum is wrong: parts of it are of different writes, or it was damaged.
     Torn {
-        /// Where it says it is.
+        /// Number of the sector, by its own account.
         number: u64,
-        /// Of which generation it says it is.
+        /// Its generation, by its own account.
         generation: u64,
     },
     /// It is whole, and belongs to another place.
@@ -78,7 +78,8 @@ impl Stamps {
     }
 
     fn words(&self, number: u64, generation: u64) -> Words {
-        let state = self.seed ^ number.wrapping_mul(GOLDEN) ^ generation.wrapping_mul(OF_GENERATION);
+        let state =
+            self.seed ^ number.wrapping_mul(GOLDEN) ^ generation.wrapping_mul(OF_GENERATION);
         let mut random = Random::new(state);
         let mut words = [0; WORDS];
         words[..4].copy_from_slice(&[MAGIC, number, generation, self.seed]);
@@ -115,7 +116,9 @@ impl Stamps {
         match *got {
             _ if got.iter().all(|word| *word == 0) => Flaw::Zeros,
             [first, ..] if first != MAGIC => Flaw::NoStamp(first),
-            [_, number, generation, ..] if got[WORDS - 1] != u64::from(self.crc.of(&got[..WORDS - 1])) => {
+            [_, number, generation, ..]
+                if got[WORDS - 1] != u64::from(self.crc.of(&got[..WORDS - 1])) =>
+            {
                 Flaw::Torn { number, generation }
             }
             [_, other, ..] if other != number => Flaw::Misplaced(other),
@@ -140,23 +143,24 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_covers_what_is_before_it() {
+    fn checksum_covers_the_bytes_before_it() {
         let sector = sector(&Stamps::new(5), 3, 1);
         assert_eq!(sector[504..508], slow_crc(&sector[..504]).to_le_bytes());
         assert_eq!(sector[508..], [0; 4]);
     }
 
     #[test]
-    fn a_sector_is_laid_out_as_documented() {
+    fn sector_layout_is_as_documented() {
         let sector = sector(&Stamps::new(0x0102_0304), 7, 9);
         assert_eq!(&sector[..8], b"RINGSIDE");
         assert_eq!((sector[8], sector[16], &sector[24..28]), (7, 9, &[4, 3, 2, 1][..]));
-        let mut random = Random::new(0x0102_0304 ^ 7u64.wrapping_mul(GOLDEN) ^ 9u64.wrapping_mul(OF_GENERATION));
+        let mut random =
+            Random::new(0x0102_0304 ^ 7u64.wrapping_mul(GOLDEN) ^ 9u64.wrapping_mul(OF_GENERATION));
         assert_eq!(sector[32..40], random.next().to_le_bytes());
     }
 
     #[test]
-    fn every_flaw_is_named() {
+    fn flaw_is_named() {
         let stamps = Stamps::new(1);
         let good = sector(&stamps, 10, 2);
         assert_eq!(stamps.check(10, 2, &good), Ok(()));
@@ -178,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_flipped_bit_passes(seed: u64, number: u64, generation: u64, bit in 0..SECTOR * 8) {
+        fn flipped_bit_is_found(seed: u64, number: u64, generation: u64, bit in 0..SECTOR * 8) {
             let stamps = Stamps::new(seed);
             let mut bytes = sector(&stamps, number, generation);
             prop_assert_eq!(stamps.check(number, generation, &bytes), Ok(()));

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use xen_blk::back::storage::{Error, Info};
 use xen_blk::back::{Config, Storage};
-use xen_blk::front::{DiscardInfo, Units};
+use xen_blk::protocol::{DiscardInfo, Units};
 use xen_platform::{EventCounter, sleep};
 use xen_sim::Domain;
 
@@ -83,14 +83,22 @@ fn on_backend(line: &str, setup: Setup) -> Ran {
 }
 
 fn one(sectors: u64, sector_size: u32, defect: Option<Defect>) -> Setup {
-    let config = Config { indirect_segments: 4096, queues_max: 4, ..Config::default() };
-    Setup { disks: vec![(XVDA, Contents::new(sectors, sector_size, defect))], discard: true, grows: false, config }
+    let config = Config::default().with(|config| {
+        config.indirect_segments = 4096;
+        config.queues_max = 4;
+    });
+    Setup {
+        disks: vec![(XVDA, Contents::new(sectors, sector_size, defect))],
+        discard: true,
+        grows: false,
+        config,
+    }
 }
 
 const LINE: &str = "blk.destroy=xvda blk.size=512K blk.seed=3 blk.loops=6 blk.bytes=1M";
 
 #[test]
-fn the_backend_passes_everything() {
+fn backend_passes_all_tests() {
     for (sectors, sector_size) in [(4096, 512), (4096, 4096)] {
         let ran = on_backend(&format!("blk.run=all {LINE}"), one(sectors, sector_size, None));
         assert_eq!(ran.verdict.failed + ran.verdict.skipped, 0, "{}", ran.text);
@@ -99,17 +107,18 @@ fn the_backend_passes_everything() {
 }
 
 #[test]
-fn the_backend_withstands_what_is_forbidden() {
+fn backend_withstands_hostile_test() {
     for sector_size in [512, 4096] {
         let mut setup = one(4096, sector_size, None);
         setup.disks.push((XVDB, Contents::new(256, 512, None)));
-        let ran = on_backend(&format!("blk.disk=xvda blk.run=hostile blk.hostile=yes {LINE}"), setup);
+        let ran =
+            on_backend(&format!("blk.disk=xvda blk.run=hostile blk.hostile=yes {LINE}"), setup);
         assert_eq!(ran.verdict.failed, 0, "{}", ran.text);
     }
 }
 
 #[test]
-fn a_disk_that_grows_is_used_to_its_new_end() {
+fn grown_disk_is_used_to_its_new_end() {
     let mut setup = one(4096, 512, None);
     setup.grows = true;
     let ran = on_backend(&format!("blk.run=resize {LINE}"), setup);
@@ -118,23 +127,31 @@ fn a_disk_that_grows_is_used_to_its_new_end() {
 }
 
 #[test]
-fn defects_are_found_through_a_backend_too() {
+fn defect_behind_a_backend_is_found() {
     use Defect::*;
-    for (defect, test) in
-        [(Misplaces, "rand"), (Tears, "seq"), (Drops, "verify"), (Damages, "segments"), (FailsReads, "features")]
-    {
+    for (defect, test) in [
+        (Misplaces, "rand"),
+        (Tears, "seq"),
+        (Drops, "verify"),
+        (Damages, "segments"),
+        (FailsReads, "features"),
+    ] {
         let ran = on_backend(&format!("blk.run={test} {LINE}"), one(4096, 512, Some(defect)));
         assert_eq!(ran.verdict.failed, 1, "{test} does not find {defect:?}: {}", ran.text);
     }
 }
 
 #[test]
-fn the_units_in_which_a_backend_counts_are_found_out() {
+fn units_of_a_backend_are_inferred() {
     for (name, units) in Units::NAMED {
         let mut setup = one(4096, 4096, None);
         setup.config.units = units;
         let ran = on_backend(&format!("blk.run=report {LINE}"), setup);
-        assert!(ran.text.contains(&format!("\"units_inferred\":\"{name}\"")), "{name}: {}", ran.text);
+        assert!(
+            ran.text.contains(&format!("\"units_inferred\":\"{name}\"")),
+            "{name}: {}",
+            ran.text
+        );
     }
     let ran = on_backend(&format!("blk.run=report {LINE}"), one(4096, 512, None));
     assert!(ran.text.contains("\"units_inferred\":\"any\""), "{}", ran.text);
@@ -152,14 +169,22 @@ fn limits_are_found_by_trying() {
              \"discard\":\"okay\",\"discard_of_a_sector\":\"okay\",\"bytes\":{bytes}}}"
         );
         assert!(ran.text.contains(&format!("\"limits\":{limits},")), "no {limits} in {}", ran.text);
-        assert!(ran.published.contains(&("xvda/limits".to_string(), limits)), "{:?}", ran.published);
+        assert!(
+            ran.published.contains(&("xvda/limits".to_string(), limits)),
+            "{:?}",
+            ran.published
+        );
     }
     for line in ["blk.run=report", "blk.run=report blk.destroy=xvda blk.first=8"] {
         let setup = one(4096, 512, None);
         let contents = setup.disks[0].1.clone();
         contents.write(0, &[7; 512], false);
         let ran = on_backend(line, setup);
-        assert!(ran.text.contains("\"barrier\":\"not tried\",\"discard\":\"not tried\""), "{line}: {}", ran.text);
+        assert!(
+            ran.text.contains("\"barrier\":\"not tried\",\"discard\":\"not tried\""),
+            "{line}: {}",
+            ran.text
+        );
         let mut sector = [0; 512];
         contents.read(0, &mut sector);
         assert_eq!(sector, [7; 512], "{line}");

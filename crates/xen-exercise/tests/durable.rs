@@ -1,4 +1,4 @@
-//! What survives a power cut is told from what should have: on good disks, and on disks that lie.
+//! Power cuts: lost durable data is found, on good disks and on disks that lie.
 
 mod common;
 
@@ -13,7 +13,7 @@ use xen_exercise::SECTOR;
 use xen_platform::sleep;
 use xen_sim::Domain;
 
-/// What a disk gets wrong.
+/// Defect of a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Lie {
     /// Nothing.
@@ -22,7 +22,7 @@ enum Lie {
     FlushesNothing,
     /// A flush takes the first half of the cache.
     FlushesHalf,
-    /// What is written while a flush is under way is forgotten as if it were flushed.
+    /// Data written during a flush is forgotten as if it were flushed.
     ForgetsWhatCame,
     /// A sector that is not flushed may be there in its first half.
     TearsSectors,
@@ -35,7 +35,7 @@ struct Platter {
     lie: Lie,
     sector_size: u32,
     safe: RefCell<Vec<u8>>,
-    /// What is not flushed, in the disk's own sectors.
+    /// Data that is not flushed, in the disk's own sectors.
     cache: RefCell<BTreeMap<usize, Vec<u8>>>,
     /// Writes until the power goes; requests that were put together are one.
     left: Cell<u32>,
@@ -45,13 +45,16 @@ struct Platter {
 impl Platter {
     fn new(sector_size: u32, lie: Lie, writes: u32) -> Rc<Platter> {
         let safe = RefCell::new(vec![0; 1024 * SECTOR]);
-        let (cache, left, dice) = (RefCell::default(), Cell::new(writes), Cell::new(u64::from(writes) + 1));
+        let (cache, left, dice) =
+            (RefCell::default(), Cell::new(writes), Cell::new(u64::from(writes) + 1));
         Rc::new(Platter { lie, sector_size, safe, cache, left, dice })
     }
 
     /// One chance in two.
     fn toss(&self) -> bool {
-        self.dice.set(self.dice.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f));
+        self.dice.set(
+            self.dice.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f),
+        );
         self.dice.get() >> 63 == 1
     }
 
@@ -89,7 +92,11 @@ impl Powered {
 
 impl Storage for Powered {
     fn info(&self) -> Info {
-        Info { sector_size: self.disk.sector_size, physical_sector_size: self.disk.sector_size, ..Info::new(1024) }
+        Info {
+            sector_size: self.disk.sector_size,
+            physical_sector_size: self.disk.sector_size,
+            ..Info::new(1024)
+        }
     }
 
     async fn read(&self, sector: u64, to: &mut [u8]) -> Result<(), Error> {
@@ -144,20 +151,24 @@ fn run(disk: &Rc<Platter>, line: &str) -> Ran {
     })
 }
 
-/// Writes until the power is cut, and looks what is there: the number of durable rounds, and the second run.
+/// Writes until the power is cut, and looks what is there: the number of durable rounds, and the
+/// second run.
 fn cut(test: &str, disk: &Rc<Platter>) -> (u64, Ran) {
     let ran = run(disk, &format!("blk.run={test} blk.destroy=xvda"));
     assert_eq!(ran.verdict.passed, 1, "{}", ran.text);
-    let durable = ran.published.iter().find(|(key, _)| key == "xvda/durable").unwrap().1.parse().unwrap();
+    let durable =
+        ran.published.iter().find(|(key, _)| key == "xvda/durable").unwrap().1.parse().unwrap();
     assert!(ran.text.contains(&format!("blk.durable={durable}; ")), "{}", ran.text);
     disk.left.set(u32::MAX);
     (durable, run(disk, &format!("blk.run={test}-check blk.durable={durable}")))
 }
 
 #[test]
-fn good_disks_keep_what_they_must() {
+fn durable_data_of_good_disk_survives() {
     for test in ["durable", "ordered"] {
-        for (sector_size, writes) in [(512, 20), (512, 33), (512, 99), (512, 150), (4096, 45), (4096, 120)] {
+        for (sector_size, writes) in
+            [(512, 20), (512, 33), (512, 99), (512, 150), (4096, 45), (4096, 120)]
+        {
             let disk = Platter::new(sector_size, Lie::None, writes);
             let (durable, checked) = cut(test, &disk);
             assert_eq!(checked.verdict.passed, 1, "{test}, {writes}: {}", checked.text);
@@ -167,7 +178,7 @@ fn good_disks_keep_what_they_must() {
 }
 
 #[test]
-fn disks_that_lie_are_found() {
+fn lying_disk_is_found() {
     use Lie::*;
     for test in ["durable", "ordered"] {
         for (lie, says) in [
@@ -185,9 +196,14 @@ fn disks_that_lie_are_found() {
             let (_, checked) = cut(test, &disk);
             assert_eq!(checked.verdict.failed, 1, "{test} does not find {lie:?}: {}", checked.text);
             assert!(checked.text.contains(says), "{test}, {lie:?}: {}", checked.text);
-            // Even if nobody says what was durable: what is there tells what had to be there before it.
+            // Even if nobody says what was durable: what is there tells what had to be there before
+            // it.
             let unsaid = run(&disk, &format!("blk.run={test}-check"));
-            assert_eq!(unsaid.verdict.failed, 1, "{test} does not find {lie:?} by itself: {}", unsaid.text);
+            assert_eq!(
+                unsaid.verdict.failed, 1,
+                "{test} does not find {lie:?} by itself: {}",
+                unsaid.text
+            );
         }
     }
 }

@@ -11,7 +11,9 @@ const XVDB: u32 = 51728;
 /// CRC-32C, a bit at a time.
 fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0u32, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 })
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 }
+        })
     })
 }
 
@@ -26,11 +28,16 @@ fn data(sectors: u64) -> Vec<u8> {
 }
 
 /// A disk with data, and the disk with the checksums of its sectors.
-fn disks(sectors: u64, sector_size: u32, defect: Option<Defect>) -> (Vec<u8>, Rc<Contents>, Rc<Contents>) {
+fn disks(
+    sectors: u64,
+    sector_size: u32,
+    defect: Option<Defect>,
+) -> (Vec<u8>, Rc<Contents>, Rc<Contents>) {
     let data = data(sectors);
     let disk = Contents::new(sectors, sector_size, defect);
     disk.write(0, &data, false);
-    let mut table: Vec<u8> = data.chunks(SECTOR).flat_map(|sector| crc(sector).to_le_bytes()).collect();
+    let mut table: Vec<u8> =
+        data.chunks(SECTOR).flat_map(|sector| crc(sector).to_le_bytes()).collect();
     table.resize(table.len().next_multiple_of(4096), 0);
     let sums = Contents::new((table.len() / SECTOR) as u64, sector_size, None);
     sums.write(0, &table, false);
@@ -39,18 +46,20 @@ fn disks(sectors: u64, sector_size: u32, defect: Option<Defect>) -> (Vec<u8>, Rc
 
 fn runs(options: &str, disk: &Rc<Contents>, sums: &Rc<Contents>) -> Ran {
     let line = format!("blk.run=sum blk.disk=xvda {options}");
-    on_array(&line, disk.clone(), |site| site.disks.push((XVDB, sums.clone())))
+    on_array(&line, disk.clone(), |env| env.disks.push((XVDB, sums.clone())))
 }
 
 #[test]
-fn parts_and_the_whole_have_their_checksums() {
+fn parts_and_whole_have_checksums() {
     for (sectors, sector_size) in [(2060, 512), (2056, 4096), (1, 512)] {
         let (data, disk, sums) = disks(sectors, sector_size, None);
         let ran = runs("blk.size=all blk.sums=xvdb", &disk, &sums);
         assert_eq!(ran.verdict.passed, 1, "{}", ran.text);
         for (number, part) in data.chunks(2048 * SECTOR).enumerate() {
             let (first, count, sum) = (number * 2048, part.len() / SECTOR, crc(part));
-            let line = format!("{{\"sum\":\"xvda\",\"first\":{first},\"sectors\":{count},\"crc32c\":\"{sum:08x}\"}}\n");
+            let line = format!(
+                "{{\"sum\":\"xvda\",\"first\":{first},\"sectors\":{count},\"crc32c\":\"{sum:08x}\"}}\n"
+            );
             assert!(ran.text.contains(&line), "no {line} in {}", ran.text);
         }
         let whole = format!("{:08x}", crc(&data));
@@ -61,7 +70,7 @@ fn parts_and_the_whole_have_their_checksums() {
 }
 
 #[test]
-fn every_sector_that_is_not_as_it_was_is_named() {
+fn changed_sector_is_named() {
     let (_, disk, sums) = disks(1100, 512, None);
     for number in [0, 129, 1099] {
         let mut sector = [0; SECTOR];
@@ -73,7 +82,11 @@ fn every_sector_that_is_not_as_it_was_is_named() {
     assert_eq!(ran.verdict.failed, 1, "{}", ran.text);
     assert!(ran.text.contains("  message: 3 of 1101 checks failed\n"), "{}", ran.text);
     for number in [0, 129, 1099] {
-        assert!(ran.text.contains(&format!("sector {number} has the checksum ")), "{number}: {}", ran.text);
+        assert!(
+            ran.text.contains(&format!("sector {number} has the checksum ")),
+            "{number}: {}",
+            ran.text
+        );
     }
     let ran = runs("blk.first=130 blk.size=128K blk.sums=xvdb", &disk, &sums);
     assert_eq!(ran.verdict.passed, 1, "a part that has not changed: {}", ran.text);
@@ -82,7 +95,7 @@ fn every_sector_that_is_not_as_it_was_is_named() {
 }
 
 #[test]
-fn what_cannot_be_read_has_no_checksum_and_is_not_the_end() {
+fn unreadable_part_has_no_checksum_and_others_have() {
     let (_, disk, sums) = disks(2048, 512, Some(Defect::FailsReads));
     let ran = runs("blk.size=all blk.sums=xvdb", &disk, &sums);
     assert_eq!(ran.verdict.failed, 1);
@@ -92,7 +105,7 @@ fn what_cannot_be_read_has_no_checksum_and_is_not_the_end() {
 }
 
 #[test]
-fn a_table_that_is_too_short_or_absent_is_no_success() {
+fn short_or_missing_table_fails() {
     let (_, disk, _) = disks(1024, 512, None);
     let ran = runs("blk.size=all blk.sums=xvdb", &disk, &Contents::new(8, 512, None));
     assert_eq!(ran.verdict.failed, 1, "{}", ran.text);
@@ -101,7 +114,7 @@ fn a_table_that_is_too_short_or_absent_is_no_success() {
 }
 
 #[test]
-fn tests_keep_to_the_part_that_is_named() {
+fn tests_stay_within_the_named_part() {
     let (data, disk, sums) = disks(8192, 512, None);
     let line = "blk.run=seq,rand,verify,write,flush,barrier,discard,features,lifecycle blk.disk=xvda blk.destroy=xvda \
                 blk.first=4096 blk.size=128K blk.loops=2";
@@ -111,9 +124,16 @@ fn tests_keep_to_the_part_that_is_named() {
     disk.read(0, &mut now);
     let part = 4096 * SECTOR..4352 * SECTOR;
     assert!(now[part.clone()] != data[part.clone()], "nothing was written");
-    assert!(now[..part.start] == data[..part.start] && now[part.end..] == data[part.end..], "something else was");
+    assert!(
+        now[..part.start] == data[..part.start] && now[part.end..] == data[part.end..],
+        "something else was"
+    );
     for line in ["blk.first=8192", "blk.first=9000"] {
         let ran = runs(line, &disk, &sums);
-        assert!(ran.text.contains("no sector of a disk of 8192 begins there"), "{line}: {}", ran.text);
+        assert!(
+            ran.text.contains("no sector of a disk of 8192 begins there"),
+            "{line}: {}",
+            ran.text
+        );
     }
 }

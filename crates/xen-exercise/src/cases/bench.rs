@@ -1,12 +1,12 @@
 //! The benchmark: how much, how often, how soon.
 
-use super::{Cx, Outcome};
-use crate::crowd::{self, Boxed};
+use super::{Context, Outcome};
+use crate::environment::{Device, Direction, Error};
 use crate::latency::{Latencies, Micros};
 use crate::log::Json;
 use crate::random::Random;
-use crate::site::{Device, Failure, Way};
 use crate::stamp::SECTOR;
+use crate::tasks::{Boxed, try_join_all};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -17,7 +17,7 @@ use core::time::Duration;
 /// One measurement.
 #[derive(Clone, Copy)]
 struct Load {
-    way: Way,
+    direction: Direction,
     random: bool,
     bytes: usize,
     depth: usize,
@@ -28,10 +28,10 @@ struct Load {
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let order = if self.random { "rand" } else { "seq" };
-        let way = if self.way == Way::Read { "read" } else { "write" };
+        let direction = if self.direction == Direction::Read { "read" } else { "write" };
         match self.bytes >> 20 {
-            0 => write!(f, "{order}-{way}-{}k", self.bytes >> 10)?,
-            mib => write!(f, "{order}-{way}-{mib}m")?,
+            0 => write!(f, "{order}-{direction}-{}k", self.bytes >> 10)?,
+            mib => write!(f, "{order}-{direction}-{mib}m")?,
         }
         match self.random || self.depth > 1 {
             true => write!(f, "-qd{}", self.depth),
@@ -40,39 +40,39 @@ impl fmt::Display for Load {
     }
 }
 
-const fn load(way: Way, random: bool, bytes: usize, depth: usize, count: u64) -> Load {
-    Load { way, random, bytes, depth, count }
+const fn load(direction: Direction, random: bool, bytes: usize, depth: usize, count: u64) -> Load {
+    Load { direction, random, bytes, depth, count }
 }
 
-/// What `blk-bench` measures in a Linux guest, in the same order.
+/// The measurements of `blk-bench` in a Linux guest, in the same order.
 const USUAL: [Load; 6] = [
-    load(Way::Write, false, 1 << 20, 1, u64::MAX),
-    load(Way::Read, false, 1 << 20, 1, u64::MAX),
-    load(Way::Read, true, 4096, 1, 4000),
-    load(Way::Read, true, 4096, 32, 16000),
-    load(Way::Write, true, 4096, 1, 4000),
-    load(Way::Write, true, 4096, 32, 16000),
+    load(Direction::Write, false, 1 << 20, 1, u64::MAX),
+    load(Direction::Read, false, 1 << 20, 1, u64::MAX),
+    load(Direction::Read, true, 4096, 1, 4000),
+    load(Direction::Read, true, 4096, 32, 16000),
+    load(Direction::Write, true, 4096, 1, 4000),
+    load(Direction::Write, true, 4096, 32, 16000),
 ];
 
 /// The measurements that are compared with other guests'.
-pub async fn bench(cx: &mut Cx<'_>) -> Outcome {
+pub async fn bench(cx: &mut Context<'_>) -> Outcome {
     measure(cx, &mut USUAL.into_iter()).await
 }
 
 /// Block sizes from 4 KiB to 1 MiB, 1 to 32 at a time, in order and at random, read and written.
-pub async fn all(cx: &mut Cx<'_>) -> Outcome {
+pub async fn all(cx: &mut Context<'_>) -> Outcome {
     let mut loads = (0..60).map(|number| {
         let bytes = 4096 << (number / 12 * 2);
         let depth = [1, 8, 32][number / 4 % 3];
         // A MiB at a time is one buffer each, so not too many of them.
         let depth = if bytes == 1 << 20 { depth.min(8) } else { depth };
-        let way = if number % 2 == 0 { Way::Read } else { Way::Write };
-        load(way, number / 2 % 2 == 1, bytes, depth, 2000)
+        let direction = if number % 2 == 0 { Direction::Read } else { Direction::Write };
+        load(direction, number / 2 % 2 == 1, bytes, depth, 2000)
     });
     measure(cx, &mut loads).await
 }
 
-async fn measure(cx: &mut Cx<'_>, loads: &mut dyn Iterator<Item = Load>) -> Outcome {
+async fn measure(cx: &mut Context<'_>, loads: &mut dyn Iterator<Item = Load>) -> Outcome {
     let disk = cx.device().await?;
     let backend = match &*cx.plan.backend {
         // The folder is /local/domain/0/backend/vbd/...
@@ -80,20 +80,20 @@ async fn measure(cx: &mut Cx<'_>, loads: &mut dyn Iterator<Item = Load>) -> Outc
         name => name.to_string(),
     };
     let mut measured = 0;
-    for load in loads.filter(|load| cx.destroy || load.way == Way::Read) {
-        cx.site.shown().await;
-        cx.site.print(format_args!("blk-bench: begin {load}\n"));
-        // Who watches shall have seen it.
-        cx.site.sleep(Duration::from_millis(50)).await;
+    for load in loads.filter(|load| cx.destroy || load.direction == Direction::Read) {
+        cx.env.flushed().await;
+        cx.env.print(format_args!("blk-bench: begin {load}\n"));
+        // An observer has seen it then.
+        cx.env.sleep(Duration::from_millis(50)).await;
         one(cx, &*disk, load, &backend).await?;
         measured += 1;
     }
-    cx.site.print(format_args!("blk-bench: end\n"));
+    cx.env.print(format_args!("blk-bench: end\n"));
     let unwritten = if cx.destroy { "" } else { ", none of them writes" };
     Ok(format!("{measured} measurements{unwritten}"))
 }
 
-async fn one(cx: &Cx<'_>, disk: &dyn Device, load: Load, backend: &str) -> Result<(), Failure> {
+async fn one(cx: &Context<'_>, disk: &dyn Device, load: Load, backend: &str) -> Result<(), Error> {
     let each = (load.bytes / SECTOR) as u64;
     let places = (disk.info().sectors / each).min(cx.plan.bytes / load.bytes as u64);
     if !cx.check(places > 0, format_args!("the disk is too small for {load}")) {
@@ -110,16 +110,16 @@ async fn one(cx: &Cx<'_>, disk: &dyn Device, load: Load, backend: &str) -> Resul
         while next.get() < count {
             let number = next.replace(next.get() + 1);
             let place = each * if load.random { random.borrow_mut().below(places) } else { number };
-            let begun = cx.site.now();
-            pages.io(load.way, place).await?;
-            latencies.borrow_mut().add(cx.site.now().since(begun));
+            let begun = cx.env.now();
+            pages.io(load.direction, place).await?;
+            latencies.borrow_mut().add(cx.env.now().since(begun));
         }
         Ok(())
     };
-    let (before, begun) = (disk.stats(), cx.site.now());
+    let (before, begun) = (disk.stats(), cx.env.now());
     let workers = (0..load.depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
-    crowd::all_well(workers).await?;
-    let (after, time) = (disk.stats(), cx.site.now().since(begun));
+    try_join_all(workers).await?;
+    let (after, time) = (disk.stats(), cx.env.now().since(begun));
     let latencies = latencies.borrow();
     let per_second = |amount: u64| Rate { amount, nanos: time.as_nanos() as u64 };
     let hundredths = Hundredths((count * load.bytes as u64 * 100) >> 20);
@@ -141,7 +141,7 @@ async fn one(cx: &Cx<'_>, disk: &dyn Device, load: Load, backend: &str) -> Resul
     for (name, value) in figures {
         push(&mut json, name, value);
     }
-    cx.site.print(format_args!("{json}}}\n{}", latencies.histogram()));
+    cx.env.print(format_args!("{json}}}\n{}", latencies.histogram()));
     Ok(())
 }
 
@@ -187,7 +187,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn measurements_are_called_as_those_of_blk_bench() {
+    fn measurements_have_the_names_of_blk_bench() {
         let names: Vec<String> = USUAL.iter().map(ToString::to_string).collect();
         let expected = [
             "seq-write-1m",
@@ -203,6 +203,9 @@ mod tests {
     #[test]
     fn rates_are_per_second() {
         let rate = Rate { amount: 100 * 100, nanos: 250_000_000 };
-        assert_eq!((rate.to_string(), rate.hundredths().to_string()), ("40000".into(), "400.00".into()));
+        assert_eq!(
+            (rate.to_string(), rate.hundredths().to_string()),
+            ("40000".into(), "400.00".into())
+        );
     }
 }

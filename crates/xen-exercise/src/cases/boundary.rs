@@ -1,16 +1,17 @@
 //! Boundaries: the first and the last sectors, and requests as short and as long as they can be.
 
-use super::{Cx, Outcome, failed_as};
+use super::{Context, Outcome, failed_as};
 use crate::area::Span;
+use crate::environment::{Device, ErrorKind, Io};
 use crate::log::Ended;
-use crate::site::{Device, Io, Kind};
 use crate::stamp::SECTOR;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Reads, and where it may also writes, at all borders; what lies beyond the end must be refused, and nothing else.
-pub async fn boundary(cx: &mut Cx<'_>) -> Outcome {
+/// Reads, and where it may also writes, at all borders; what lies beyond the end must be refused,
+/// and nothing else.
+pub async fn boundary(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let info = disk.info();
     let unit = u64::from(info.sector_size) / SECTOR as u64;
@@ -21,18 +22,29 @@ pub async fn boundary(cx: &mut Cx<'_>) -> Outcome {
     for span in outside(info.sectors, unit) {
         let mut bytes = vec![0; span.count as usize * SECTOR];
         let read = disk.io(Io::Read(span.first, &mut bytes)).await;
-        let refused = read.is_err() && !failed_as(&read, Kind::Gone);
-        cx.check(refused, format_args!("reading {} sectors at {} ended with {}", span.count, span.first, Ended(&read)));
+        let refused = read.is_err() && !failed_as(&read, ErrorKind::Gone);
+        cx.check(
+            refused,
+            format_args!(
+                "reading {} sectors at {} ended with {}",
+                span.count,
+                span.first,
+                Ended(&read)
+            ),
+        );
         if cx.destroy {
             let written = disk.io(Io::Write(span.first, &bytes)).await;
-            cx.check(written.is_err(), format_args!("{} sectors at {} were written", span.count, span.first));
+            cx.check(
+                written.is_err(),
+                format_args!("{} sectors at {} were written", span.count, span.first),
+            );
         }
     }
     Ok(format!("{} places within the disk, and beyond its end", spans.len()))
 }
 
 /// Writes, where it may, and reads.
-async fn moves(cx: &Cx<'_>, disk: &dyn Device, span: Span, generation: u32) {
+async fn moves(cx: &Context<'_>, disk: &dyn Device, span: Span, generation: u32) {
     let mut bytes = vec![0; span.count as usize * SECTOR];
     if cx.destroy {
         cx.fill(span, generation, &mut bytes);
@@ -50,16 +62,21 @@ async fn moves(cx: &Cx<'_>, disk: &dyn Device, span: Span, generation: u32) {
     }
 }
 
-/// Runs at both ends, one sector of the disk long to a little more than a request holds, and begun at each place that a
-/// sector can have in a page.
+/// Runs at both ends, one sector of the disk long to a little more than a request holds, and begun
+/// at each place that a sector can have in a page.
 fn inside(sectors: u64, unit: u64, most: u64) -> Vec<Span> {
-    // Around a page, around what a request holds without indirect segments, and around what it holds with them.
+    // Around a page, around what a request holds without indirect segments, and around what it
+    // holds with them.
     let lengths = [1, 7, 8, 9, 87, 88, 89, most - unit, most, most + unit, 2 * most + unit];
     let lengths = lengths.map(|length: u64| length.next_multiple_of(unit));
     let begins = (0..8).filter(|first: &u64| first.is_multiple_of(unit));
-    let mut spans: Vec<Span> = begins.flat_map(|first| lengths.map(|count| Span { first, count })).collect();
+    let mut spans: Vec<Span> =
+        begins.flat_map(|first| lengths.map(|count| Span { first, count })).collect();
     spans.extend(
-        lengths.iter().filter(|count| **count <= sectors).map(|count| Span { first: sectors - count, count: *count }),
+        lengths
+            .iter()
+            .filter(|count| **count <= sectors)
+            .map(|count| Span { first: sectors - count, count: *count }),
     );
     spans.retain(|span| span.count > 0 && span.first + span.count <= sectors);
     spans.dedup();
@@ -85,14 +102,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_lie_within_the_disk_or_do_not() {
+    fn runs_lie_inside_or_outside_the_disk() {
         for (sectors, unit) in [(8, 1), (100, 1), (1 << 21, 1), (1 << 21, 8), (8, 8)] {
             for span in inside(sectors, unit, 2048) {
                 assert!(span.count > 0 && span.first + span.count <= sectors, "{span:?}");
-                assert!(span.first.is_multiple_of(unit) && span.count.is_multiple_of(unit), "{span:?}");
+                assert!(
+                    span.first.is_multiple_of(unit) && span.count.is_multiple_of(unit),
+                    "{span:?}"
+                );
             }
             for span in outside(sectors, unit) {
-                assert!(span.first.checked_add(span.count).is_none_or(|end| end > sectors), "{span:?}");
+                assert!(
+                    span.first.checked_add(span.count).is_none_or(|end| end > sectors),
+                    "{span:?}"
+                );
             }
         }
         assert!(inside(100, 1, 2048).contains(&Span { first: 99, count: 1 }));

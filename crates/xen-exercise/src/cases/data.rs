@@ -1,11 +1,11 @@
 //! Data: what is written comes back, in any order and size, and what is not written stays.
 
-use super::{Cx, DEPTH, Outcome, stream};
+use super::{Context, DEPTH, Outcome, stream};
 use crate::area::{Area, InFlight, Ledger, Span};
 use crate::crc::Crc32c;
-use crate::crowd::{self, Boxed};
-use crate::site::{Device, Failure, Io, Way};
+use crate::environment::{Device, Direction, Error, Io};
 use crate::stamp::SECTOR;
+use crate::tasks::{Boxed, try_join_all};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
@@ -20,7 +20,7 @@ const MIDDLE: u64 = 256;
 const ODD: u64 = 88;
 
 /// In order, written in large pieces and read in others.
-pub async fn seq(cx: &mut Cx<'_>) -> Outcome {
+pub async fn seq(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let area = cx.area(&*disk)?;
     let ledger = Ledger::new(&area);
@@ -36,15 +36,21 @@ pub async fn seq(cx: &mut Cx<'_>) -> Outcome {
 }
 
 /// Reads twice, in different pieces, and compares; nothing is written.
-async fn stable(cx: &Cx<'_>, disk: &dyn Device, area: &Area, once: &[Span], again: &[Span]) -> Outcome {
+async fn stable(
+    cx: &Context<'_>,
+    disk: &dyn Device,
+    area: &Area,
+    once: &[Span],
+    again: &[Span],
+) -> Outcome {
     let (crc, ledger) = (Crc32c::new(), Ledger::new(area));
-    stream(disk, once, Way::Read, &|span, bytes| {
+    stream(disk, once, Direction::Read, &|span, bytes| {
         for (first, sector) in (span.first..).zip(bytes.as_chunks::<SECTOR>().0) {
             ledger.set(Span { first, count: 1 }, crc.of_sector(sector));
         }
     })
     .await?;
-    stream(disk, again, Way::Read, &|span, bytes| {
+    stream(disk, again, Direction::Read, &|span, bytes| {
         for (number, sector) in (span.first..).zip(bytes.as_chunks::<SECTOR>().0) {
             let same = ledger.get(number) == crc.of_sector(sector);
             cx.check(same, format_args!("sector {number} was read twice and not the same"));
@@ -54,8 +60,9 @@ async fn stable(cx: &Cx<'_>, disk: &dyn Device, area: &Area, once: &[Span], agai
     Ok(format!("{} sectors read twice, nothing written", area.sectors()))
 }
 
-/// At random places: reads and writes of random sizes, many in flight, none of which overlap; then everything is read.
-pub async fn rand(cx: &mut Cx<'_>) -> Outcome {
+/// At random places: reads and writes of random sizes, many in flight, none of which overlap; then
+/// everything is read.
+pub async fn rand(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let area = cx.area(&*disk)?;
     if !cx.destroy {
@@ -91,31 +98,39 @@ pub async fn rand(cx: &mut Cx<'_>) -> Outcome {
             }
             flights.give(span);
         }
-        Ok::<_, Failure>(())
+        Ok::<_, Error>(())
     };
     // With few sectors there must be room left for everybody.
     let depth = ((area.sectors() / (4 * MIDDLE)) as usize).clamp(1, DEPTH);
     let workers: Vec<_> = (0..depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
-    crowd::all_well(workers).await?;
+    try_join_all(workers).await?;
     cx.read(&*disk, &area.pieces(MIDDLE), &ledger).await?;
     Ok(format!("{operations} requests at random, then {} sectors read", area.sectors()))
 }
 
 /// Writes the stamps of `blk.seed` and `blk.generation`, for [`verify`] or for `blk-stamp verify`.
-pub async fn write(cx: &mut Cx<'_>) -> Outcome {
+pub async fn write(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let area = cx.area(&*disk)?;
     let (pieces, generation) = (area.shuffled(MIDDLE, &mut cx.random), cx.plan.generation);
-    stream(&*disk, &pieces, Way::Write, &|span, bytes| cx.stamps.fill(span.first, generation, bytes)).await?;
+    stream(&*disk, &pieces, Direction::Write, &|span, bytes| {
+        cx.stamps.fill(span.first, generation, bytes)
+    })
+    .await?;
     if disk.info().flush {
         disk.io(Io::Flush).await?;
     }
-    Ok(format!("{} sectors written, seed {}, generation {generation}", area.sectors(), cx.plan.seed))
+    Ok(format!(
+        "{} sectors written, seed {}, generation {generation}",
+        area.sectors(),
+        cx.plan.seed
+    ))
 }
 
-/// Whether every sector has its stamp: of `blk.seed` and `blk.generation`, as somebody wrote them; or, where the disk
-/// may be overwritten, of this test, which first writes everything and then half of it again.
-pub async fn verify(cx: &mut Cx<'_>) -> Outcome {
+/// Checks that every sector has its stamp: of `blk.seed` and `blk.generation`, as somebody wrote
+/// them; or, where the disk may be overwritten, of this test, which first writes everything and
+/// then half of it again.
+pub async fn verify(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let area = cx.area(&*disk)?;
     let pieces = area.shuffled(ODD, &mut cx.random);
@@ -129,11 +144,15 @@ pub async fn verify(cx: &mut Cx<'_>) -> Outcome {
         return Ok(format!("{} sectors written, half of them again, all read", area.sectors()));
     }
     let generation = cx.plan.generation;
-    stream(&*disk, &pieces, Way::Read, &|span, bytes| {
+    stream(&*disk, &pieces, Direction::Read, &|span, bytes| {
         for (number, sector) in (span.first..).zip(bytes.as_chunks::<SECTOR>().0) {
             cx.judge(number, generation, cx.stamps.check(number, generation, sector));
         }
     })
     .await?;
-    Ok(format!("{} sectors have the stamps of seed {}, generation {generation}", area.sectors(), cx.plan.seed))
+    Ok(format!(
+        "{} sectors have the stamps of seed {}, generation {generation}",
+        area.sectors(),
+        cx.plan.seed
+    ))
 }

@@ -1,22 +1,26 @@
-//! Discard: the sectors named may change once, their neighbours must not, and nothing beyond the end is taken.
+//! Discard: the sectors named may change once, their neighbours must not, and nothing beyond the
+//! end is taken.
 
-use super::{Cx, Outcome, failed_as};
+use super::{Context, Outcome, failed_as};
 use crate::area::{Area, Ledger, Span};
+use crate::environment::{ErrorKind, Io};
 use crate::log::Ended;
-use crate::site::{Io, Kind};
 use crate::stamp::SECTOR;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
 /// Stamps, discards and looks, at several places and with every alignment to the granularity.
-pub async fn discard(cx: &mut Cx<'_>) -> Outcome {
+pub async fn discard(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let info = disk.info();
     let Some(offered) = info.discard else {
         let refused = disk.io(Io::Discard { sector: 0, count: 8, secure: false }).await;
-        let unsupported = failed_as(&refused, Kind::Unsupported);
-        cx.check(unsupported, format_args!("a discard on a disk that offers none ended with {}", Ended(&refused)));
+        let unsupported = failed_as(&refused, ErrorKind::Unsupported);
+        cx.check(
+            unsupported,
+            format_args!("a discard on a disk that offers none ended with {}", Ended(&refused)),
+        );
         return Ok("the backend offers no discard".into());
     };
     let area = cx.area(&*disk)?;
@@ -41,10 +45,18 @@ pub async fn discard(cx: &mut Cx<'_>) -> Outcome {
             found.append(&mut bytes);
         }
     }
-    cx.check(found[0] == found[1], format_args!("discarded sectors are read differently each time"));
-    for (sector, count) in [(info.sectors, unit), (info.sectors - unit, 2 * unit), (u64::MAX - unit + 1, unit)] {
+    cx.check(
+        found[0] == found[1],
+        format_args!("discarded sectors are read differently each time"),
+    );
+    for (sector, count) in
+        [(info.sectors, unit), (info.sectors - unit, 2 * unit), (u64::MAX - unit + 1, unit)]
+    {
         let refused = disk.io(Io::Discard { sector, count, secure: false }).await;
-        cx.check(refused.is_err(), format_args!("{count} sectors from {sector} on, beyond the end, were discarded"));
+        cx.check(
+            refused.is_err(),
+            format_args!("{count} sectors from {sector} on, beyond the end, were discarded"),
+        );
     }
     // What was discarded can be written again.
     cx.write(&*disk, &runs, 2, &ledger).await?;

@@ -1,10 +1,10 @@
 //! Faults: a disk that fails now and then says so, and did what it says it did.
 
-use super::{Cx, DEPTH, Outcome};
+use super::{Context, DEPTH, Outcome};
 use crate::area::{Ledger, Span};
-use crate::crowd::{self, Boxed};
-use crate::site::{Device, Failure, Io, Kind};
+use crate::environment::{Device, Error, ErrorKind, Io};
 use crate::stamp::{Flaw, SECTOR};
+use crate::tasks::{Boxed, try_join_all};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
@@ -13,18 +13,20 @@ use core::time::Duration;
 
 /// Sectors in a piece.
 const PIECE: u64 = 128;
-/// How long the disk may fail without a pause at the end.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a piece that failed at the end is left alone.
+/// Time that the disk may fail without a pause at the end.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Time that a piece is left alone after it failed at the end.
 const REST: Duration = Duration::from_millis(100);
 
-/// Writes and reads everything, `blk.loops` times, and goes on when a request fails: what was written is there, a write
-/// that failed was done or not, sector by sector, and a read that succeeds never shows anything else. In the last round
-/// what fails is tried again until the disk works.
-pub async fn faults(cx: &mut Cx<'_>) -> Outcome {
+/// Writes and reads everything, `blk.loops` times, and goes on when a request fails: what was
+/// written is there, a write that failed was done or not, sector by sector, and a read that
+/// succeeds never shows anything else. In the last round what fails is tried again until the disk
+/// works.
+pub async fn faults(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let area = cx.area(&*disk)?;
-    let rounds: vec::Vec<_> = (0..cx.plan.loops).map(|_| area.shuffled(PIECE, &mut cx.random)).collect();
+    let rounds: vec::Vec<_> =
+        (0..cx.plan.loops).map(|_| area.shuffled(PIECE, &mut cx.random)).collect();
     let tried = Tried {
         cx,
         disk: &*disk,
@@ -39,25 +41,28 @@ pub async fn faults(cx: &mut Cx<'_>) -> Outcome {
             let mut buffer = vec![0; PIECE as usize * SECTOR];
             while let Some(piece) = pieces.get(next.replace(next.get() + 1)) {
                 let buffer = &mut buffer[..piece.count as usize * SECTOR];
-                let until = cx.site.now() + PATIENCE;
+                let until = cx.env.now() + TIMEOUT;
                 while !tried.piece(*piece, generation, buffer).await? && last {
-                    if cx.site.now() > until {
-                        return Err(Failure::new(Kind::TimedOut, format!("sectors from {} on fail", piece.first)));
+                    if cx.env.now() > until {
+                        return Err(Error::new(
+                            ErrorKind::TimedOut,
+                            format!("sectors from {} on fail", piece.first),
+                        ));
                     }
-                    cx.site.sleep(REST).await;
+                    cx.env.sleep(REST).await;
                 }
             }
             Ok(())
         };
-        crowd::all_well((0..DEPTH).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect()).await?;
+        try_join_all((0..DEPTH).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect()).await?;
     }
     let (well, failed) = (tried.well.get(), tried.failed.get());
     Ok(format!("{failed} requests failed and {well} did not; nothing was done wrong"))
 }
 
-/// What was asked of a disk, and what it said.
+/// Requests of a disk, and their outcomes.
 struct Tried<'a, 'b> {
-    cx: &'a Cx<'b>,
+    cx: &'a Context<'b>,
     disk: &'a dyn Device,
     /// The last generation that was to be written.
     begun: Ledger<'a>,
@@ -69,7 +74,7 @@ struct Tried<'a, 'b> {
 
 impl Tried<'_, '_> {
     /// Writes a piece and reads it; says whether both worked.
-    async fn piece(&self, span: Span, generation: u32, bytes: &mut [u8]) -> Result<bool, Failure> {
+    async fn piece(&self, span: Span, generation: u32, bytes: &mut [u8]) -> Result<bool, Error> {
         self.cx.fill(span, generation, bytes);
         self.begun.set(span, generation);
         let written = self.disk.io(Io::Write(span.first, bytes)).await;
@@ -80,16 +85,19 @@ impl Tried<'_, '_> {
         let read = self.disk.io(Io::Read(span.first, bytes)).await;
         let read = self.count(read)?;
         if read {
-            (span.first..).zip(bytes.as_chunks::<SECTOR>().0).for_each(|(number, sector)| self.look(number, sector));
+            (span.first..)
+                .zip(bytes.as_chunks::<SECTOR>().0)
+                .for_each(|(number, sector)| self.look(number, sector));
         }
         Ok(written && read)
     }
 
-    /// Whether it worked; an error if there was another answer than that it failed, or none.
-    fn count(&self, result: Result<(), Failure>) -> Result<bool, Failure> {
+    /// Tells if a request succeeded; fails if its outcome is neither success nor a reported
+    /// failure.
+    fn count(&self, result: Result<(), Error>) -> Result<bool, Error> {
         let (ok, count) = match result {
             Ok(()) => (true, &self.well),
-            Err(why) if why.kind() == Kind::Failed => (false, &self.failed),
+            Err(why) if why.kind() == ErrorKind::Failed => (false, &self.failed),
             Err(why) => return Err(why),
         };
         count.set(count.get() + 1);

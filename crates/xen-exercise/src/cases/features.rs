@@ -1,69 +1,74 @@
-//! Features: every combination of what can be negotiated, each with a connection of its own and some data.
+//! Features: every combination of what can be negotiated, each with a connection of its own and
+//! some data.
 
-use super::{Cx, Outcome, stream};
+use super::{Context, Outcome, stream};
 use crate::area::{Ledger, Span};
 use crate::crc::Crc32c;
-use crate::site::{Failure, Way};
+use crate::environment::{Direction, Error};
 use alloc::boxed::Box;
 use alloc::format;
 use core::cell::Cell;
-use xen_blk::front::{Info, Wishes};
-use xen_blk::wire::Abi;
+use xen_blk::front::{Config, Info};
+use xen_blk::protocol::wire::Abi;
 
 const PAGES: [u32; 5] = [1, 2, 4, 8, 16];
 const INDIRECT: [u32; 4] = [0, 32, 256, 4096];
 const PERSISTENT: [bool; 2] = [false, true];
 const ABI: [Abi; 2] = [Abi::X86_64, Abi::X86_32];
 const QUEUES: [u32; 3] = [1, 2, 4];
-const COMBINATIONS: usize = PAGES.len() * INDIRECT.len() * PERSISTENT.len() * ABI.len() * QUEUES.len();
-/// `features` tries every so-manieth: prime to the number of values of each feature, so that each value comes, with all
-/// or most of the others'.
+const COMBINATIONS: usize =
+    PAGES.len() * INDIRECT.len() * PERSISTENT.len() * ABI.len() * QUEUES.len();
+/// `features` tries every so-manieth: prime to the number of values of each feature, so that each
+/// value comes, with all or most of the others'.
 const STEP: usize = 11;
 /// Bytes of the disk that are worked on with each.
 const BYTES: u64 = 512 << 10;
 
 /// A part of all combinations.
-pub async fn features(cx: &mut Cx<'_>) -> Outcome {
+pub async fn features(cx: &mut Context<'_>) -> Outcome {
     combinations(cx, STEP).await
 }
 
 /// All combinations.
-pub async fn all(cx: &mut Cx<'_>) -> Outcome {
+pub async fn all(cx: &mut Context<'_>) -> Outcome {
     combinations(cx, 1).await
 }
 
-fn wishes(number: usize) -> Wishes {
+fn config(number: usize) -> Config {
     let mut rest = number;
     let mut digit = |base: usize| {
         let digit = rest % base;
         rest /= base;
         digit
     };
-    Wishes {
-        ring_pages: PAGES[digit(PAGES.len())],
-        indirect_segments: INDIRECT[digit(INDIRECT.len())],
-        persistent: PERSISTENT[digit(PERSISTENT.len())],
-        abi: ABI[digit(ABI.len())],
-        queues: QUEUES[digit(QUEUES.len())],
-        ..Wishes::default()
-    }
+    Config::default().with(|config| {
+        config.ring_pages = PAGES[digit(PAGES.len())];
+        config.indirect_segments = INDIRECT[digit(INDIRECT.len())];
+        config.persistent = PERSISTENT[digit(PERSISTENT.len())];
+        config.abi = ABI[digit(ABI.len())];
+        config.queues = QUEUES[digit(QUEUES.len())];
+    })
 }
 
-async fn combinations(cx: &mut Cx<'_>, step: usize) -> Outcome {
+async fn combinations(cx: &mut Context<'_>, step: usize) -> Outcome {
     cx.close().await?;
-    cx.note(format_args!("pages segments persistent layout     queues  result (asked for -> in use)"));
+    cx.note(format_args!(
+        "pages segments persistent layout     queues  result (asked for -> in use)"
+    ));
     let sums = Cell::new(None);
     let mut tried = 0;
     for (generation, number) in (1..).zip((0..COMBINATIONS).step_by(step)) {
-        let wishes = wishes(number);
+        let config = config(number);
         let failed = cx.log.borrow().failed();
-        let found = combination(cx, &wishes, generation, &sums).await;
+        let found = combination(cx, &config, generation, &sums).await;
         let clean = cx.log.borrow().failed() == failed;
-        let wanted = Row(&wishes, None);
+        let wanted = Row(&config, None);
         match cx.works(found, format_args!("{wanted}")) {
-            Some(info) => {
-                cx.note(format_args!("{}  {}", Row(&wishes, Some(&info)), if clean { "ok" } else { "NOT OK" }))
-            }
+            Some(info) => cx.note(format_args!(
+                "{}  {}",
+                Row(&config, Some(&info)),
+                if clean { "ok" } else { "NOT OK" }
+            )),
             None => cx.note(format_args!("{wanted}  NOT OK")),
         }
         tried += 1;
@@ -71,14 +76,15 @@ async fn combinations(cx: &mut Cx<'_>, step: usize) -> Outcome {
     Ok(format!("{tried} combinations of {COMBINATIONS}"))
 }
 
-/// Connects, moves some data, closes. Where nothing may be written, what is read must be the same with all.
+/// Connects, moves some data, closes. Where nothing may be written, what is read must be the same
+/// with all.
 async fn combination(
-    cx: &Cx<'_>,
-    wishes: &Wishes,
+    cx: &Context<'_>,
+    config: &Config,
     generation: u32,
     sums: &Cell<Option<u32>>,
-) -> Result<Box<Info>, Failure> {
-    let disk = cx.site.attach(cx.vdev, wishes).await?;
+) -> Result<Box<Info>, Error> {
+    let disk = cx.env.attach(cx.vdev, config).await?;
     let info = disk.info();
     let area = cx.area_of(&info, BYTES.min(cx.plan.size))?;
     let ledger = Ledger::new(&area);
@@ -98,10 +104,13 @@ async fn combination(
                 .fold(span.first as u32, |sum, word| crc.add(sum, u64::from_le_bytes(*word)));
             sum.set(sum.get() ^ of);
         };
-        stream(&*disk, &large, Way::Read, &add).await?;
+        stream(&*disk, &large, Direction::Read, &add).await?;
         let first = sums.get().unwrap_or(sum.get());
         sums.set(Some(first));
-        cx.check(first == sum.get(), format_args!("{}: the disk reads otherwise than before", Row(wishes, None)));
+        cx.check(
+            first == sum.get(),
+            format_args!("{}: the disk reads otherwise than before", Row(config, None)),
+        );
         Ok(())
     };
     let moved = moved.await;
@@ -110,13 +119,19 @@ async fn combination(
 }
 
 /// A line of the table.
-struct Row<'a>(&'a Wishes, Option<&'a Info>);
+struct Row<'a>(&'a Config, Option<&'a Info>);
 
 impl core::fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Row(wishes, info) = self;
-        let (pages, segments) = (wishes.ring_pages, wishes.indirect_segments);
-        write!(f, "{pages:5} {segments:8} {:10} {:10} {:6}", wishes.persistent, wishes.abi.name(), wishes.queues)?;
+        let Row(config, info) = self;
+        let (pages, segments) = (config.ring_pages, config.indirect_segments);
+        write!(
+            f,
+            "{pages:5} {segments:8} {:10} {:10} {:6}",
+            config.persistent,
+            config.abi.name(),
+            config.queues
+        )?;
         match info {
             None => Ok(()),
             Some(info) => write!(
@@ -134,19 +149,25 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn a_part_of_the_combinations_has_every_value_and_most_pairs() {
-        let part: Vec<Wishes> = (0..COMBINATIONS).step_by(STEP).map(wishes).collect();
+    fn part_of_combinations_has_all_values_and_most_pairs() {
+        let part: Vec<Config> = (0..COMBINATIONS).step_by(STEP).map(config).collect();
         assert_eq!((COMBINATIONS, part.len()), (240, 22));
-        let has = |test: &dyn Fn(&Wishes) -> bool| part.iter().any(test);
+        let has = |test: &dyn Fn(&Config) -> bool| part.iter().any(test);
         for pages in PAGES {
             for persistent in PERSISTENT {
-                assert!(has(&|w| w.ring_pages == pages && w.persistent == persistent), "{pages} {persistent}");
+                assert!(
+                    has(&|w| w.ring_pages == pages && w.persistent == persistent),
+                    "{pages} {persistent}"
+                );
             }
             for abi in ABI {
                 assert!(has(&|w| w.ring_pages == pages && w.abi == abi), "{pages} {abi:?}");
             }
             for segments in INDIRECT {
-                assert!(has(&|w| w.ring_pages == pages && w.indirect_segments == segments), "{pages} {segments}");
+                assert!(
+                    has(&|w| w.ring_pages == pages && w.indirect_segments == segments),
+                    "{pages} {segments}"
+                );
             }
         }
         assert!(QUEUES.iter().all(|queues| has(&|w| w.queues == *queues)));

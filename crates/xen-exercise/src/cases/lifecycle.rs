@@ -1,26 +1,28 @@
 //! Lifecycle: connecting and closing, idle and busy, leaves nothing behind.
 
-use super::{Cx, Outcome, failed_as};
-use crate::crowd::{self, Boxed};
+use super::{Context, Outcome, failed_as};
+use crate::environment::{ErrorKind, Io, Usage};
 use crate::log::Ended;
-use crate::site::{Io, Kind, Usage};
 use crate::stamp::SECTOR;
+use crate::tasks::{Boxed, join_all};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
 use core::time::Duration;
-use xen_blk::front::Wishes;
+use xen_blk::front::Config;
 
 /// Reads in flight when a busy connection is closed.
 const BUSY: u64 = 16;
-/// How long a connection may take to be made, and a request to be answered: timers live as long.
+/// Time that a connection has to be made, and a request to be completed: timers live as long.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes by which the table of timers may grow when connections follow each other quicker than before.
+/// Bytes by which the table of timers may grow when connections follow each other quicker than
+/// before.
 const TABLES: usize = 2048;
 
-/// Connects, reads, closes, `blk.loops` times; every other time the connection is closed while it reads.
-pub async fn lifecycle(cx: &mut Cx<'_>) -> Outcome {
+/// Connects, reads, closes, `blk.loops` times; every other time the connection is closed while it
+/// reads.
+pub async fn lifecycle(cx: &mut Context<'_>) -> Outcome {
     cx.close().await?;
     let (mut before, mut cut) = (None, 0);
     for number in 0..cx.plan.loops {
@@ -33,7 +35,11 @@ pub async fn lifecycle(cx: &mut Cx<'_>) -> Outcome {
     if let (Some(before), Some(after)) = (before, usage(cx).await) {
         for (what, most, after) in [
             ("grants are in use", before.grants as usize, after.grants as usize),
-            ("grants are still mapped by the peer", before.still_mapped as usize, after.still_mapped as usize),
+            (
+                "grants are still mapped by the peer",
+                before.still_mapped as usize,
+                after.still_mapped as usize,
+            ),
             ("ports are open", before.ports as usize, after.ports as usize),
             ("bytes of the heap are in use", before.heap + TABLES, after.heap),
         ] {
@@ -43,16 +49,19 @@ pub async fn lifecycle(cx: &mut Cx<'_>) -> Outcome {
     Ok(format!("{} connections, {cut} requests cut off", cx.plan.loops))
 }
 
-/// What is in use once the timers of all connections have run out.
-async fn usage(cx: &Cx<'_>) -> Option<Usage> {
-    cx.site.sleep(TIMEOUT + Duration::from_secs(1)).await;
-    cx.site.usage()
+/// Returns the resources in use once the timers of all connections have run out.
+async fn usage(cx: &Context<'_>) -> Option<Usage> {
+    cx.env.sleep(TIMEOUT + Duration::from_secs(1)).await;
+    cx.env.usage()
 }
 
 /// One connection; says how many requests did not end well because it was closed.
-async fn connection(cx: &Cx<'_>, busy: bool) -> Result<usize, crate::site::Failure> {
-    let wishes = Wishes { request_timeout: TIMEOUT, connect_timeout: TIMEOUT, ..Wishes::default() };
-    let disk = cx.site.attach(cx.vdev, &wishes).await?;
+async fn connection(cx: &Context<'_>, busy: bool) -> Result<usize, crate::environment::Error> {
+    let config = Config::default().with(|config| {
+        config.request_timeout = TIMEOUT;
+        config.connect_timeout = TIMEOUT;
+    });
+    let disk = cx.env.attach(cx.vdev, &config).await?;
     let info = disk.info();
     let size = u64::from(info.sector_size.max(4096)).min(info.sectors * SECTOR as u64) as usize;
     let mut buffer = vec![0; size];
@@ -71,13 +80,16 @@ async fn connection(cx: &Cx<'_>, busy: bool) -> Result<usize, crate::site::Failu
         }) as Boxed<'_, _>
     });
     let closing = disk.close();
-    let mut ends = crowd::all(reads.chain([closing]).collect()).await;
+    let mut ends = join_all(reads.chain([closing]).collect()).await;
     ends.pop().unwrap_or(Ok(()))?;
     let mut cut = 0;
     for end in ends {
-        let gone = failed_as(&end, Kind::Gone);
+        let gone = failed_as(&end, ErrorKind::Gone);
         cut += usize::from(gone);
-        cx.check(gone || end.is_ok(), format_args!("a read during the close ended with {}", Ended(&end)));
+        cx.check(
+            gone || end.is_ok(),
+            format_args!("a read during the close ended with {}", Ended(&end)),
+        );
     }
     Ok(cut)
 }

@@ -1,10 +1,10 @@
-//! Single requests as they lie in a slot, good and bad, with the answer that each must get.
+//! Single requests as they lie in a slot, valid and invalid, with the response that each must get.
 
-use super::{Cx, Outcome};
-use crate::crowd::Boxed;
+use super::{Context, Outcome};
+use crate::environment::Io;
 use crate::raw::{Page, Raw};
-use crate::site::Io;
 use crate::stamp::SECTOR;
+use crate::tasks::Boxed;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
@@ -13,21 +13,24 @@ use core::fmt;
 use core::time::Duration;
 use xen_abi::blkif::{self as abi, Pad64};
 use xen_blk::front::Info;
+use xen_blk::protocol::wire::Response;
 
-/// The answer may be that it was done.
+/// The response may be success.
 pub const OKAY: u8 = 1;
-/// It may be an error.
+/// The response may be an error.
 pub const ERROR: u8 = 2;
-/// It may be that there is no such operation.
+/// The response may be that there is no such operation.
 pub const UNSUPPORTED: u8 = 4;
-/// How long an answer may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Stands for the status of a response with an id or operation that is not the request's.
+const OF_ANOTHER: i16 = i16::MIN;
+/// Time that a response has to come.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// In the operation of a [`Row`]: indirect.
 pub const INDIRECT: u8 = 0x40;
 /// The page with the list of segments.
 const LIST: usize = 31;
 
-/// Where a request begins.
+/// Place of a request on the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Given {
     /// At the disk's first sector.
@@ -45,7 +48,7 @@ pub enum Given {
 /// A segment: its page, its first and its last sector.
 pub type Part = (Page, u8, u8);
 
-/// A request, and what may come back.
+/// A request with the responses that it may get.
 pub struct Row {
     pub name: &'static str,
     operation: u8,
@@ -68,7 +71,7 @@ pub const fn row(
 }
 
 impl Row {
-    /// Whether that answer may come.
+    /// Tells if that response is allowed.
     pub fn fits(&self, status: Option<i16>) -> bool {
         let bit = match status {
             Some(abi::RSP_OKAY) => OKAY,
@@ -80,20 +83,21 @@ impl Row {
     }
 }
 
-/// Shows an answer.
-pub struct Told(pub Option<i16>);
+/// Shows a response.
+pub struct Responded(pub Option<i16>);
 
-impl fmt::Display for Told {
+impl fmt::Display for Responded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            Some(OF_ANOTHER) => f.write_str("was answered with another request's id or operation"),
             Some(status) => write!(f, "was answered with {status}"),
             None => f.write_str("has no answer"),
         }
     }
 }
 
-/// Sends the request and waits for its answer: the status.
-pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, patience: Duration) -> Option<i16> {
+/// Sends the request and returns the status of its response.
+pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, timeout: Duration) -> Option<i16> {
     let sector = match row.place {
         Given::First | Given::NoList => 0,
         Given::Last => info.sectors - 8,
@@ -101,21 +105,38 @@ pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, patience: Duration)
         Given::At(sector) => sector,
     };
     let request = match row.operation {
-        abi::OP_DISCARD => discard(sector, row.count),
-        operation if (INDIRECT..INDIRECT + 8).contains(&operation) => {
-            indirect(raw, operation - INDIRECT, row.count, sector, row.segments, row.place != Given::NoList)
-        }
+        abi::OP_DISCARD => discard(raw, sector, row.count),
+        operation if (INDIRECT..INDIRECT + 8).contains(&operation) => indirect(
+            raw,
+            operation - INDIRECT,
+            row.count,
+            sector,
+            row.segments,
+            row.place != Given::NoList,
+        ),
         operation => direct(raw, operation, row.count, sector, row.segments),
     };
-    answer(raw, &request, patience).await
+    status_of(raw, &request, timeout).await
 }
 
-/// Sends those bytes and waits for the answer: the status.
-pub fn answer<'a>(raw: &'a mut dyn Raw, request: &'a [u8], patience: Duration) -> Boxed<'a, Option<i16>> {
+/// Sends those bytes and returns the status of the response.
+pub fn status_of<'a>(
+    raw: &'a mut dyn Raw,
+    request: &'a [u8],
+    timeout: Duration,
+) -> Boxed<'a, Option<i16>> {
     Box::pin(async move {
         raw.send(request);
-        raw.answer(patience).await.map(|response| response.status)
+        let Response { id, operation, status } = raw.response(timeout).await?;
+        // For an indirect request, backends repeat the operation that it wraps.
+        let fits = operation == request[0] || is_indirect(request) && operation == request[1];
+        let is_its = fits && request[8..16] == id.to_le_bytes();
+        Some(if is_its { status } else { OF_ANOTHER })
     })
+}
+
+fn is_indirect(request: &[u8]) -> bool {
+    request[0] == abi::OP_INDIRECT
 }
 
 fn segment(raw: &dyn Raw, (page, first_sect, last_sect): Part) -> abi::Segment {
@@ -127,7 +148,7 @@ pub fn direct(raw: &dyn Raw, operation: u8, count: u16, sector: u64, parts: &[Pa
     let mut request = abi::Request::<Pad64> {
         operation,
         nr_segments: count as u8,
-        id: 0x1122_3344_5566_7788.into(),
+        id: raw.next_id().into(),
         sector_number: sector.into(),
         ..Default::default()
     };
@@ -138,10 +159,11 @@ pub fn direct(raw: &dyn Raw, operation: u8, count: u16, sector: u64, parts: &[Pa
 }
 
 /// A discard of `count` sectors, or of as many as can be said for the largest count.
-pub fn discard(sector: u64, count: u16) -> Vec<u8> {
+pub fn discard(raw: &dyn Raw, sector: u64, count: u16) -> Vec<u8> {
     let count = if count == u16::MAX { u64::MAX } else { count.into() };
     let request = abi::Discard::<Pad64> {
         operation: abi::OP_DISCARD,
+        id: raw.next_id().into(),
         sector_number: sector.into(),
         nr_sectors: count.into(),
         ..Default::default()
@@ -150,7 +172,14 @@ pub fn discard(sector: u64, count: u16) -> Vec<u8> {
 }
 
 /// A request whose segments are listed in a page.
-pub fn indirect(raw: &dyn Raw, operation: u8, count: u16, sector: u64, parts: &[Part], shared: bool) -> Vec<u8> {
+pub fn indirect(
+    raw: &dyn Raw,
+    operation: u8,
+    count: u16,
+    sector: u64,
+    parts: &[Part],
+    shared: bool,
+) -> Vec<u8> {
     for (number, part) in parts.iter().enumerate() {
         let bytes = segment(raw, *part);
         raw.write(LIST, number * 8, zerocopy::IntoBytes::as_bytes(&bytes));
@@ -160,7 +189,7 @@ pub fn indirect(raw: &dyn Raw, operation: u8, count: u16, sector: u64, parts: &[
         operation: abi::OP_INDIRECT,
         indirect_op: operation,
         nr_segments: count.into(),
-        id: 0x1122_3344_5566_7788.into(),
+        id: raw.next_id().into(),
         sector_number: sector.into(),
         // The same page for each: a backend that takes more of them than there can be finds them.
         indirect_grefs: [list.into(); abi::MAX_INDIRECT_PAGES_PER_REQUEST],
@@ -174,9 +203,9 @@ pub fn change_list(raw: &dyn Raw, number: usize, last: u8) {
     raw.write(LIST, number * 8 + 5, &[last]);
 }
 
-/// Reads with segments of every shape and compares with what is read as usual; and what the backend must refuse though
-/// a driver would not ask for it.
-pub async fn shapes(cx: &mut Cx<'_>) -> Outcome {
+/// Reads with segments of every shape and compares with what is read as usual; and what the backend
+/// must refuse though a driver would not ask for it.
+pub async fn shapes(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let info = disk.info();
     let sectors = 16.min(info.sectors);
@@ -184,38 +213,52 @@ pub async fn shapes(cx: &mut Cx<'_>) -> Outcome {
     disk.io(Io::Read(0, &mut wanted)).await?;
     drop(disk);
     cx.close().await?;
-    let mut raw = cx.site.raw(cx.vdev, &[]).await?;
-    let shapes = one_segment(cx, &mut *raw, &info, &wanted).await + many_segments(cx, &mut *raw, &info).await;
+    let mut raw = cx.env.raw(cx.vdev, &[]).await?;
+    let shapes = one_segment(cx, &mut *raw, &info, &wanted).await
+        + many_segments(cx, &mut *raw, &info).await;
     let closed = raw.close().await;
     cx.works(closed, format_args!("closing"));
     Ok(format!("{shapes} shapes of segments"))
 }
 
 /// One segment with each first and last sector that there can be, in the request and in a list.
-async fn one_segment(cx: &Cx<'_>, raw: &mut dyn Raw, info: &Info, wanted: &[u8]) -> u32 {
+async fn one_segment(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info, wanted: &[u8]) -> u32 {
     const OTHER: u8 = 0xee;
     let unit = (info.sector_size / SECTOR as u32) as usize;
+    // Not a constant, which would be a page of the image.
+    let others = vec![OTHER; 4096];
     let mut tried = 0;
     for (first, last) in (0..8).flat_map(|first| (first..8).map(move |last| (first, last))) {
-        for listed in [false, true].into_iter().filter(|listed| !listed || info.indirect_segments > 0) {
-            raw.write(0, 0, &[OTHER; 4096]);
+        for listed in
+            [false, true].into_iter().filter(|listed| !listed || info.indirect_segments > 0)
+        {
+            raw.write(0, 0, &others);
             let parts = [(Page::Data(0), first as u8, last as u8)];
             let request = match listed {
                 false => direct(raw, abi::OP_READ, 1, first as u64, &parts),
                 true => indirect(raw, abi::OP_READ, 1, first as u64, &parts, true),
             };
-            let status = answer(raw, &request, PATIENCE).await;
+            let status = status_of(raw, &request, TIMEOUT).await;
             let (from, to) = (first * SECTOR, (last + 1) * SECTOR);
             let whole = first.is_multiple_of(unit) && (last + 1).is_multiple_of(unit);
             let wants = if whole { abi::RSP_OKAY } else { abi::RSP_ERROR };
             let what = if listed { " in a list" } else { "" };
-            cx.check(status == Some(wants), format_args!("segment {first} to {last}{what} {}", Told(status)));
+            cx.check(
+                status == Some(wants),
+                format_args!("segment {first} to {last}{what} {}", Responded(status)),
+            );
             let mut page = [0; 4096];
             raw.read(0, 0, &mut page);
             let read = status != Some(abi::RSP_OKAY) || page[from..to] == wanted[from..to];
-            cx.check(read, format_args!("segment {first} to {last}{what} holds other data than the disk"));
+            cx.check(
+                read,
+                format_args!("segment {first} to {last}{what} holds other data than the disk"),
+            );
             let rest = page[..from].iter().chain(&page[to..]).all(|byte| *byte == OTHER);
-            cx.check(rest, format_args!("segment {first} to {last}{what}: the backend wrote beside it"));
+            cx.check(
+                rest,
+                format_args!("segment {first} to {last}{what}: the backend wrote beside it"),
+            );
             tried += 1;
         }
     }
@@ -223,13 +266,13 @@ async fn one_segment(cx: &Cx<'_>, raw: &mut dyn Raw, info: &Info, wanted: &[u8])
 }
 
 /// As many segments as a request and a list can have, and one more.
-async fn many_segments(cx: &Cx<'_>, raw: &mut dyn Raw, info: &Info) -> u32 {
+async fn many_segments(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info) -> u32 {
     let parts: Vec<Part> = (0..512).map(|number| (Page::Data(number % 16), 0, 7)).collect();
     let fits = |count: u64| if count * 8 <= info.sectors { abi::RSP_OKAY } else { abi::RSP_ERROR };
     let request = direct(raw, abi::OP_READ, 11, 0, &parts[..11]);
-    let status = answer(raw, &request, PATIENCE).await;
-    cx.check(status == Some(fits(11)), format_args!("11 segments {}", Told(status)));
-    let keys = cx.site.keys(cx.vdev).await.unwrap_or_default();
+    let status = status_of(raw, &request, TIMEOUT).await;
+    cx.check(status == Some(fits(11)), format_args!("11 segments {}", Responded(status)));
+    let keys = cx.env.keys(cx.vdev).await.unwrap_or_default();
     let most = keys.iter().find(|(key, _)| key == "feature-max-indirect-segments");
     let most: u16 = most.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     if most == 0 {
@@ -237,12 +280,22 @@ async fn many_segments(cx: &Cx<'_>, raw: &mut dyn Raw, info: &Info) -> u32 {
     }
     for count in [12, most] {
         let request = indirect(raw, abi::OP_READ, count, 0, &parts, true);
-        let status = answer(raw, &request, PATIENCE).await;
-        cx.check(status == Some(fits(count.into())), format_args!("{count} listed segments {}", Told(status)));
+        let status = status_of(raw, &request, TIMEOUT).await;
+        cx.check(
+            status == Some(fits(count.into())),
+            format_args!("{count} listed segments {}", Responded(status)),
+        );
     }
     let request = indirect(raw, abi::OP_READ, most + 1, 0, &parts, true);
-    let status = answer(raw, &request, PATIENCE).await;
+    let status = status_of(raw, &request, TIMEOUT).await;
     let refused = status == Some(abi::RSP_ERROR);
-    cx.check(refused, format_args!("{} listed segments, of {most} that are offered, {}", most + 1, Told(status)));
+    cx.check(
+        refused,
+        format_args!(
+            "{} listed segments, of {most} that are offered, {}",
+            most + 1,
+            Responded(status)
+        ),
+    );
     4
 }

@@ -1,19 +1,21 @@
-//! Checksums: of each part of the disk and of the whole; and of each sector, against a table on another disk.
+//! Checksums: of each part of the disk and of the whole; and of each sector, against a table on
+//! another disk.
 
-use super::{Cx, DEPTH, Outcome};
+use super::{Context, DEPTH, Outcome};
 use crate::area::Span;
 use crate::crc::{Crc32c, Join};
-use crate::crowd::{self, Boxed};
+use crate::environment::{Device, Error, ErrorKind, Io};
 use crate::log::Json;
-use crate::site::{Device, Failure, Io, Kind};
 use crate::stamp::SECTOR;
+use crate::tasks::{Boxed, try_join_all};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use xen_blk::front::{Wishes, vdev};
+use xen_blk::front::Config;
+use xen_blk::protocol::vdev;
 
 /// Sectors of the parts, or a power of two as many: there are to be no more than [`PARTS`].
 const PART: u64 = 2048;
@@ -24,37 +26,52 @@ const PIECE: u64 = 128;
 /// Lines after which the console is given time.
 const LINES: usize = 64;
 
-/// Reads everything, many parts at a time, and shows a CRC-32C of each and of the whole; with `blk.sums=`, also compares
-/// that of each sector with the one that this disk says: a number of 32 bits, little-endian, for each sector of 512
-/// bytes. What cannot be read is named, and the rest is read.
-pub async fn sum(cx: &mut Cx<'_>) -> Outcome {
+/// Reads everything, many parts at a time, and shows a CRC-32C of each and of the whole; with
+/// `blk.sums=`, also compares that of each sector with the one that this disk says: a number of 32
+/// bits, little-endian, for each sector of 512 bytes. What cannot be read is named, and the rest is
+/// read.
+pub async fn sum(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let area = cx.area(&*disk)?;
     let parts = area.pieces(PART * area.sectors().div_ceil(PART * PARTS).next_power_of_two());
     let table = match &cx.plan.sums {
-        Some(name) => Some(cx.site.attach(vdev(name).unwrap_or(0), &Wishes::default()).await?),
+        Some(name) => {
+            Some(cx.env.attach(vdev::parse(name).unwrap_or(0), &Config::default()).await?)
+        }
         None => None,
     };
-    let reader = Reader { cx, disk: &*disk, table, crc: Crc32c::new(), join: Join::of(SECTOR as u64) };
+    let reader =
+        Reader { cx, disk: &*disk, table, crc: Crc32c::new(), join: Join::of(SECTOR as u64) };
     let sums = sums(&reader, &parts).await;
     if let Some(table) = reader.table {
         table.close().await?;
     }
     let mut whole = Some(0);
     for (number, (part, sum)) in parts.iter().zip(sums?).enumerate() {
-        whole = whole.zip(sum).map(|(whole, sum)| Join::of(part.count * SECTOR as u64).sums(whole, sum));
+        whole = whole
+            .zip(sum)
+            .map(|(whole, sum)| Join::of(part.count * SECTOR as u64).sums(whole, sum));
         let Span { first, count } = *part;
         let (name, sum) = (Json(cx.name), Sum(sum));
-        cx.site.print(format_args!("{{\"sum\":{name},\"first\":{first},\"sectors\":{count},\"crc32c\":{sum}}}\n"));
+        cx.env.print(format_args!(
+            "{{\"sum\":{name},\"first\":{first},\"sectors\":{count},\"crc32c\":{sum}}}\n"
+        ));
         if number % LINES == LINES - 1 {
-            cx.site.shown().await;
+            cx.env.flushed().await;
         }
     }
     let (sectors, whole) = (area.sectors(), format!("{}", Sum(whole)));
-    cx.site.print(format_args!("{{\"sum\":{},\"sectors\":{sectors},\"crc32c\":{whole}}}\n", Json(cx.name)));
+    cx.env.print(format_args!(
+        "{{\"sum\":{},\"sectors\":{sectors},\"crc32c\":{whole}}}\n",
+        Json(cx.name)
+    ));
     let whole = whole.trim_matches('"');
-    cx.site.publish(&format!("{}/crc32c", cx.name), whole).await;
-    let compared = cx.plan.sums.as_ref().map_or_else(Default::default, |table| format!(", each as {table} says"));
+    cx.env.publish(&format!("{}/crc32c", cx.name), whole).await;
+    let compared = cx
+        .plan
+        .sums
+        .as_ref()
+        .map_or_else(Default::default, |table| format!(", each as {table} says"));
     Ok(format!("{sectors} sectors, CRC-32C {whole}{compared}"))
 }
 
@@ -71,7 +88,7 @@ impl core::fmt::Display for Sum {
 }
 
 /// The checksum of each part that could be read whole.
-async fn sums(reader: &Reader<'_, '_>, parts: &[Span]) -> Result<Vec<Option<u32>>, Failure> {
+async fn sums(reader: &Reader<'_, '_>, parts: &[Span]) -> Result<Vec<Option<u32>>, Error> {
     let (next, sums) = (Cell::new(0), RefCell::new(vec![None; parts.len()]));
     let worker = || async {
         let mut buffer = vec![0; PIECE as usize * SECTOR];
@@ -82,12 +99,12 @@ async fn sums(reader: &Reader<'_, '_>, parts: &[Span]) -> Result<Vec<Option<u32>
         }
         Ok(())
     };
-    crowd::all_well((0..DEPTH).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect()).await?;
+    try_join_all((0..DEPTH).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect()).await?;
     Ok(sums.into_inner())
 }
 
 struct Reader<'a, 'b> {
-    cx: &'a Cx<'b>,
+    cx: &'a Context<'b>,
     disk: &'a dyn Device,
     table: Option<Rc<dyn Device>>,
     crc: Crc32c,
@@ -95,7 +112,7 @@ struct Reader<'a, 'b> {
 }
 
 impl Reader<'_, '_> {
-    async fn part(&self, part: Span, buffer: &mut [u8]) -> Result<Option<u32>, Failure> {
+    async fn part(&self, part: Span, buffer: &mut [u8]) -> Result<Option<u32>, Error> {
         let mut whole = Some(0);
         let end = part.first + part.count;
         for first in (part.first..end).step_by(PIECE as usize) {
@@ -103,7 +120,7 @@ impl Reader<'_, '_> {
             let bytes = &mut buffer[..count as usize * SECTOR];
             match self.disk.io(Io::Read(first, bytes)).await {
                 Ok(()) => {}
-                Err(why) if why.kind() == Kind::Failed => {
+                Err(why) if why.kind() == ErrorKind::Failed => {
                     self.cx.check(false, format_args!("{why}"));
                     whole = None;
                     continue;
@@ -115,15 +132,17 @@ impl Reader<'_, '_> {
                 let sum = self.crc.of_sector(sector);
                 whole = whole.map(|whole| self.join.sums(whole, sum));
                 let wanted = wanted.get((number - first) as usize).copied().unwrap_or(sum);
-                let what = format_args!("sector {number} has the checksum {sum:08x}, and it should be {wanted:08x}");
+                let what = format_args!(
+                    "sector {number} has the checksum {sum:08x}, and it should be {wanted:08x}"
+                );
                 self.cx.check(sum == wanted, what);
             }
         }
         Ok(whole)
     }
 
-    /// What the checksums of these sectors should be; nothing without a table.
-    async fn wanted(&self, first: u64, count: u64) -> Result<Vec<u32>, Failure> {
+    /// Reads the expected checksums of these sectors; returns none without a table.
+    async fn wanted(&self, first: u64, count: u64) -> Result<Vec<u32>, Error> {
         let Some(table) = &self.table else { return Ok(Vec::new()) };
         // Whole pages, which every disk takes.
         let begin = first / PIECE / 8 * 8;

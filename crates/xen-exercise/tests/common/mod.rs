@@ -1,17 +1,18 @@
-//! A disk in memory with one defect or none, and a site that stands on it.
+//! A disk in memory with one defect or none, and an environment that stands on it.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
 mod array;
 mod backend;
+pub mod mutant;
 
 pub use array::Arrays;
-pub use backend::on_backend;
+pub use backend::{on_backend, on_platform};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use xen_exercise::{Plan, SECTOR, Verdict, run};
 use xen_sim::Sim;
 
-/// What a backend may get wrong.
+/// Defect of a backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Defect {
     /// Every seventh write goes one sector too far.
@@ -56,7 +57,8 @@ pub struct Contents {
     pub sector_size: u32,
     pub read_only: bool,
     bytes: RefCell<Vec<u8>>,
-    /// What was there before the last write; what is safe, of a disk that loses what was not flushed.
+    /// The contents before the last write; the durable contents, of a disk that loses data that was
+    /// not flushed.
     before: RefCell<Vec<u8>>,
     discarded: RefCell<Vec<(u64, u64)>>,
     held: RefCell<Option<(u64, Vec<u8>)>>,
@@ -90,7 +92,7 @@ impl Contents {
         self.defect == Some(defect)
     }
 
-    /// Whether it is the turn of a defect that comes every so often.
+    /// Tells if it is the turn of a defect that comes every so often.
     fn nth(&self, defect: Defect, every: u32) -> bool {
         if !self.has(defect) {
             return false;
@@ -101,7 +103,8 @@ impl Contents {
 
     fn place(&self, sector: u64) -> usize {
         let half = self.sectors() / 2;
-        let sector = if self.has(Defect::Aliases) && sector >= half { sector - half } else { sector };
+        let sector =
+            if self.has(Defect::Aliases) && sector >= half { sector - half } else { sector };
         sector as usize * SECTOR
     }
 
@@ -115,15 +118,18 @@ impl Contents {
             let at = self.place(number);
             sector_bytes.copy_from_slice(&bytes[at..at + SECTOR]);
         }
-        let of_discarded =
-            self.discarded.borrow().iter().any(|(first, count)| sector < first + count && *first < sector + 1);
+        let of_discarded = self
+            .discarded
+            .borrow()
+            .iter()
+            .any(|(first, count)| sector < first + count && *first < sector + 1);
         if self.nth(Defect::Damages, 7) || of_discarded && self.nth(Defect::DiscardsUnstable, 3) {
             to[17] ^= 4;
         }
         true
     }
 
-    /// Whether this write is one that fails, after it did a half.
+    /// Tells if this write is one that fails after its first half.
     pub fn fails_to_write(&self, sector: u64, from: &[u8]) -> bool {
         let fails = self.nth(Defect::FailsWrites, 5);
         if fails {
@@ -136,9 +142,9 @@ impl Contents {
         if self.has(Defect::Stale) && (sector / 8).is_multiple_of(5) {
             self.before.replace(self.bytes.borrow().clone());
         }
-        self.discarded
-            .borrow_mut()
-            .retain(|(first, count)| sector >= first + count || *first >= sector + (from.len() / SECTOR) as u64);
+        self.discarded.borrow_mut().retain(|(first, count)| {
+            sector >= first + count || *first >= sector + (from.len() / SECTOR) as u64
+        });
         let (mut sector, mut len) = (sector, from.len());
         if self.nth(Defect::Drops, 7) {
             return;
@@ -198,7 +204,7 @@ impl Contents {
 
 pub const XVDA: u32 = 51712;
 
-/// What a run came to: the verdict, the text, and what was published.
+/// Result of a run: the verdict, the text, and the published keys.
 pub struct Ran {
     pub verdict: Verdict,
     pub text: String,
@@ -208,7 +214,7 @@ pub struct Ran {
 /// Runs the plan of `line` on an array.
 pub fn on_array(line: &str, contents: Rc<Contents>, change: impl FnOnce(&mut Arrays)) -> Ran {
     let mut sim = Sim::new();
-    let mut site = Arrays {
+    let mut env = Arrays {
         domain: sim.domain(1),
         disks: vec![(XVDA, contents)],
         discard: true,
@@ -219,10 +225,10 @@ pub fn on_array(line: &str, contents: Rc<Contents>, change: impl FnOnce(&mut Arr
         answers: None,
         broken: false,
     };
-    change(&mut site);
-    let (text, published) = (site.text.clone(), site.published.clone());
+    change(&mut env);
+    let (text, published) = (env.text.clone(), env.published.clone());
     let plan = plan(line);
-    let verdict = sim.run(async move { run(&site, &plan).await });
+    let verdict = sim.run(async move { run(&env, &plan).await });
     Ran { verdict, text: text.take(), published: published.take() }
 }
 

@@ -17,15 +17,13 @@ mod resize;
 mod sum;
 mod units;
 
-pub use report::{describe, numbers};
-
 use crate::area::{Area, Ledger, Span};
-use crate::crowd::{self, Boxed};
+use crate::environment::{Device, Direction, Environment, Error, ErrorKind, Io};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::site::{Device, Failure, Io, Kind, Site, Way};
 use crate::stamp::{SECTOR, Stamps};
+use crate::tasks::{Boxed, try_join_all};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -34,9 +32,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use durable::Mark;
-use xen_blk::front::{Info, Wishes};
+use xen_blk::front::{Config, Info};
 
-/// What a test needs to be permitted.
+/// Permission that a test needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Needs {
     /// Nothing: it only reads, unless the disk may be overwritten.
@@ -52,11 +50,11 @@ pub enum Needs {
 pub struct Case {
     /// Its name in `blk.run=`.
     pub name: &'static str,
-    /// What it shows.
+    /// Description in a few words.
     pub about: &'static str,
-    /// What it needs.
+    /// Permission that it needs.
     pub needs: Needs,
-    /// Whether `all` includes it.
+    /// `all` includes it.
     pub in_all: bool,
 }
 
@@ -76,11 +74,26 @@ pub static CASES: [Case; 23] = [
     case("segments", "segments of every shape, as they lie on the ring", Needs::Nothing, true),
     case("flush", "what was flushed is there after the connection", Needs::Destroy, true),
     case("barrier", "nothing passes a barrier", Needs::Destroy, true),
-    case("durable", "writes and flushes until the power is cut, for durable-check", Needs::Destroy, false),
+    case(
+        "durable",
+        "writes and flushes until the power is cut, for durable-check",
+        Needs::Destroy,
+        false,
+    ),
     case("durable-check", "what was flushed survived", Needs::Nothing, false),
-    case("ordered", "writes with barriers until the power is cut, for ordered-check", Needs::Destroy, false),
+    case(
+        "ordered",
+        "writes with barriers until the power is cut, for ordered-check",
+        Needs::Destroy,
+        false,
+    ),
     case("ordered-check", "what lies before a barrier survived", Needs::Nothing, false),
-    case("faults", "requests that fail are said to, and the others are done", Needs::Destroy, false),
+    case(
+        "faults",
+        "requests that fail are said to, and the others are done",
+        Needs::Destroy,
+        false,
+    ),
     case("discard", "only what was discarded changes", Needs::Destroy, true),
     case("features", "every combination of features", Needs::Nothing, true),
     case("features-all", "all of them, not a part", Needs::Nothing, false),
@@ -91,34 +104,35 @@ pub static CASES: [Case; 23] = [
     case("hostile", "what the protocol forbids is refused", Needs::Hostile, false),
 ];
 
-/// What a test works with.
-pub struct Cx<'a> {
-    /// The surroundings.
-    pub site: &'a dyn Site,
-    /// What was asked for.
+/// Context of a running test.
+pub struct Context<'a> {
+    /// The environment.
+    pub env: &'a dyn Environment,
+    /// The plan.
     pub plan: &'a Plan,
     /// The disk's name.
     pub name: &'a str,
     /// The disk's number.
     pub vdev: u32,
-    /// Whether the disk may be overwritten.
+    /// The disk may be overwritten.
     pub destroy: bool,
-    /// What is found.
+    /// The checks.
     pub log: RefCell<Log<'a>>,
     /// Random numbers of the plan's seed.
     pub random: Random,
     /// Stamps of the plan's seed.
     pub stamps: Stamps,
-    /// Generations of this test begin behind this one, so that what an earlier run wrote is not taken for its own.
+    /// Generations of this test begin behind this one, so that stamps of an earlier run are not
+    /// taken for its own.
     pub generation: u64,
     /// The disk, while it is connected as usual.
     pub device: Option<Rc<dyn Device>>,
 }
 
-/// What a test ends with: a few words, or why it could not go on.
-pub type Outcome = Result<String, Failure>;
+/// Outcome of a test: a few words, or the error that ended it.
+pub type Outcome = Result<String, Error>;
 
-impl<'a> Cx<'a> {
+impl<'a> Context<'a> {
     /// Runs the test.
     pub fn run<'b>(&'b mut self, case: &Case) -> Boxed<'b, Outcome> {
         match case.name {
@@ -149,23 +163,23 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// The disk, connected with everything it offers.
-    pub async fn device(&mut self) -> Result<Rc<dyn Device>, Failure> {
+    /// Returns the disk, connected with every feature.
+    pub async fn device(&mut self) -> Result<Rc<dyn Device>, Error> {
         match &self.device {
             Some(device) => Ok(device.clone()),
-            None => self.connect(&Wishes::default()).await,
+            None => self.connect(&Config::default()).await,
         }
     }
 
-    /// The disk, which is not connected, connected in this way.
-    pub async fn connect(&mut self, wishes: &Wishes) -> Result<Rc<dyn Device>, Failure> {
-        let device = self.site.attach(self.vdev, wishes).await?;
+    /// Connects the disk, which is not connected, with that configuration.
+    pub async fn connect(&mut self, config: &Config) -> Result<Rc<dyn Device>, Error> {
+        let device = self.env.attach(self.vdev, config).await?;
         self.device = Some(device.clone());
         Ok(device)
     }
 
     /// Closes the disk, for tests that connect in their own way.
-    pub fn close(&mut self) -> Boxed<'_, Result<(), Failure>> {
+    pub fn close(&mut self) -> Boxed<'_, Result<(), Error>> {
         Box::pin(async {
             match self.device.take() {
                 Some(device) => device.close().await,
@@ -174,17 +188,21 @@ impl<'a> Cx<'a> {
         })
     }
 
-    /// The part of the disk to work on.
-    pub fn area(&self, device: &dyn Device) -> Result<Area, Failure> {
+    /// Chooses the part of the disk to work on.
+    pub fn area(&self, device: &dyn Device) -> Result<Area, Error> {
         self.area_of(&device.info(), self.plan.size)
     }
 
-    /// A part of so many bytes.
-    fn area_of(&self, info: &Info, bytes: u64) -> Result<Area, Failure> {
+    /// Chooses a part of `bytes` bytes.
+    fn area_of(&self, info: &Info, bytes: u64) -> Result<Area, Error> {
         let (sectors, unit) = (info.sectors, u64::from(info.sector_size) / SECTOR as u64);
         let Some(first) = self.plan.first else { return Ok(Area::new(sectors, unit, bytes)) };
         let found = Area::from(first, sectors, unit, bytes);
-        found.ok_or_else(|| Failure::other(format!("blk.first={first}: no sector of a disk of {sectors} begins there")))
+        found.ok_or_else(|| {
+            Error::other(format!(
+                "blk.first={first}: no sector of a disk of {sectors} begins there"
+            ))
+        })
     }
 
     /// Counts a check, and a failure if it is not `ok`.
@@ -193,11 +211,11 @@ impl<'a> Cx<'a> {
     }
 
     /// Counts a check of something that has to succeed.
-    pub fn works<T>(&self, result: Result<T, Failure>, what: core::fmt::Arguments<'_>) -> Option<T> {
+    pub fn works<T>(&self, result: Result<T, Error>, what: core::fmt::Arguments<'_>) -> Option<T> {
         self.log.borrow_mut().works(result, what)
     }
 
-    /// Says something.
+    /// Prints a remark.
     pub fn note(&self, what: core::fmt::Arguments<'_>) {
         self.log.borrow().note(what);
     }
@@ -209,12 +227,12 @@ impl<'a> Cx<'a> {
         pieces: &'b [Span],
         generation: u32,
         ledger: &'b Ledger<'_>,
-    ) -> Boxed<'b, Result<(), Failure>> {
+    ) -> Boxed<'b, Result<(), Error>> {
         let fill = move |span: Span, bytes: &mut [u8]| {
             self.fill(span, generation, bytes);
             ledger.set(span, generation);
         };
-        Box::pin(async move { stream(disk, pieces, Way::Write, &fill).await })
+        Box::pin(async move { stream(disk, pieces, Direction::Write, &fill).await })
     }
 
     /// Reads, and checks that the stamps are those that the ledger says.
@@ -223,9 +241,9 @@ impl<'a> Cx<'a> {
         disk: &'b dyn Device,
         pieces: &'b [Span],
         ledger: &'b Ledger<'_>,
-    ) -> Boxed<'b, Result<(), Failure>> {
+    ) -> Boxed<'b, Result<(), Error>> {
         let look = move |span: Span, bytes: &mut [u8]| self.check_stamps(span, bytes, ledger);
-        Box::pin(async move { stream(disk, pieces, Way::Read, &look).await })
+        Box::pin(async move { stream(disk, pieces, Direction::Read, &look).await })
     }
 
     /// Fills sectors with stamps of a generation of this test.
@@ -233,13 +251,14 @@ impl<'a> Cx<'a> {
         self.stamps.fill(span.first, self.generation + u64::from(generation), to);
     }
 
-    /// Checks that sectors have the stamps of the generations that the ledger says; those of generation 0 may be
-    /// anything.
+    /// Checks that sectors have the stamps of the generations that the ledger says; those of
+    /// generation 0 may be anything.
     fn check_stamps(&self, span: Span, got: &[u8], ledger: &Ledger<'_>) {
         for (number, sector) in (span.first..).zip(got.as_chunks::<SECTOR>().0) {
             let wanted = ledger.get(number);
             if wanted != 0 {
-                let checked = self.stamps.check(number, self.generation + u64::from(wanted), sector);
+                let checked =
+                    self.stamps.check(number, self.generation + u64::from(wanted), sector);
                 self.judge(number, self.generation + u64::from(wanted), checked);
             }
         }
@@ -248,28 +267,30 @@ impl<'a> Cx<'a> {
     fn judge(&self, number: u64, generation: u64, checked: Result<(), crate::stamp::Flaw>) {
         match checked {
             Ok(()) => self.check(true, format_args!("")),
-            Err(flaw) => self.check(false, format_args!("sector {number}, of generation {generation}, {flaw}")),
+            Err(flaw) => self
+                .check(false, format_args!("sector {number}, of generation {generation}, {flaw}")),
         };
     }
 }
 
-/// Whether that is a failure of this kind.
-fn failed_as(result: &Result<(), Failure>, kind: Kind) -> bool {
+/// Tells if a request failed with that kind of error.
+fn failed_as(result: &Result<(), Error>, kind: ErrorKind) -> bool {
     result.as_ref().is_err_and(|why| why.kind() == kind)
 }
 
-/// Bytes that all requests in flight have together.
+/// Number of bytes of all requests in flight together.
 const BUFFERS: usize = 1 << 20;
-/// Most requests that are in flight.
+/// Largest number of requests in flight.
 const DEPTH: usize = 16;
 
-/// Moves all `pieces`, several at a time: `work` fills a piece before it is written, or sees it after it was read.
+/// Moves all `pieces`, several at a time: `work` fills a piece before it is written, or sees it
+/// after it was read.
 pub fn stream<'a>(
     disk: &'a dyn Device,
     pieces: &'a [Span],
-    way: Way,
+    direction: Direction,
     work: &'a dyn Fn(Span, &mut [u8]),
-) -> Boxed<'a, Result<(), Failure>> {
+) -> Boxed<'a, Result<(), Error>> {
     Box::pin(async move {
         let most = pieces.iter().map(|piece| piece.count as usize * SECTOR).max().unwrap_or(0);
         let next = Cell::new(0);
@@ -277,12 +298,12 @@ pub fn stream<'a>(
             let mut buffer = vec![0; most];
             while let Some(piece) = pieces.get(next.replace(next.get() + 1)) {
                 let bytes = &mut buffer[..piece.count as usize * SECTOR];
-                match way {
-                    Way::Read => {
+                match direction {
+                    Direction::Read => {
                         disk.io(Io::Read(piece.first, bytes)).await?;
                         work(*piece, bytes);
                     }
-                    Way::Write => {
+                    Direction::Write => {
                         work(*piece, bytes);
                         disk.io(Io::Write(piece.first, bytes)).await?;
                     }
@@ -292,6 +313,6 @@ pub fn stream<'a>(
         };
         let depth = (BUFFERS / most.max(1)).clamp(1, DEPTH);
         let workers: Vec<_> = (0..depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
-        crowd::all_well(workers).await
+        try_join_all(workers).await
     })
 }
