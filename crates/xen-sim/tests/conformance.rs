@@ -2,18 +2,19 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use xen_sim::conformance::{End, check};
+use xen_sim::conformance::{Endpoint, check};
 use xen_sim::{Domain, Sim};
 
-fn end(platform: Domain) -> End<Domain> {
-    End { id: platform.id(), platform }
+fn end(platform: Domain) -> Endpoint<Domain> {
+    Endpoint { id: platform.id(), platform }
 }
 
 /// Runs the suite between two ends and says how many contracts were kept.
 fn kept(mut sim: Sim, a: Domain, b: Domain) -> usize {
     let count = Rc::new(Cell::new(0));
     let counter = count.clone();
-    let found = sim.run(async move { check(&end(a), &end(b), |_| counter.set(counter.get() + 1)).await });
+    let found =
+        sim.run(async move { check(&end(a), &end(b), |_| counter.set(counter.get() + 1)).await });
     assert_eq!(found, Ok(()));
     count.get()
 }

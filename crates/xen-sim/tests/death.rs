@@ -103,12 +103,21 @@ fn nobody_speaks_for_a_destroyed_domain_and_its_pages_live_while_mapped() {
     assert_eq!((pair.map.load_u8(LIVE), pair.there.seen(), pair.there.is_bound()), (1, 1, false));
     pair.there.notify();
     assert_eq!(pair.dom0.listen(GUEST).map(drop), Ok(()));
-    assert_eq!(pair.dom0.connect(GUEST, pair.here.port()).unwrap_err().reason, Reason::NoDomain(GUEST));
-    assert_eq!(pair.dom0.map(GUEST, pair.grant.refs(), Access::ReadOnly).unwrap_err().reason, Reason::NoDomain(GUEST));
+    assert_eq!(
+        pair.dom0.connect(GUEST, pair.here.port()).unwrap_err().reason,
+        Reason::NoDomain(GUEST)
+    );
+    assert_eq!(
+        pair.dom0.map(GUEST, pair.grant.refs(), Access::ReadOnly).unwrap_err().reason,
+        Reason::NoDomain(GUEST)
+    );
     drop(pair.there);
     assert_eq!(
         pair.world.leaks(),
-        ["domain 0 maps grants [8] of domain 1", "domain 1 took back grant 8, which domain 0 still maps"]
+        [
+            "domain 0 maps grants [8] of domain 1",
+            "domain 1 took back grant 8, which domain 0 still maps"
+        ]
     );
     drop(pair.map);
     pair.world.assert_clean();
@@ -174,7 +183,11 @@ fn a_task_can_end_its_own_process() {
     let later = sim.spawner();
     sim.run(async move {
         assert_eq!(task.outcome().await, None);
-        assert_eq!(later.spawn(&guest, async {}).outcome().await, None, "nothing runs in a dead process");
+        assert_eq!(
+            later.spawn(&guest, async {}).outcome().await,
+            None,
+            "nothing runs in a dead process"
+        );
     });
 }
 

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use xen_exec::Turn;
-use xen_platform::{Channel as _, Clock, DomId, Platform, Port, ReadySince, Time, deadline, pause, sleep};
+use xen_platform::{
+    Channel as _, Clock, DomId, Platform, Port, ReadySince, Time, deadline, sleep, yield_now,
+};
 use xen_sim::{Channel, Domain, Error, Reason, Sim, World};
 
 const DOM0: DomId = DomId(0);
@@ -77,7 +79,10 @@ fn what_may_not_be_bound_is_refused_with_the_reason() {
     assert_eq!(reason(dom0.connect(GUEST, here.port())), Reason::PortBusy(here.port()));
     assert_eq!(reason(dom0.connect(GUEST, Port(77))), Reason::NoPort(Port(77)));
     assert_eq!(reason(dom0.connect(DomId(9), Port(3))), Reason::NoDomain(DomId(9)));
-    assert_eq!(reason(other.connect(GUEST, open.port())), Reason::PortFor { port: open.port(), to: DOM0 });
+    assert_eq!(
+        reason(other.connect(GUEST, open.port())),
+        Reason::PortFor { port: open.port(), to: DOM0 }
+    );
     assert_eq!(
         dom0.connect(GUEST, Port(77)).unwrap_err().to_string(),
         "domain 0 cannot bind to port 77 of domain 1: port 77 does not exist"
@@ -88,12 +93,12 @@ fn what_may_not_be_bound_is_refused_with_the_reason() {
 fn events_can_be_raised_and_lost() {
     let world = World::new();
     let (_dom0, here, there) = bound(&world);
-    world.storm(GUEST, here.port(), 3);
+    world.raise_spurious(GUEST, here.port(), 3);
     for _ in 0..10 {
         world.turn(Turn::Busy);
     }
     assert_eq!(here.seen(), 3);
-    world.lose_events(GUEST, here.port(), 1);
+    world.drop_events(GUEST, here.port(), 1);
     there.notify();
     world.turn(Turn::Busy);
     assert_eq!(here.seen(), 3);
@@ -194,7 +199,7 @@ fn a_seed_shuffles_and_the_same_seed_shuffles_alike() {
 }
 
 #[test]
-fn a_pause_ends_when_nobody_else_can_move_and_before_time_passes() {
+fn a_yield_ends_when_nobody_else_can_move_and_before_time_passes() {
     let mut sim = Sim::new();
     let (dom0, guest) = (sim.world().domain(DOM0), sim.world().domain(GUEST));
     let trace = Rc::new(RefCell::new(Vec::new()));
@@ -207,7 +212,7 @@ fn a_pause_ends_when_nobody_else_can_move_and_before_time_passes() {
             sleep(&guest, Duration::from_nanos(1)).await;
             other.borrow_mut().push("time passed");
         });
-        pause(&dom0).await;
+        yield_now(&dom0).await;
         own.borrow_mut().push("the pause ended");
         timed.join().await;
     });

@@ -1,7 +1,8 @@
-//! What a test can do to those it tests: watch them, change memory under them, make the hypervisor refuse.
+//! Tools of a test against the code under test: watch them, change memory under them, make the
+//! hypervisor refuse.
 
 use xen_platform::{Access, DomId, GrantRef, Granted, IndexMemory, PAGE_SIZE, Platform, SharedMem};
-use xen_sim::conformance::{Broken, End, check};
+use xen_sim::conformance::{Endpoint, Violation, check};
 use xen_sim::{AccessKind, Operation, Sim, World};
 
 const DOM0: DomId = DomId(0);
@@ -39,7 +40,8 @@ fn memory_can_change_between_a_check_and_a_use() {
     let page = world.page_of(GUEST, FIRST);
     let mut reads = 0;
     let attack = world.on_access(move |access| {
-        if access.by == GUEST && access.kind == AccessKind::Read && access.touches(GUEST, FIRST, 0) {
+        if access.by == GUEST && access.kind == AccessKind::Read && access.touches(GUEST, FIRST, 0)
+        {
             reads += 1;
             page.store(0, 10 * reads);
         }
@@ -93,22 +95,26 @@ fn a_page_that_is_not_granted_cannot_be_reached() {
     world.page_of(GUEST, FIRST);
 }
 
-/// Runs the conformance suite while the `nth` operation of one kind fails; says whether that happened.
+/// Runs the conformance suite while the `nth` operation of one kind fails; says whether that
+/// happened.
 fn check_with_failure(kind: Operation, nth: u32) -> bool {
     let mut sim = Sim::new();
     let (guest, dom0) = (sim.domain(1), sim.domain(0));
     let failure = sim.world().fail_nth(DOM0, kind, nth);
     let found = sim.run(async move {
-        let (a, b) = (End { id: DOM0, platform: dom0 }, End { id: GUEST, platform: guest });
+        let (a, b) =
+            (Endpoint { id: DOM0, platform: dom0 }, Endpoint { id: GUEST, platform: guest });
         check(&a, &b, |_| {}).await
     });
     match found {
         Ok(()) => {}
         // A copy that fails leaves a number in its piece, without words.
-        Err(Broken { contract, .. }) if kind == Operation::Copy => {
+        Err(Violation { contract, .. }) if kind == Operation::Copy => {
             assert!(contract.contains("copied"), "{contract}");
         }
-        Err(Broken { found, .. }) => assert!(found.ends_with("the test wants this to fail"), "{found}"),
+        Err(Violation { found, .. }) => {
+            assert!(found.ends_with("the test wants this to fail"), "{found}")
+        }
     }
     failure.happened()
 }

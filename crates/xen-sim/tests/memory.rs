@@ -48,7 +48,10 @@ fn what_may_not_be_mapped_is_refused_with_the_reason() {
     let grant = guest.share(DOM0, 1).unwrap();
     let reason = |result: Result<Map, Error>| result.unwrap_err().reason;
     assert_eq!(reason(map_one(&dom0, GUEST, 9)), Reason::NoGrant(GrantRef(9)));
-    assert_eq!(reason(map_one(&other, GUEST, 8)), Reason::GrantedTo { grant: GrantRef(8), to: DOM0 });
+    assert_eq!(
+        reason(map_one(&other, GUEST, 8)),
+        Reason::GrantedTo { grant: GrantRef(8), to: DOM0 }
+    );
     assert_eq!(reason(map_one(&dom0, DomId(7), 8)), Reason::NoDomain(DomId(7)));
     assert_eq!(reason(dom0.map(GUEST, &[], Access::ReadOnly)), Reason::NoPages);
     let map = map_one(&dom0, GUEST, 8).unwrap();
@@ -66,7 +69,10 @@ fn one_bad_reference_leaves_the_others_unmapped() {
     let (world, dom0, guest) = two();
     let grant = guest.share(DOM0, 2).unwrap();
     let refs = [grant.refs()[0], grant.refs()[1], GrantRef(99)];
-    assert_eq!(dom0.map(GUEST, &refs, Access::ReadWrite).unwrap_err().reason, Reason::NoGrant(GrantRef(99)));
+    assert_eq!(
+        dom0.map(GUEST, &refs, Access::ReadWrite).unwrap_err().reason,
+        Reason::NoGrant(GrantRef(99))
+    );
     drop(grant);
     world.assert_clean();
 }
@@ -98,7 +104,10 @@ fn a_page_dropped_while_mapped_is_set_aside_until_the_peer_lets_go() {
     drop(next);
     assert_eq!(
         world.leaks(),
-        ["domain 0 maps grants [8] of domain 1", "domain 1 took back grant 8, which domain 0 still maps"]
+        [
+            "domain 0 maps grants [8] of domain 1",
+            "domain 1 took back grant 8, which domain 0 still maps"
+        ]
     );
     drop(map);
     world.assert_clean();
@@ -135,7 +144,7 @@ fn reading_past_the_end_is_a_bug() {
     guest.share(DOM0, 2).unwrap().read(2 * PAGE_SIZE - 1, &mut [0; 2]);
 }
 
-/// What the grants and mappings of one run must show, whatever happens to the others.
+/// Expected bytes of the grants and mappings of one run, whatever happens to the others.
 #[derive(Default)]
 struct Run {
     tags: u32,

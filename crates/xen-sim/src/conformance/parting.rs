@@ -1,14 +1,17 @@
 //! Last words: what a peer finds when this side lets go without another word.
 
 use super::memory::{same, shared};
-use super::{End, Finding, channel, expect, hear};
+use super::{Endpoint, Finding, channel, expect, hear};
 use xen_platform::{Platform, ReadySince, SharedMem};
 
 /// Bytes around the one to clear, and what must be left of them.
 const BEFORE: [u8; 3] = [1, 1, 1];
 const AFTER: [u8; 3] = [1, 0, 1];
 
-pub(super) async fn grant<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<B>) -> Finding {
+pub(super) async fn grant<A: Platform, B: Platform>(
+    ours: &Endpoint<A>,
+    theirs: &Endpoint<B>,
+) -> Finding {
     let (grant, map) = shared(ours, theirs, 1)?;
     let (here, there) = channel(ours, theirs).await?;
     grant.write(20, &BEFORE);
@@ -20,7 +23,10 @@ pub(super) async fn grant<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<
     same(&map, 20, &AFTER)
 }
 
-pub(super) async fn map<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<B>) -> Finding {
+pub(super) async fn map<A: Platform, B: Platform>(
+    ours: &Endpoint<A>,
+    theirs: &Endpoint<B>,
+) -> Finding {
     let (grant, map) = shared(ours, theirs, 1)?;
     let (here, there) = channel(ours, theirs).await?;
     map.write(20, &BEFORE);

@@ -1,21 +1,22 @@
-//! Why the simulated hypervisor said no.
+//! Errors of the simulated hypervisor.
 
 use xen_platform::{DomId, GrantRef, Port};
 
-/// An operation that was refused: who asked, what for, and why not.
+/// An operation that was refused, with its domain and the reason.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("domain {by} cannot {operation}: {reason}")]
 pub struct Error {
     /// The domain that asked.
     pub by: DomId,
-    /// What it asked for, with the operands.
+    /// The operation, with its operands.
     pub operation: String,
-    /// Why it was refused.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// Why an operation was refused.
+/// Reason for which an operation was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Reason {
     /// The process, or its whole domain, is dead.
     #[error("it is dead")]
@@ -37,7 +38,7 @@ pub enum Reason {
     GrantedTo {
         /// The reference.
         grant: GrantRef,
-        /// Whom it was granted to.
+        /// The domain it was granted to.
         to: DomId,
     },
     /// The peer took this grant back; the page only exists because somebody still maps it.
@@ -54,7 +55,7 @@ pub enum Reason {
     PortFor {
         /// The port, in the peer's numbering.
         port: Port,
-        /// Whom it was opened for.
+        /// The domain it was opened for.
         to: DomId,
     },
     /// Somebody has bound to this port already.
@@ -68,17 +69,27 @@ pub enum Reason {
         /// The size of the pages.
         len: usize,
     },
+    /// The domain has no memory for it. Only a test that asks for it sees this
+    /// ([`crate::World::fail_nth_for`]).
+    #[error("it has no memory left")]
+    OutOfMemory,
+    /// The grant, mapping or port is from before the domain was resumed.
+    #[error("it was opened before the domain was resumed")]
+    Resumed,
     /// The test asked for this failure ([`crate::World::fail_nth`]).
     #[error("the test wants this to fail")]
     Injected,
 }
 
 impl Reason {
-    /// What a copy that was refused for this reason notes: `GNTST_*` (grant_table.h).
+    /// Returns the status of a copy that was refused for this reason: `GNTST_*` (grant_table.h).
     pub(crate) fn grant_status(self) -> i16 {
         match self {
             Reason::NoDomain(_) => -2,
-            Reason::NoGrant(_) | Reason::GrantedTo { .. } | Reason::Revoked(_) | Reason::ReadOnly(_) => -3,
+            Reason::NoGrant(_)
+            | Reason::GrantedTo { .. }
+            | Reason::Revoked(_)
+            | Reason::ReadOnly(_) => -3,
             _ => -1,
         }
     }

@@ -1,6 +1,6 @@
 //! Faults that a test asks for.
 
-use crate::World;
+use crate::{Reason, World};
 use std::cell::Cell;
 use std::rc::Rc;
 use xen_platform::{DomId, Port};
@@ -34,12 +34,12 @@ impl Operation {
     ];
 }
 
-/// Tells whether a failure that was asked for has happened ([`World::fail_nth`]).
+/// Watches a failure that the test arranged ([`World::fail_nth`]).
 #[derive(Clone, Debug)]
-pub struct Failure(Rc<Cell<u32>>);
+pub struct InjectedFault(Rc<Cell<u32>>);
 
-impl Failure {
-    /// Whether it has.
+impl InjectedFault {
+    /// Returns whether it has happened.
     pub fn happened(&self) -> bool {
         self.0.get() == 0
     }
@@ -48,43 +48,64 @@ impl Failure {
 pub(crate) struct Fault {
     domid: DomId,
     kind: Operation,
+    reason: Reason,
     left: Rc<Cell<u32>>,
 }
 
 impl World {
-    /// Makes the `nth` operation of this kind that the domain tries from now on fail; 1 is the next one.
+    /// Makes the `nth` operation of this kind that the domain tries from now on fail; 1 is the next
+    /// one.
     ///
-    /// A test that counts `nth` up until the failure does not happen any more has seen every place fail.
-    pub fn fail_nth(&self, domid: DomId, kind: Operation, nth: u32) -> Failure {
-        assert!(nth > 0, "operations are counted from 1");
-        let left = Rc::new(Cell::new(nth));
-        self.0.state.borrow_mut().faults.push(Fault { domid, kind, left: left.clone() });
-        Failure(left)
+    /// A test that counts `nth` up until the failure does not happen any more has seen every place
+    /// fail.
+    pub fn fail_nth(&self, domid: DomId, kind: Operation, nth: u32) -> InjectedFault {
+        self.fail_nth_for(domid, kind, nth, Reason::Injected)
     }
 
-    pub(crate) fn is_due_to_fail(&self, domid: DomId, kind: Operation) -> bool {
+    /// As [`World::fail_nth`], for a reason of the test's choice.
+    pub fn fail_nth_for(
+        &self,
+        domid: DomId,
+        kind: Operation,
+        nth: u32,
+        reason: Reason,
+    ) -> InjectedFault {
+        assert!(nth > 0, "operations are counted from 1");
+        let left = Rc::new(Cell::new(nth));
+        let fault = Fault { domid, kind, reason, left: left.clone() };
+        self.0.state.borrow_mut().faults.push(fault);
+        InjectedFault(left)
+    }
+
+    /// Counts an operation, and returns the reason for which it is to fail.
+    pub(crate) fn failure_due(&self, domid: DomId, kind: Operation) -> Option<Reason> {
         let mut state = self.0.state.borrow_mut();
-        let before = state.faults.len();
+        let mut due = None;
         state.faults.retain(|fault| {
             if (fault.domid, fault.kind) == (domid, kind) {
                 fault.left.set(fault.left.get() - 1);
             }
-            fault.left.get() > 0
+            let stays = fault.left.get() > 0;
+            due = due.or((!stays).then_some(fault.reason));
+            stays
         });
-        state.faults.len() < before
+        due
     }
 
-    /// Sends `events` events to a port out of nowhere, one each turn. Panics if the port does not exist.
-    pub fn storm(&self, domid: DomId, port: Port, events: u32) {
+    /// Sends `events` events to a port out of nowhere, one each turn. Panics if the port does not
+    /// exist.
+    pub fn raise_spurious(&self, domid: DomId, port: Port, events: u32) {
         let mut state = self.0.state.borrow_mut();
-        let port = state.port(domid, port).unwrap_or_else(|| panic!("domain {domid} has no port {port}"));
-        port.storm += events;
+        let port =
+            state.port(domid, port).unwrap_or_else(|| panic!("domain {domid} has no port {port}"));
+        port.spurious += events;
     }
 
     /// Loses the next `events` events that are sent to a port. Panics if the port does not exist.
-    pub fn lose_events(&self, domid: DomId, port: Port, events: u32) {
+    pub fn drop_events(&self, domid: DomId, port: Port, events: u32) {
         let mut state = self.0.state.borrow_mut();
-        let port = state.port(domid, port).unwrap_or_else(|| panic!("domain {domid} has no port {port}"));
+        let port =
+            state.port(domid, port).unwrap_or_else(|| panic!("domain {domid} has no port {port}"));
         port.lost += events;
     }
 }

@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::rc::Rc;
 use xen_platform::{DomId, GrantRef, IndexMemory, PAGE_SIZE, SharedMem};
 
-/// What a page holds after it was given back: whoever still looks at it shall notice.
+/// Byte of a page that was given back: a domain that still reads it shall notice.
 pub(crate) const POISON: u8 = 0xdb;
 
-/// What a dead domain reads: nobody answers.
+/// Byte that a dead domain reads: nobody answers.
 const NOBODY: u8 = 0xff;
 
 /// One page, and the grant it was last shared under.
@@ -22,7 +22,11 @@ pub(crate) struct Page {
 
 impl Page {
     pub fn new(owner: DomId, gref: GrantRef) -> Rc<Page> {
-        Rc::new(Page { owner: Cell::new(owner), gref: Cell::new(gref), bytes: RefCell::new([0; PAGE_SIZE]) })
+        Rc::new(Page {
+            owner: Cell::new(owner),
+            gref: Cell::new(gref),
+            bytes: RefCell::new([0; PAGE_SIZE]),
+        })
     }
 
     pub fn fill(&self, value: u8) {
@@ -32,36 +36,52 @@ impl Page {
     pub fn set(&self, at: usize, value: u8) {
         self.bytes.borrow_mut()[at] = value
     }
+
+    /// Returns a page of `owner` with the same bytes.
+    pub fn copy(&self, owner: DomId) -> Rc<Page> {
+        let copy = Page::new(owner, self.gref.get());
+        *copy.bytes.borrow_mut() = *self.bytes.borrow();
+        copy
+    }
 }
 
 /// Pages in a row, as one user reaches them.
 pub(crate) struct Area {
-    /// Who reaches them; nobody for a test that looks from outside.
+    /// The process that reaches them; `None` for a test that looks from outside.
     pub by: Option<Rc<Process>>,
-    pub pages: Vec<Rc<Page>>,
+    /// Shared with the holding, which gives a resumed domain copies of its own pages.
+    pub pages: Pages,
     pub writable: bool,
+    /// The pages belong to another domain.
+    pub foreign: bool,
+    /// The generation of the process that made it.
+    pub generation: u32,
 }
 
+/// The pages that a grant or a mapping reaches, in order.
+pub(crate) type Pages = Rc<RefCell<Vec<Rc<Page>>>>;
+
 impl Area {
-    /// Checks an access and shows it to the watchers. False if whoever makes it is dead, so that nothing must happen.
+    /// Checks an access and shows it to the watchers. Returns false if its process is dead, so
+    /// that nothing must happen.
     fn begin(&self, at: usize, len: usize, align: usize, kind: AccessKind) -> bool {
         let size = self.len();
         let inside = at.checked_add(len).is_some_and(|end| end <= size);
         assert!(inside, "{len} bytes at {at} of a shared area of {size}");
         assert!(at.is_multiple_of(align), "misaligned offset {at} in a shared area");
         let Some(by) = &self.by else { return true };
-        if !by.is_alive() {
+        if !self.is_there(by) {
             return false;
         }
         assert!(
             self.writable || kind == AccessKind::Read,
             "domain {} writes {len} bytes at {at} of pages that it mapped read-only",
-            by.domid
+            by.domid()
         );
         if by.world.is_watched() {
             self.pieces(at, len, |page, range, _| {
                 by.world.show(&MemoryAccess {
-                    by: by.domid,
+                    by: by.domid(),
                     owner: page.owner.get(),
                     gref: page.gref.get(),
                     at: range.start,
@@ -71,17 +91,29 @@ impl Area {
             });
         }
         // Once more: a watcher may have killed it.
-        by.is_alive()
+        self.is_there(by)
     }
 
-    /// Calls `each` with the page, the range in it and the range in the whole, for every page that `at..at + len`
-    /// touches.
-    fn pieces(&self, at: usize, len: usize, mut each: impl FnMut(&Page, Range<usize>, Range<usize>)) {
+    /// Returns whether an access reaches memory: not that of a dead process, nor a mapping from
+    /// before the domain was resumed. A resumed domain's own memory is still there.
+    fn is_there(&self, by: &Process) -> bool {
+        by.is_alive() && (!self.foreign || self.generation == by.generation())
+    }
+
+    /// Calls `each` with the page, the range in it and the range in the whole, for every page that
+    /// `at..at + len` touches.
+    fn pieces(
+        &self,
+        at: usize,
+        len: usize,
+        mut each: impl FnMut(&Page, Range<usize>, Range<usize>),
+    ) {
+        let pages = self.pages.borrow();
         let mut done = 0;
         while done < len {
             let (page, start) = ((at + done) / PAGE_SIZE, (at + done) % PAGE_SIZE);
             let piece = (len - done).min(PAGE_SIZE - start);
-            each(&self.pages[page], start..start + piece, done..done + piece);
+            each(&pages[page], start..start + piece, done..done + piece);
             done += piece;
         }
     }
@@ -93,7 +125,9 @@ impl Area {
     }
 
     fn put(&self, at: usize, from: &[u8]) {
-        self.pieces(at, from.len(), |page, to, part| page.bytes.borrow_mut()[to].copy_from_slice(&from[part]));
+        self.pieces(at, from.len(), |page, to, part| {
+            page.bytes.borrow_mut()[to].copy_from_slice(&from[part])
+        });
     }
 
     fn update(&self, at: usize, change: impl Fn(u8) -> u8) -> u8 {
@@ -137,13 +171,15 @@ impl IndexMemory for Area {
 
 impl SharedMem for Area {
     fn len(&self) -> usize {
-        self.pages.len() * PAGE_SIZE
+        self.pages.borrow().len() * PAGE_SIZE
     }
     fn read(&self, at: usize, to: &mut [u8]) {
         if !self.begin(at, to.len(), 1, AccessKind::Read) {
             return to.fill(NOBODY);
         }
-        self.pieces(at, to.len(), |page, from, part| to[part].copy_from_slice(&page.bytes.borrow()[from]));
+        self.pieces(at, to.len(), |page, from, part| {
+            to[part].copy_from_slice(&page.bytes.borrow()[from])
+        });
     }
     fn write(&self, at: usize, from: &[u8]) {
         if self.begin(at, from.len(), 1, AccessKind::Write) {
@@ -194,7 +230,8 @@ macro_rules! shared_memory {
 }
 pub(crate) use shared_memory;
 
-/// A granted page as the test reaches it, from outside all domains: always writable, never counted, never watched.
+/// A granted page as the test reaches it, from outside all domains: always writable, never counted,
+/// never watched.
 pub struct RawPage {
     pub(crate) area: Area,
 }

@@ -1,4 +1,5 @@
-//! Event channels, with Xen's states: a port that exists is unbound or bound to a port of another domain.
+//! Event channels, with Xen's states: a port that exists is unbound or bound to a port of another
+//! domain.
 
 use super::process::Domain;
 use super::world::State;
@@ -9,17 +10,20 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use xen_platform::{DomId, EventCounter, Port};
 
-/// The first port handed out: libxl opens two for the store and the console before the domain runs, and 0 is no port.
+/// The first port handed out: libxl opens two for the store and the console before the domain runs,
+/// and 0 is no port.
 const FIRST_PORT: u32 = 3;
 
 /// One end of an event channel. See [`xen_platform::Channel`].
 pub struct Channel {
     domain: Domain,
     port: Port,
+    /// The generation of the process that opened it: a stale handle cannot close a reused number.
+    generation: u32,
     events: Rc<Events>,
 }
 
-/// What reached a port, and whether somebody waits for more.
+/// Events that reached a port, and the tasks that wait for more.
 #[derive(Default)]
 pub(crate) struct Events {
     counter: EventCounter,
@@ -53,7 +57,7 @@ pub(crate) struct PortState {
     /// The channel was dropped, and only last words keep the port.
     pub dropped: bool,
     /// Events that the test still wants to raise.
-    pub storm: u32,
+    pub spurious: u32,
     /// Events that the test still wants to lose.
     pub lost: u32,
 }
@@ -93,12 +97,24 @@ impl Domain {
     fn add_port(&self, link: Link) -> Channel {
         let mut state = self.0.world.0.state.borrow_mut();
         let ports = &mut state.domain(self.id()).ports;
-        let port = (FIRST_PORT..).map(Port).find(|port| !ports.contains_key(port)).expect("no end of ports");
+        let port = (FIRST_PORT..)
+            .map(Port)
+            .find(|port| !ports.contains_key(port))
+            .expect("no end of ports");
         let events = Rc::new(Events::default());
         let (process, pending, holds, dropped) = (self.0.id, false, 0, false);
-        let new = PortState { process, link, pending, events: events.clone(), holds, dropped, storm: 0, lost: 0 };
+        let new = PortState {
+            process,
+            link,
+            pending,
+            events: events.clone(),
+            holds,
+            dropped,
+            spurious: 0,
+            lost: 0,
+        };
         ports.insert(port, new);
-        Channel { domain: self.clone(), port, events }
+        Channel { domain: self.clone(), port, generation: self.0.generation(), events }
     }
 }
 
@@ -110,7 +126,9 @@ impl State {
     /// An event from `port` of `domid` to the other end, if there is one.
     pub(crate) fn notify(&mut self, domid: DomId, port: Port) {
         self.domain(domid).notifies += 1;
-        let Some(Link::Bound { peer, port }) = self.port(domid, port).map(|port| port.link) else { return };
+        let Some(Link::Bound { peer, port }) = self.port(domid, port).map(|port| port.link) else {
+            return;
+        };
         let theirs = self.port(peer, port).expect("a bound port has its other end");
         if theirs.lost > 0 {
             theirs.lost -= 1;
@@ -119,7 +137,8 @@ impl State {
         }
     }
 
-    /// Closes a port. The other end becomes unbound, open for the same domain to bind again, and hears nothing of it.
+    /// Closes a port. The other end becomes unbound, open for the same domain to bind again, and
+    /// hears nothing of it.
     pub(crate) fn close(&mut self, domid: DomId, port: Port) {
         let Some(closed) = self.domain(domid).ports.remove(&port) else { return };
         if let Link::Bound { peer, port } = closed.link
@@ -140,9 +159,15 @@ impl State {
 }
 
 impl Channel {
-    /// Whether it belongs to this process.
+    /// Returns whether it belongs to this process.
     pub(crate) fn is_of(&self, process: &Domain) -> bool {
         Rc::ptr_eq(&self.domain.0, &process.0)
+    }
+
+    /// Returns whether the port is this channel's: its process lives, and its domain was not
+    /// resumed since.
+    pub(crate) fn is_open(&self) -> bool {
+        self.domain.0.holds(self.generation)
     }
 }
 
@@ -152,7 +177,7 @@ impl xen_platform::Channel for Channel {
     }
 
     fn notify(&self) {
-        if self.domain.0.is_alive() {
+        if self.is_open() {
             self.domain.0.world.0.state.borrow_mut().notify(self.domain.id(), self.port);
         }
     }
@@ -168,15 +193,22 @@ impl xen_platform::Channel for Channel {
     }
 
     fn is_bound(&self) -> bool {
+        let queries = &self.domain.0.state_queries;
+        queries.set(queries.get() + 1);
+        if self.domain.0.is_blind.get() {
+            return true;
+        }
         let mut state = self.domain.0.world.0.state.borrow_mut();
-        self.domain.0.is_alive()
-            && state.port(self.domain.id(), self.port).is_some_and(|port| matches!(port.link, Link::Bound { .. }))
+        self.is_open()
+            && state
+                .port(self.domain.id(), self.port)
+                .is_some_and(|port| matches!(port.link, Link::Bound { .. }))
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        if !self.domain.0.is_alive() {
+        if !self.is_open() {
             return;
         }
         let mut state = self.domain.0.world.0.state.borrow_mut();

@@ -24,12 +24,14 @@ impl Random {
 }
 
 impl World {
-    /// Whether a task that could move has to wait for another round. Never in a world without seed.
+    /// Decides whether a task that could move has to wait for another round. Never in a world
+    /// without seed.
     pub(crate) fn postpones(&self) -> bool {
         self.0.random.borrow_mut().as_mut().is_some_and(|random| random.below(4) == 0)
     }
 
-    /// Shuffles `items`, in a world with a seed, and says how many of them to take: at least `at_least`.
+    /// Shuffles `items`, in a world with a seed, and says how many of them to take: at least
+    /// `at_least`.
     pub(crate) fn pick<T>(&self, items: &mut [T], at_least: usize) -> usize {
         let mut random = self.0.random.borrow_mut();
         let Some(random) = random.as_mut() else { return items.len() };

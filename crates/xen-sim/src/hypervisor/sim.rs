@@ -8,8 +8,9 @@ use std::rc::Rc;
 use xen_exec::Executor;
 use xen_platform::DomId;
 
-/// Runs tasks in a [`World`]. When it is dropped, and the test did not fail already, its tasks are dropped and then
-/// [`World::assert_clean`] looks for leaks: a test keeps its `Sim` before everything it makes with it.
+/// Runs tasks in a [`World`]. When it is dropped, and the test did not fail already, its tasks are
+/// dropped and then [`World::assert_clean`] looks for leaks: a test keeps its `Sim` before
+/// everything it makes with it.
 #[derive(Default)]
 pub struct Sim {
     world: World,
@@ -38,7 +39,11 @@ impl Sim {
     }
 
     /// Adds a task to a process: [`Spawner::spawn`].
-    pub fn spawn<T: 'static>(&self, process: &Domain, work: impl Future<Output = T> + 'static) -> Task<T> {
+    pub fn spawn<T: 'static>(
+        &self,
+        process: &Domain,
+        work: impl Future<Output = T> + 'static,
+    ) -> Task<T> {
         self.spawner().spawn(process, work)
     }
 
@@ -47,7 +52,8 @@ impl Sim {
         Spawner(self.executor.spawner())
     }
 
-    /// Runs all tasks until `main`, which belongs to no process, ends. The other tasks stay for the next call.
+    /// Runs all tasks until `main`, which belongs to no process, ends. The other tasks stay for the
+    /// next call.
     pub fn run<T: 'static>(&mut self, main: impl Future<Output = T> + 'static) -> T {
         let world = self.world.clone();
         self.executor.run(main, |turn| world.turn(turn))
@@ -68,8 +74,13 @@ impl Drop for Sim {
 pub struct Spawner(xen_exec::Spawner);
 
 impl Spawner {
-    /// Runs `work` as a task of `process`, with which it dies. On a dead process it is dropped unrun.
-    pub fn spawn<T: 'static>(&self, process: &Domain, work: impl Future<Output = T> + 'static) -> Task<T> {
+    /// Runs `work` as a task of `process`, with which it dies. On a dead process it is dropped
+    /// unrun.
+    pub fn spawn<T: 'static>(
+        &self,
+        process: &Domain,
+        work: impl Future<Output = T> + 'static,
+    ) -> Task<T> {
         let result = Rc::new(Cell::new(None));
         let slot = result.clone();
         let job = Job::new(process.0.clone(), async move { slot.set(Some(work.await)) });
@@ -89,7 +100,9 @@ impl<T> Task<T> {
     /// Waits for the task to end and takes its result. Panics if its process died first.
     pub async fn join(self) -> T {
         let domid = self.domid;
-        self.outcome().await.unwrap_or_else(|| panic!("the task died with its process in domain {domid}"))
+        self.outcome()
+            .await
+            .unwrap_or_else(|| panic!("the task died with its process in domain {domid}"))
     }
 
     /// Waits for the task to end and takes its result, which is `None` if its process died first.

@@ -1,4 +1,5 @@
-//! Watching the accesses to shared memory: counting reads, and changing memory in the middle of an operation.
+//! Watching the accesses to shared memory: counting reads, and changing memory in the middle of an
+//! operation.
 
 use crate::World;
 use std::cell::{Cell, RefCell};
@@ -7,7 +8,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use xen_platform::{DomId, GrantRef};
 
-/// What an access does with the bytes.
+/// Effect of an access on the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AccessKind {
     /// It takes a copy of them.
@@ -29,14 +30,15 @@ pub struct MemoryAccess {
     pub gref: GrantRef,
     /// The first byte's offset in the page.
     pub at: usize,
-    /// How many bytes.
+    /// Number of bytes.
     pub len: usize,
-    /// What is done with them.
+    /// Effect on them.
     pub kind: AccessKind,
 }
 
 impl MemoryAccess {
-    /// Whether the access touches the byte at `at` of the page that `owner` shared as `gref`.
+    /// Returns whether the access touches the byte at `at` of the page that `owner` shared as
+    /// `gref`.
     pub fn touches(&self, owner: DomId, gref: GrantRef, at: usize) -> bool {
         (self.owner, self.gref) == (owner, gref) && (self.at..self.at + self.len).contains(&at)
     }
@@ -60,9 +62,9 @@ impl Watchers {
 }
 
 impl World {
-    /// Calls `look` before every access that a domain makes to shared memory. It may change the memory through a
-    /// [`crate::RawPage`] (a peer that changes a field after it was checked), or through a domain of its own, whose
-    /// accesses it is not shown.
+    /// Calls `look` before every access that a domain makes to shared memory. It may change the
+    /// memory through a [`crate::RawPage`] (a peer that changes a field after it was checked), or
+    /// through a domain of its own, whose accesses it is not shown.
     pub fn on_access(&self, look: impl FnMut(&MemoryAccess) + 'static) -> AccessHook {
         AccessHook { id: self.0.watchers.add(Rc::new(RefCell::new(look))), world: self.clone() }
     }
@@ -87,7 +89,8 @@ impl World {
     }
 
     pub(crate) fn show(&self, access: &MemoryAccess) {
-        let watchers: Vec<_> = self.0.watchers.list.borrow().iter().map(|(_, look)| look.clone()).collect();
+        let watchers: Vec<_> =
+            self.0.watchers.list.borrow().iter().map(|(_, look)| look.clone()).collect();
         for look in watchers {
             // Busy: this access is the watcher's own doing.
             if let Ok(mut look) = look.try_borrow_mut() {
@@ -97,7 +100,8 @@ impl World {
     }
 }
 
-/// A function that sees every access to shared memory, for as long as this value lives ([`World::on_access`]).
+/// A function that sees every access to shared memory, for as long as this value lives
+/// ([`World::on_access`]).
 #[must_use = "the hook is removed when this is dropped"]
 pub struct AccessHook {
     world: World,
@@ -116,22 +120,26 @@ impl Drop for AccessHook {
 
 type Counts = BTreeMap<(DomId, GrantRef, usize), u32>;
 
-/// How often one domain read each byte of shared memory ([`World::count_reads`]).
+/// Counts of the reads of each byte of shared memory by one domain ([`World::count_reads`]).
 pub struct ReadCount {
     counts: Rc<RefCell<Counts>>,
     _hook: AccessHook,
 }
 
 impl ReadCount {
-    /// How often the byte at `at` of the page that `owner` shared as `gref` was read.
+    /// Returns the number of reads of the byte at `at` of the page that `owner` shared as `gref`.
     pub fn of(&self, owner: DomId, gref: GrantRef, at: usize) -> u32 {
         self.counts.borrow().get(&(owner, gref, at)).copied().unwrap_or(0)
     }
 
-    /// How often the byte most read in `range` of that page was read.
+    /// Returns the number of reads of the byte most read in `range` of that page.
     pub fn most(&self, owner: DomId, gref: GrantRef, range: Range<usize>) -> u32 {
         let counts = self.counts.borrow();
-        counts.range((owner, gref, range.start)..(owner, gref, range.end)).map(|(_, n)| *n).max().unwrap_or(0)
+        counts
+            .range((owner, gref, range.start)..(owner, gref, range.end))
+            .map(|(_, n)| *n)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Every byte that was read more than once, as owner, grant and offset in the page.

@@ -1,10 +1,11 @@
 //! The world: domains, what they hold, and their end.
 
 use super::fault::Fault;
-use super::page::{Area, Page, RawPage};
+use super::page::{Area, Page, Pages, RawPage};
 use super::port::PortState;
 use super::process::{Domain, Process};
 use super::random::Random;
+use super::suspend::Suspension;
 use super::watch::Watchers;
 use crate::Reason;
 use std::cell::{Cell, RefCell};
@@ -13,7 +14,7 @@ use std::rc::{Rc, Weak};
 use std::task::Context;
 use xen_platform::{Access, DomId, EventCounter, GrantRef, Port, Time, Timers};
 
-/// When a world begins. Not zero, so that nobody takes zero for a moment.
+/// Time at which a world begins. Not zero, so that nobody takes zero for a moment.
 const BEGIN: Time = Time(1_000_000_000);
 
 /// An in-memory hypervisor with its domains. A handle: clones are the same world.
@@ -26,9 +27,11 @@ pub(crate) struct Inner {
     pub timers: Timers,
     /// Turns since time last moved.
     pub turns: Cell<u64>,
-    pub pauses: EventCounter,
+    pub yields: EventCounter,
     pub random: RefCell<Option<Random>>,
     pub watchers: Watchers,
+    /// Domains that were suspended so far.
+    pub suspends: EventCounter,
     mourners: RefCell<Vec<Mourner>>,
 }
 
@@ -45,12 +48,14 @@ pub(crate) struct State {
     last_id: u64,
 }
 
+#[derive(Default)]
 pub(crate) struct DomainState {
     pub alive: bool,
+    pub suspension: Suspension,
     pub grants: BTreeMap<GrantRef, GrantEntry>,
     pub ports: BTreeMap<Port, PortState>,
     pub processes: Vec<Weak<Process>>,
-    /// How often it sent an event.
+    /// Number of events sent.
     pub notifies: u64,
 }
 
@@ -58,16 +63,16 @@ pub(crate) struct DomainState {
 pub(crate) struct GrantEntry {
     pub page: Rc<Page>,
     pub to: DomId,
-    /// What `to` may do with it.
+    /// Rights of `to`.
     pub access: Access,
-    /// How many mappings of it exist.
+    /// Number of its mappings.
     pub mapped: u32,
     /// Taken back by the owner. If it is still mapped, the page is quarantined.
     pub revoked: bool,
 }
 
 impl GrantEntry {
-    /// Whether `by` may reach the page in that way now.
+    /// Checks that `by` may reach the page in that way now.
     pub fn permits(&self, gref: GrantRef, by: DomId, access: Access) -> Result<(), Reason> {
         if self.to != by {
             return Err(Reason::GrantedTo { grant: gref, to: self.to });
@@ -82,14 +87,14 @@ impl GrantEntry {
     }
 }
 
-/// What a `Grant` (then `owner` is the holder itself) or a `Map` stands for.
+/// Record of a `Grant` (then `owner` is the holder itself) or a `Map`.
 pub(crate) struct Holding {
     pub by: DomId,
     pub process: u64,
     pub is_map: bool,
     pub owner: DomId,
     pub refs: Vec<GrantRef>,
-    pub pages: Vec<Rc<Page>>,
+    pub pages: Pages,
     pub last_words: Vec<LastWord>,
 }
 
@@ -116,7 +121,7 @@ impl State {
         self.domains.get_mut(&domid).filter(|domain| domain.alive)
     }
 
-    fn holdings_of(&self, which: impl Fn(&Holding) -> bool) -> Vec<u64> {
+    pub fn holdings_of(&self, which: impl Fn(&Holding) -> bool) -> Vec<u64> {
         self.holdings.iter().filter(|(_, holding)| which(holding)).map(|(id, _)| *id).collect()
     }
 }
@@ -144,29 +149,28 @@ impl World {
             now: Cell::new(BEGIN),
             timers: Timers::new(),
             turns: Cell::new(0),
-            pauses: EventCounter::new(),
+            yields: EventCounter::new(),
             random: RefCell::new(random),
             watchers: Watchers::default(),
+            suspends: EventCounter::new(),
             mourners: RefCell::default(),
         }))
     }
 
-    /// A new process in the domain `domid`, which begins to exist with its first process. Panics if the number is
-    /// reserved by Xen or the domain was destroyed.
+    /// A new process in the domain `domid`, which begins to exist with its first process. Panics if
+    /// the number is reserved by Xen or the domain was destroyed.
     pub fn domain(&self, domid: DomId) -> Domain {
         assert!(domid < DomId::FIRST_RESERVED, "{domid} is not the number of an ordinary domain");
         let mut state = self.0.state.borrow_mut();
         let id = state.fresh_id();
         let process = Process::new(self.clone(), domid, id);
-        let domain = state.domains.entry(domid).or_insert_with(|| DomainState {
-            alive: true,
-            grants: BTreeMap::new(),
-            ports: BTreeMap::new(),
-            processes: Vec::new(),
-            notifies: 0,
-        });
+        let domain = state
+            .domains
+            .entry(domid)
+            .or_insert_with(|| DomainState { alive: true, ..DomainState::default() });
         assert!(domain.alive, "domain {domid} was destroyed");
         domain.processes.retain(|process| process.strong_count() > 0);
+        process.frozen.set(domain.suspension != Suspension::Running);
         domain.processes.push(Rc::downgrade(&process));
         Domain(process)
     }
@@ -180,13 +184,16 @@ impl World {
         self.0.timers.wake_at(at, cx)
     }
 
-    /// Destroys a domain, as `xl destroy` does: its tasks are dropped, its ports closed and its mappings gone. Nobody
-    /// carries out its last words. Its pages go on to exist for those who map them.
+    /// Destroys a domain, as `xl destroy` does: its tasks are dropped, its ports closed and its
+    /// mappings gone. Nobody carries out its last words. Its pages go on to exist for domains that
+    /// map them.
     pub fn destroy(&self, domid: DomId) {
         let mut state = self.0.state.borrow_mut();
-        let domain = state.living(domid).unwrap_or_else(|| panic!("there is no domain {domid} to destroy"));
+        let domain =
+            state.living(domid).unwrap_or_else(|| panic!("there is no domain {domid} to destroy"));
         domain.alive = false;
-        let processes: Vec<_> = domain.processes.drain(..).filter_map(|process| process.upgrade()).collect();
+        let processes: Vec<_> =
+            domain.processes.drain(..).filter_map(|process| process.upgrade()).collect();
         for process in &processes {
             process.end();
         }
@@ -202,12 +209,13 @@ impl World {
         self.mourn(domid);
     }
 
-    /// Calls `mourner` with the number of every domain that is destroyed from now on, after it is gone.
+    /// Calls `mourner` with the number of every domain that is destroyed from now on, after it is
+    /// gone.
     pub fn on_destroy(&self, mourner: impl FnMut(DomId) + 'static) {
         self.0.mourners.borrow_mut().push(Box::new(mourner));
     }
 
-    fn mourn(&self, domid: DomId) {
+    pub(crate) fn mourn(&self, domid: DomId) {
         // Out of the cell meanwhile: a mourner may register another, or destroy another domain.
         let mut mourners = self.0.mourners.take();
         mourners.iter_mut().for_each(|mourner| mourner(domid));
@@ -228,7 +236,9 @@ impl World {
         let ports: Vec<_> = state
             .domains
             .iter()
-            .flat_map(|(domid, domain)| domain.ports.iter().map(|(number, port)| (*domid, *number, port.process)))
+            .flat_map(|(domid, domain)| {
+                domain.ports.iter().map(|(number, port)| (*domid, *number, port.process))
+            })
             .filter(|(_, _, owner)| *owner == process)
             .collect();
         for (domid, port, _) in ports {
@@ -236,15 +246,18 @@ impl World {
         }
     }
 
-    /// The page behind a grant, for a test that plays a peer without rules. Panics if there is no such grant.
+    /// The page behind a grant, for a test that plays a peer without rules. Panics if there is no
+    /// such grant.
     pub fn page_of(&self, domid: DomId, gref: GrantRef) -> RawPage {
         let state = self.0.state.borrow();
         let entry = state.domains.get(&domid).and_then(|domain| domain.grants.get(&gref));
         let entry = entry.unwrap_or_else(|| panic!("domain {domid} has no grant {gref}"));
-        RawPage { area: Area { by: None, pages: vec![entry.page.clone()], writable: true } }
+        let pages = Rc::new(RefCell::new(vec![entry.page.clone()]));
+        RawPage { area: Area { by: None, pages, writable: true, foreign: true, generation: 0 } }
     }
 
-    /// How many events the domain has sent so far, those included that had no receiver.
+    /// Returns the number of events that the domain has sent so far, those included that had no
+    /// receiver.
     pub fn notifies(&self, domid: DomId) -> u64 {
         self.0.state.borrow().domains.get(&domid).map_or(0, |domain| domain.notifies)
     }

@@ -1,4 +1,5 @@
-//! One client's connection: what it sent, what is on the way to it, its watches and its transactions.
+//! One client's connection: what it sent, what is on the way to it, its watches and its
+//! transactions.
 
 use super::tree::Tree;
 use std::collections::{BTreeMap, VecDeque};
@@ -7,14 +8,16 @@ use xen_abi::xs_wire::{Header, MessageType, PAYLOAD_MAX};
 use xen_platform::DomId;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Bytes of answers and events that a client may leave unread before no more is taken from it, as in the real ring.
+/// Bytes of answers and events that a client may leave unread before no more is taken from it, as
+/// in the real ring.
 const UNREAD_MAX: usize = 1024;
 
 pub(super) struct Watch {
     /// The absolute path, or a special one.
     pub path: String,
     pub token: String,
-    /// How much of an event's path to leave out: the domain's folder, if the watch was set with a relative path.
+    /// Bytes of an event's path to leave out: the domain's folder, if the watch was set with a
+    /// relative path.
     pub prefix: usize,
 }
 
@@ -24,6 +27,8 @@ pub(super) struct Connection {
     /// Each with the copy of the tree that it works on.
     pub transactions: BTreeMap<u32, Tree>,
     pub last_tx: u32,
+    /// Number of watch events so far.
+    pub watch_events: u64,
     /// Answers and events are kept here while they are to be delayed.
     pub held: Option<Vec<Vec<u8>>>,
     input: Vec<u8>,
@@ -40,6 +45,7 @@ impl Connection {
             watches: Vec::new(),
             transactions: BTreeMap::new(),
             last_tx: 0,
+            watch_events: 0,
             held: None,
             input: Vec::new(),
             output: VecDeque::new(),
@@ -73,7 +79,8 @@ impl Connection {
         Some(bytes.len())
     }
 
-    /// The next complete message from the client. Announcing more than is allowed ends the connection.
+    /// The next complete message from the client. Announcing more than is allowed ends the
+    /// connection.
     pub fn message(&mut self, wakers: &mut Vec<Waker>) -> Option<(Header, Vec<u8>)> {
         let (header, rest) = Header::read_from_prefix(&self.input).ok()?;
         let len = header.len as usize;
@@ -87,7 +94,14 @@ impl Connection {
     }
 
     /// Sends a message to the client, or keeps it while answers are held.
-    pub fn send(&mut self, kind: MessageType, req_id: u32, tx_id: u32, payload: &[u8], wakers: &mut Vec<Waker>) {
+    pub fn send(
+        &mut self,
+        kind: MessageType,
+        req_id: u32,
+        tx_id: u32,
+        payload: &[u8],
+        wakers: &mut Vec<Waker>,
+    ) {
         let len = u32::try_from(payload.len()).expect("payloads are short");
         assert!(payload.len() <= PAYLOAD_MAX, "the daemon must not send {len} bytes");
         let message = [Header { kind, req_id, tx_id, len }.as_bytes(), payload].concat();
@@ -106,7 +120,12 @@ impl Connection {
     }
 
     /// Gives bytes to the client: 0 at the end, `None` while there are none.
-    pub fn drain(&mut self, to: &mut [u8], waker: &Waker, wakers: &mut Vec<Waker>) -> Option<usize> {
+    pub fn drain(
+        &mut self,
+        to: &mut [u8],
+        waker: &Waker,
+        wakers: &mut Vec<Waker>,
+    ) -> Option<usize> {
         if self.output.is_empty() && self.is_open {
             self.reader = Some(waker.clone());
             return None;

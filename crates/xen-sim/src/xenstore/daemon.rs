@@ -19,11 +19,13 @@ pub(super) struct Daemon {
     pub tree: Tree,
     pub connections: BTreeMap<u64, Connection>,
     pub last_connection: u64,
+    /// Number of requests so far.
+    pub requests: u64,
     pub introduced: BTreeSet<DomId>,
-    /// So many commits fail, whatever they contain.
+    /// Number of commits that fail, whatever they contain.
     pub commits_to_fail: usize,
-    /// So many bytes go through a pipe at once.
-    pub piece_max: usize,
+    /// Bytes that go through a pipe at once, at most.
+    pub transfer_max: usize,
     /// Whom to wake once the daemon is no longer borrowed.
     pub wakers: Vec<Waker>,
 }
@@ -34,9 +36,10 @@ impl Daemon {
             tree: Tree::new(),
             connections: BTreeMap::new(),
             last_connection: 0,
+            requests: 0,
             introduced: [DOM0].into(),
             commits_to_fail: 0,
-            piece_max: usize::MAX,
+            transfer_max: usize::MAX,
             wakers: Vec::new(),
         }
     }
@@ -47,10 +50,14 @@ impl Daemon {
 
     /// Does everything that a connection has asked for.
     pub fn work(&mut self, id: u64) {
-        while let Some((header, payload)) = self.connections.get_mut(&id).and_then(|c| c.message(&mut self.wakers)) {
+        while let Some((header, payload)) =
+            self.connections.get_mut(&id).and_then(|c| c.message(&mut self.wakers))
+        {
+            self.requests += 1;
             let Header { kind, req_id, tx_id, .. } = header;
             let domain = self.connection(id).domain;
-            let answer = request::parse(kind, &payload, domain).and_then(|request| self.answer(id, tx_id, request));
+            let answer = request::parse(kind, &payload, domain)
+                .and_then(|request| self.answer(id, tx_id, request));
             let (kind, payload) = match answer {
                 Ok(payload) => (kind, payload),
                 Err(errno) => (MessageType::ERROR, format!("{errno}\0").into_bytes()),
@@ -87,27 +94,35 @@ impl Daemon {
     }
 
     /// Reads or changes a node, in the tree itself or in a transaction's copy.
-    fn access(&mut self, id: u64, tx: u32, path: &str, access: request::Access<'_>) -> Result<Vec<u8>, Errno> {
+    fn access(
+        &mut self,
+        id: u64,
+        tx: u32,
+        path: &str,
+        access: request::Access<'_>,
+    ) -> Result<Vec<u8>, Errno> {
         let connection = self.connections.get_mut(&id).expect("it just asked");
-        let who = connection.domain;
+        let by = connection.domain;
         let tree = connection.transactions.get_mut(&tx).unwrap_or(&mut self.tree);
         match access {
-            request::Access::Read => return Ok(tree.read(who, path)?.value.clone()),
+            request::Access::Read => return Ok(tree.read(by, path)?.value.clone()),
             request::Access::List => {
-                let list = list(&tree.children(who, path)?);
+                let list = list(&tree.children(by, path)?);
                 return if list.len() > PAYLOAD_MAX { Err(E2BIG) } else { Ok(list) };
             }
             request::Access::ListPart { offset } => {
-                let list = list(&tree.children(who, path)?);
-                return Ok(part(tree.read(who, path)?.generation, &list, offset));
+                let list = list(&tree.children(by, path)?);
+                return Ok(part(tree.read(by, path)?.generation, &list, offset));
             }
             request::Access::GetPermissions => {
-                return Ok(list(&tree.read(who, path)?.permissions.entries().collect::<Vec<_>>()));
+                return Ok(list(&tree.read(by, path)?.permissions.entries().collect::<Vec<_>>()));
             }
-            request::Access::Write(value) => tree.write(who, path, value)?,
-            request::Access::Mkdir => tree.mkdir(who, path)?,
-            request::Access::Remove => tree.remove(who, path)?,
-            request::Access::SetPermissions(permissions) => tree.set_permissions(who, path, permissions)?,
+            request::Access::Write(value) => tree.write(by, path, value)?,
+            request::Access::Mkdir => tree.mkdir(by, path)?,
+            request::Access::Remove => tree.remove(by, path)?,
+            request::Access::SetPermissions(permissions) => {
+                tree.set_permissions(by, path, permissions)?
+            }
         }
         Ok(b"OK\0".to_vec())
     }
@@ -153,7 +168,10 @@ impl Daemon {
 
     fn unwatch(&mut self, id: u64, path: &str, token: &str) -> Result<(), Errno> {
         let watches = &mut self.connection(id).watches;
-        let index = watches.iter().position(|watch| watch.path == path && watch.token == token).ok_or(ENOENT)?;
+        let index = watches
+            .iter()
+            .position(|watch| watch.path == path && watch.token == token)
+            .ok_or(ENOENT)?;
         watches.remove(index);
         Ok(())
     }
@@ -174,7 +192,9 @@ impl Daemon {
     /// Tells the watches for a special path; only dom0 hears of it.
     pub fn fire_special(&mut self, path: &str) {
         let event = Event { path: path.into(), exact: false, before: None };
-        for connection in self.connections.values_mut().filter(|connection| connection.domain == DOM0) {
+        for connection in
+            self.connections.values_mut().filter(|connection| connection.domain == DOM0)
+        {
             Self::offer(connection, &event, &mut self.wakers);
         }
     }
@@ -183,7 +203,8 @@ impl Daemon {
         for index in 0..connection.watches.len() {
             let top = connection.watches[index].path.as_str();
             let rest = event.path.strip_prefix(top);
-            let within = rest.is_some_and(|rest| top == "/" || rest.is_empty() || rest.starts_with('/'));
+            let within =
+                rest.is_some_and(|rest| top == "/" || rest.is_empty() || rest.starts_with('/'));
             if if event.exact { event.path == top } else { within } {
                 Self::tell(connection, index, &event.path, wakers);
             }
@@ -193,11 +214,12 @@ impl Daemon {
     fn tell(connection: &mut Connection, watch: usize, path: &str, wakers: &mut Vec<Waker>) {
         let Watch { token, prefix, .. } = &connection.watches[watch];
         let payload = format!("{}\0{token}\0", &path[*prefix..]);
+        connection.watch_events += 1;
         connection.send(MessageType::WATCH_EVENT, 0, 0, payload.as_bytes(), wakers);
     }
 
-    /// What the toolstack does for a new domain, as far as a guest sees it: a folder that it can read, with a few places
-    /// where it can write.
+    /// Does for a new domain what the toolstack does, as far as a guest sees it: a folder that it
+    /// can read, with a few places where it can write.
     pub fn make_folder(&mut self, domain: DomId) {
         let folder = folder(domain);
         let readable = Permissions(vec![(DOM0, 0), (domain, super::tree::READ)]);
@@ -205,19 +227,22 @@ impl Daemon {
         let mut make = |path: &str, value: &str, permissions: &Permissions| {
             let path = if path.is_empty() { folder.clone() } else { format!("{folder}/{path}") };
             let made = self.tree.write(DOM0, &path, value.as_bytes());
-            made.and_then(|()| self.tree.set_permissions(DOM0, &path, permissions.clone())).expect("dom0 may");
+            made.and_then(|()| self.tree.set_permissions(DOM0, &path, permissions.clone()))
+                .expect("dom0 may");
         };
         make("", "", &readable);
         make("domid", &domain.to_string(), &readable);
         make("control", "", &readable);
-        for own_folder in ["data", "control/shutdown", "control/feature-poweroff", "control/feature-reboot"] {
+        for own_folder in
+            ["data", "control/shutdown", "control/feature-poweroff", "control/feature-reboot"]
+        {
             make(own_folder, "", &own);
         }
         self.fire();
     }
 }
 
-/// Where a domain's relative paths start.
+/// Returns the folder that a domain's relative paths start from.
 pub(super) fn folder(domain: DomId) -> String {
     format!("/local/domain/{domain}")
 }
@@ -227,7 +252,8 @@ fn list(strings: &[String]) -> Vec<u8> {
     strings.iter().flat_map(|string| [string.as_bytes(), b"\0"].concat()).collect()
 }
 
-/// As many names as fit a message from `offset` on, after the generation; an empty one if there are no more.
+/// As many names as fit a message from `offset` on, after the generation; an empty one if there are
+/// no more.
 fn part(generation: u64, list: &[u8], offset: usize) -> Vec<u8> {
     let mut payload = format!("{generation}\0").into_bytes();
     let rest = list.get(offset..).unwrap_or_default();

@@ -9,9 +9,9 @@ use std::task::Poll;
 /// The connection is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("xenstored closed the connection")]
-pub struct Broken;
+pub struct Disconnected;
 
-impl embedded_io_async::Error for Broken {
+impl embedded_io_async::Error for Disconnected {
     fn kind(&self) -> ErrorKind {
         ErrorKind::BrokenPipe
     }
@@ -29,22 +29,22 @@ impl Drop for End {
     }
 }
 
-/// What comes from the daemon.
+/// The stream from the daemon.
 pub struct Reader(pub(super) Rc<End>);
 
-/// What goes to the daemon, which does it at once.
+/// The stream to the daemon, which carries out each request at once.
 pub struct Writer(pub(super) Rc<End>);
 
 impl ErrorType for Reader {
-    type Error = Broken;
+    type Error = Disconnected;
 }
 
 impl ErrorType for Writer {
-    type Error = Broken;
+    type Error = Disconnected;
 }
 
 impl embedded_io_async::Read for Reader {
-    async fn read(&mut self, to: &mut [u8]) -> Result<usize, Broken> {
+    async fn read(&mut self, to: &mut [u8]) -> Result<usize, Disconnected> {
         let End { daemon, id } = &*self.0;
         poll_fn(|cx| match daemon.drain(*id, to, cx.waker()) {
             Some(count) => Poll::Ready(Ok(count)),
@@ -55,12 +55,12 @@ impl embedded_io_async::Read for Reader {
 }
 
 impl embedded_io_async::Write for Writer {
-    async fn write(&mut self, from: &[u8]) -> Result<usize, Broken> {
+    async fn write(&mut self, from: &[u8]) -> Result<usize, Disconnected> {
         let End { daemon, id } = &*self.0;
         poll_fn(|cx| daemon.feed(*id, from, cx.waker())).await
     }
 
-    async fn flush(&mut self) -> Result<(), Broken> {
+    async fn flush(&mut self) -> Result<(), Disconnected> {
         Ok(())
     }
 }

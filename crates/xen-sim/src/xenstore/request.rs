@@ -1,4 +1,4 @@
-//! What a client asks for: the payload of a message, checked.
+//! Requests of a client: the payload of a message, checked.
 
 use super::Errno;
 use super::daemon::folder;
@@ -18,7 +18,7 @@ pub(super) enum Request<'a> {
     Node(String, Access<'a>),
 }
 
-/// What is to be done with a node.
+/// An operation on a node.
 pub(super) enum Access<'a> {
     Read,
     List,
@@ -30,7 +30,11 @@ pub(super) enum Access<'a> {
     SetPermissions(Permissions),
 }
 
-pub(super) fn parse(kind: MessageType, payload: &[u8], domain: DomId) -> Result<Request<'_>, Errno> {
+pub(super) fn parse(
+    kind: MessageType,
+    payload: &[u8],
+    domain: DomId,
+) -> Result<Request<'_>, Errno> {
     let node = |path, access| Ok(Request::Node(absolute(path, domain)?, access));
     match kind {
         MessageType::READ => node(one(payload)?, Access::Read),
@@ -47,7 +51,9 @@ pub(super) fn parse(kind: MessageType, payload: &[u8], domain: DomId) -> Result<
             node(text(&payload[..end])?, Access::Write(&payload[end + 1..]))
         }
         MessageType::SET_PERMS => match strings(payload)?.split_first() {
-            Some((path, entries)) => node(path, Access::SetPermissions(Permissions::parse(entries).ok_or(EINVAL)?)),
+            Some((path, entries)) => {
+                node(path, Access::SetPermissions(Permissions::parse(entries).ok_or(EINVAL)?))
+            }
             None => Err(EINVAL),
         },
         MessageType::WATCH => {
@@ -67,7 +73,9 @@ pub(super) fn parse(kind: MessageType, payload: &[u8], domain: DomId) -> Result<
             _ => Err(EINVAL),
         },
         MessageType::GET_DOMAIN_PATH => Ok(Request::DomainPath(DomId(number(one(payload)?)?))),
-        MessageType::IS_DOMAIN_INTRODUCED => Ok(Request::IsIntroduced(DomId(number(one(payload)?)?))),
+        MessageType::IS_DOMAIN_INTRODUCED => {
+            Ok(Request::IsIntroduced(DomId(number(one(payload)?)?)))
+        }
         _ => Err(ENOSYS),
     }
 }

@@ -13,7 +13,8 @@ pub(super) const READ: u8 = 1;
 /// Right to write a node and to create nodes below it, as a bit.
 pub(super) const WRITE: u8 = 2;
 
-/// A node's permissions: the first entry is the owner with the rights of all who are not listed.
+/// A node's permissions: the first entry is the owner with the rights of all domains that are not
+/// listed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Permissions(pub Vec<(DomId, u8)>);
 
@@ -36,14 +37,16 @@ impl Permissions {
 
     /// Each entry as it is written, with its letter and number.
     pub fn entries(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|(domain, rights)| format!("{}{domain}", char::from(b"nrwb"[usize::from(*rights)])))
+        self.0.iter().map(|(domain, rights)| {
+            format!("{}{domain}", char::from(b"nrwb"[usize::from(*rights)]))
+        })
     }
 
-    pub fn allow(&self, who: DomId, rights: u8) -> bool {
-        if who == DOM0 || who == self.owner() {
+    pub fn allow(&self, by: DomId, rights: u8) -> bool {
+        if by == DOM0 || by == self.owner() {
             return true;
         }
-        let listed = self.0[1..].iter().find(|(domain, _)| *domain == who);
+        let listed = self.0[1..].iter().find(|(domain, _)| *domain == by);
         let (_, granted) = listed.unwrap_or(&self.0[0]);
         granted & rights == rights
     }
@@ -64,7 +67,7 @@ pub(super) struct Event {
     pub path: String,
     /// Only watches for exactly this path hear of it: it went away with a node above it.
     pub exact: bool,
-    /// Who could read the node before the change hears of it, too.
+    /// A domain that could read the node before the change hears of it, too.
     pub before: Option<Permissions>,
 }
 
@@ -73,7 +76,7 @@ pub(super) struct Event {
 pub(super) struct Tree {
     nodes: BTreeMap<String, Node>,
     generation: u64,
-    /// What was looked at, with the generation that it had then; `None` for what did not exist.
+    /// Paths that were read, with the generation that it had then; `None` for what did not exist.
     pub seen: BTreeMap<String, Option<u64>>,
     pub changed: BTreeSet<String>,
     pub events: Vec<Event>,
@@ -98,27 +101,37 @@ impl Tree {
         self.nodes.iter()
     }
 
+    /// Forgets the permissions of a domain that is new: those given before it existed count for
+    /// nothing (XSA-322).
+    pub fn forget(&mut self, domain: DomId) {
+        for node in self.nodes.values_mut() {
+            let mut entries = node.permissions.0.split_off(1);
+            entries.retain(|(named, _)| *named != domain);
+            node.permissions.0.append(&mut entries);
+        }
+    }
+
     /// The node without asking whether anybody may see it, and without a record.
     pub fn peek(&self, path: &str) -> Option<&Node> {
         self.nodes.get(path)
     }
 
-    pub fn read(&mut self, who: DomId, path: &str) -> Result<&Node, Errno> {
-        self.get(who, path, READ)
+    pub fn read(&mut self, by: DomId, path: &str) -> Result<&Node, Errno> {
+        self.get(by, path, READ)
     }
 
     /// The names of the nodes right below `path`.
-    pub fn children(&mut self, who: DomId, path: &str) -> Result<Vec<String>, Errno> {
-        self.get(who, path, READ)?;
+    pub fn children(&mut self, by: DomId, path: &str) -> Result<Vec<String>, Errno> {
+        self.get(by, path, READ)?;
         let below = below(path);
         let names = self.descendants(path).into_iter().map(|path| path[below.len()..].to_string());
         Ok(names.filter(|name| !name.contains('/')).collect())
     }
 
-    pub fn write(&mut self, who: DomId, path: &str, value: &[u8]) -> Result<(), Errno> {
-        match self.get(who, path, WRITE) {
+    pub fn write(&mut self, by: DomId, path: &str, value: &[u8]) -> Result<(), Errno> {
+        match self.get(by, path, WRITE) {
             Ok(_) => {}
-            Err(ENOENT) => self.create(who, path),
+            Err(ENOENT) => self.create(by, path),
             Err(errno) => return Err(errno),
         }
         self.change(path, |node| node.value = value.to_vec());
@@ -126,11 +139,11 @@ impl Tree {
         Ok(())
     }
 
-    pub fn mkdir(&mut self, who: DomId, path: &str) -> Result<(), Errno> {
-        match self.get(who, path, WRITE) {
+    pub fn mkdir(&mut self, by: DomId, path: &str) -> Result<(), Errno> {
+        match self.get(by, path, WRITE) {
             Ok(_) => Ok(()),
             Err(ENOENT) => {
-                self.create(who, path);
+                self.create(by, path);
                 self.event(path, None);
                 Ok(())
             }
@@ -138,9 +151,9 @@ impl Tree {
         }
     }
 
-    pub fn remove(&mut self, who: DomId, path: &str) -> Result<(), Errno> {
+    pub fn remove(&mut self, by: DomId, path: &str) -> Result<(), Errno> {
         let Some(above) = parent(path) else { return Err(EINVAL) };
-        let before = match self.get(who, path, WRITE).map(|node| node.permissions.clone()) {
+        let before = match self.get(by, path, WRITE).map(|node| node.permissions.clone()) {
             Ok(permissions) => permissions,
             // Gone already, which is fine if there is a place where it could have been.
             Err(ENOENT) if self.see(above).is_some() => return Ok(()),
@@ -156,12 +169,17 @@ impl Tree {
         Ok(())
     }
 
-    pub fn set_permissions(&mut self, who: DomId, path: &str, permissions: Permissions) -> Result<(), Errno> {
-        let before = self.get(who, path, WRITE)?.permissions.clone();
-        if who != DOM0 && who != before.owner() {
+    pub fn set_permissions(
+        &mut self,
+        by: DomId,
+        path: &str,
+        permissions: Permissions,
+    ) -> Result<(), Errno> {
+        let before = self.get(by, path, WRITE)?.permissions.clone();
+        if by != DOM0 && by != before.owner() {
             return Err(EACCES);
         }
-        if who != DOM0 && permissions.owner() != before.owner() {
+        if by != DOM0 && permissions.owner() != before.owner() {
             return Err(EPERM);
         }
         self.change(path, |node| node.permissions = permissions);
@@ -169,18 +187,22 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether `who` hears of an event: it can or could read the node, or can read the one above it.
-    pub fn is_heard(&self, who: DomId, event: &Event) -> bool {
-        let readable = |path| self.nodes.get(path).is_some_and(|node: &Node| node.permissions.allow(who, READ));
-        event.before.as_ref().is_some_and(|permissions| permissions.allow(who, READ))
+    /// Returns whether the domain hears of an event: it can or could read the node, or can read the
+    /// one above it.
+    pub fn is_heard(&self, by: DomId, event: &Event) -> bool {
+        let readable =
+            |path| self.nodes.get(path).is_some_and(|node: &Node| node.permissions.allow(by, READ));
+        event.before.as_ref().is_some_and(|permissions| permissions.allow(by, READ))
             || readable(event.path.as_str())
             || parent(&event.path).is_some_and(readable)
     }
 
-    /// Takes over what was changed in `other`, a copy of this tree; false, with nothing done, if something that was
-    /// looked at there has changed here since.
+    /// Takes over what was changed in `other`, a copy of this tree; false, with nothing done, if
+    /// something that was looked at there has changed here since.
     pub fn merge(&mut self, other: Tree) -> bool {
-        let same = |(path, seen): (&String, &Option<u64>)| self.nodes.get(path).map(|node| node.generation) == *seen;
+        let same = |(path, seen): (&String, &Option<u64>)| {
+            self.nodes.get(path).map(|node| node.generation) == *seen
+        };
         if !other.seen.iter().all(same) {
             return false;
         }
@@ -198,15 +220,15 @@ impl Tree {
         true
     }
 
-    /// The node at `path`, if `who` has all of `rights` there. Whether a node is missing is told to those only who have
-    /// the rights at the nearest one above it.
-    fn get(&mut self, who: DomId, path: &str, rights: u8) -> Result<&Node, Errno> {
+    /// The node at `path`, if the domain `by` has all of `rights` there. That a node is missing is
+    /// told only to domains that have the rights at the nearest one above it.
+    fn get(&mut self, by: DomId, path: &str, rights: u8) -> Result<&Node, Errno> {
         let mut at = path;
         while self.see(at).is_none() {
             at = parent(at).expect("the root exists");
         }
         match &self.nodes[at] {
-            node if !node.permissions.allow(who, rights) => Err(EACCES),
+            node if !node.permissions.allow(by, rights) => Err(EACCES),
             node if at == path => Ok(node),
             _ => Err(ENOENT),
         }
@@ -219,22 +241,25 @@ impl Tree {
         generation
     }
 
-    /// Makes `path` and what is missing above it. They get the permissions of the node that they are made in, but belong
-    /// to who made them.
-    fn create(&mut self, who: DomId, path: &str) {
+    /// Makes `path` and what is missing above it. They get the permissions of the node that they
+    /// are made in, but belong to the domain that made them.
+    fn create(&mut self, by: DomId, path: &str) {
         if self.see(path).is_some() {
             return;
         }
         let above = parent(path).expect("the root exists");
-        self.create(who, above);
+        self.create(by, above);
         self.change(above, |_| {});
         let mut permissions = self.nodes[above].permissions.clone();
-        if who != DOM0 {
-            permissions.0[0].0 = who;
+        if by != DOM0 {
+            permissions.0[0].0 = by;
         }
         self.generation += 1;
         self.changed.insert(path.into());
-        self.nodes.insert(path.into(), Node { value: Vec::new(), permissions, generation: self.generation });
+        self.nodes.insert(
+            path.into(),
+            Node { value: Vec::new(), permissions, generation: self.generation },
+        );
     }
 
     fn change(&mut self, path: &str, how: impl FnOnce(&mut Node)) {
@@ -260,11 +285,14 @@ impl Tree {
     fn descendants(&self, path: &str) -> Vec<String> {
         let below = below(path);
         let all = self.nodes.range(below.clone()..).map(|(path, _)| path);
-        all.take_while(|path| path.starts_with(&below)).filter(|path| *path != "/").cloned().collect()
+        all.take_while(|path| path.starts_with(&below))
+            .filter(|path| *path != "/")
+            .cloned()
+            .collect()
     }
 }
 
-/// What the paths of all nodes below `path` start with.
+/// Returns the prefix of the paths of all nodes below `path`.
 fn below(path: &str) -> String {
     if path == "/" { "/".into() } else { format!("{path}/") }
 }

@@ -1,9 +1,9 @@
 //! An in-memory xenstored for tests: strict, deterministic, able to inject faults.
 //!
-//! It speaks the wire protocol to any number of clients and does what they ask as soon as the last byte of it comes in,
-//! so there is nothing to run. Permissions, relative paths, transactions (with conflicts node by node), watches and the
-//! quotas of transactions and watches are as in Xen's own daemon (`docs/misc/xenstore.txt`); breaking the framing ends
-//! the connection.
+//! It speaks the wire protocol to any number of clients and does what they ask as soon as the last
+//! byte of it comes in, so there is nothing to run. Permissions, relative paths, transactions (with
+//! conflicts node by node), watches and the quotas of transactions and watches are as in Xen's own
+//! daemon (`docs/misc/xenstore.txt`); breaking the framing ends the connection.
 //!
 //! ```
 //! use embedded_io_async::{Read, Write};
@@ -30,7 +30,7 @@ mod pipe;
 mod request;
 mod tree;
 
-pub use pipe::{Broken, Reader, Writer};
+pub use pipe::{Disconnected, Reader, Writer};
 
 use self::connection::Connection;
 use self::daemon::Daemon;
@@ -67,8 +67,8 @@ impl Xenstored {
         Xenstored(Rc::new(RefCell::new(Daemon::new())))
     }
 
-    /// Connects a client that belongs to `domain`. Domain 0 may do everything. A domain that was not introduced, or was
-    /// released, gets a connection that is over already.
+    /// Connects a client that belongs to `domain`. Domain 0 may do everything. A domain that was
+    /// not introduced, or was released, gets a connection that is over already.
     pub fn connect(&self, domain: DomId) -> (Reader, Writer) {
         let id = self.with(|daemon| {
             daemon.last_connection += 1;
@@ -83,9 +83,14 @@ impl Xenstored {
         (Reader(end.clone()), Writer(end))
     }
 
-    /// Serves a client of `domain` over any byte stream, such as the daemon's end of a shared ring, until either side
-    /// ends.
-    pub fn serve<R: Read, W: Write>(&self, domain: DomId, from: R, to: W) -> impl Future<Output = ()> + use<R, W> {
+    /// Serves a client of `domain` over any byte stream, such as the daemon's end of a shared ring,
+    /// until either side ends.
+    pub fn serve<R: Read, W: Write>(
+        &self,
+        domain: DomId,
+        from: R,
+        to: W,
+    ) -> impl Future<Output = ()> + use<R, W> {
         let (answers, requests) = self.connect(domain);
         async move {
             let mut requests = pin!(copy(from, requests));
@@ -98,27 +103,29 @@ impl Xenstored {
         }
     }
 
-    /// A domain has been built: it gets a folder as the toolstack makes it (it can read that and write `data`,
-    /// `control/shutdown` and the like), it can connect, and `@introduceDomain` fires.
+    /// A domain has been built: it gets a folder as the toolstack makes it (it can read that and
+    /// write `data`, `control/shutdown` and the like), it can connect, and `@introduceDomain`
+    /// fires. Permissions that it was given before count for nothing (XSA-322).
     pub fn introduce(&self, domain: DomId) {
         self.with(|daemon| {
             assert!(daemon.introduced.insert(domain), "domain {domain} has been introduced before");
+            daemon.tree.forget(domain);
             daemon.make_folder(domain);
             daemon.fire_special("@introduceDomain");
         })
     }
 
-    /// A domain is gone: its connections end, its watches and transactions go, and `@releaseDomain` fires. Its nodes
-    /// stay; they are the toolstack's to remove.
+    /// A domain is gone: its connections end, its watches and transactions go, and `@releaseDomain`
+    /// fires. Its nodes stay; they are the toolstack's to remove.
     pub fn release(&self, domain: DomId) {
-        self.cut(domain);
+        self.disconnect(domain);
         self.with(|daemon| {
             assert!(daemon.introduced.remove(&domain), "domain {domain} is not introduced");
             daemon.fire_special("@releaseDomain");
         })
     }
 
-    /// The value at an absolute path, whoever may read it.
+    /// Returns the value at an absolute path, whatever its permissions.
     pub fn get(&self, path: &str) -> Option<Vec<u8>> {
         self.0.borrow().tree.peek(request::checked(path)).map(|node| node.value.clone())
     }
@@ -138,10 +145,12 @@ impl Xenstored {
         })
     }
 
-    /// Sets permissions as domain 0, from text as [`Xenstored::permissions`] gives it; watches fire.
+    /// Sets permissions as domain 0, from text as [`Xenstored::permissions`] gives it; watches
+    /// fire.
     pub fn set_permissions(&self, path: &str, permissions: &str) {
         let entries: Vec<&str> = permissions.split(' ').collect();
-        let parsed = Permissions::parse(&entries).unwrap_or_else(|| panic!("{permissions:?} are no permissions"));
+        let parsed = Permissions::parse(&entries)
+            .unwrap_or_else(|| panic!("{permissions:?} are no permissions"));
         self.with(|daemon| {
             let set = daemon.tree.set_permissions(DOM0, request::checked(path), parsed);
             set.unwrap_or_else(|errno| panic!("cannot set the permissions of {path}: {errno}"));
@@ -158,7 +167,8 @@ impl Xenstored {
         })
     }
 
-    /// All nodes, one line each: path, value, permissions. To be compared before and after: what is new was left behind.
+    /// All nodes, one line each: path, value, permissions. To be compared before and after: what is
+    /// new was left behind.
     pub fn dump(&self) -> String {
         let mut text = String::new();
         for (path, node) in self.0.borrow().tree.nodes() {
@@ -169,38 +179,55 @@ impl Xenstored {
         text
     }
 
-    /// How many watches the clients of a domain have.
+    /// Returns the number of requests that the clients of all domains have made.
+    pub fn requests(&self) -> u64 {
+        self.0.borrow().requests
+    }
+
+    /// Returns the number of watch events that the connections of today were sent.
+    pub fn watch_events(&self) -> u64 {
+        self.0.borrow().connections.values().map(|connection| connection.watch_events).sum()
+    }
+
+    /// Returns the number of watches of a domain's clients.
     pub fn watches(&self, domain: DomId) -> usize {
         self.count(domain, |connection| connection.watches.len())
     }
 
-    /// How many transactions the clients of a domain have open.
+    /// Returns the number of open transactions of a domain's clients.
     pub fn transactions(&self, domain: DomId) -> usize {
         self.count(domain, |connection| connection.transactions.len())
     }
 
-    /// Fault: the next `count` transactions that are committed fail with EAGAIN, whoever commits them.
+    /// Fault: the next `count` transactions that are committed fail with EAGAIN, in any
+    /// connection.
     pub fn fail_commits(&self, count: usize) {
         self.with(|daemon| daemon.commits_to_fail += count)
     }
 
-    /// Fault: sends bytes of your choice to the clients of a domain, behind what is on the way to them.
+    /// Fault: sends bytes of your choice to the clients of a domain, behind what is on the way to
+    /// them.
     pub fn inject(&self, domain: DomId, bytes: &[u8]) {
         self.each(domain, |connection, wakers| connection.send_raw(bytes, wakers))
     }
 
-    /// Fault: ends the connections of a domain. Their clients still get what is on the way, unless it is held.
-    pub fn cut(&self, domain: DomId) {
+    /// Fault: ends the connections of a domain. Their clients still get what is on the way, unless
+    /// it is held.
+    pub fn disconnect(&self, domain: DomId) {
         self.each(domain, |connection, wakers| connection.close(wakers))
     }
 
-    /// Fault: keeps back answers and events for the clients of a domain from now on. Requests are still carried out.
-    pub fn hold(&self, domain: DomId) {
-        self.each(domain, |connection, _| connection.held = Some(connection.held.take().unwrap_or_default()))
+    /// Fault: keeps back answers and events for the clients of a domain from now on. Requests are
+    /// still carried out.
+    pub fn hold_replies(&self, domain: DomId) {
+        self.each(domain, |connection, _| {
+            connection.held = Some(connection.held.take().unwrap_or_default())
+        })
     }
 
-    /// Sends what was held, in the order that `arrange` leaves it in (each item is one message), and holds no more.
-    pub fn let_go(&self, domain: DomId, arrange: impl Fn(&mut Vec<Vec<u8>>)) {
+    /// Sends what was held, in the order that `arrange` leaves it in (each item is one message),
+    /// and holds no more.
+    pub fn send_held(&self, domain: DomId, arrange: impl Fn(&mut Vec<Vec<u8>>)) {
         self.each(domain, |connection, wakers| {
             let mut held = connection.held.take().unwrap_or_default();
             arrange(&mut held);
@@ -209,9 +236,9 @@ impl Xenstored {
     }
 
     /// Fault: readers and writers move at most `bytes` (not 0) at once from now on.
-    pub fn limit_pieces(&self, bytes: usize) {
+    pub fn limit_transfer(&self, bytes: usize) {
         assert_ne!(bytes, 0, "a piece has bytes");
-        self.with(|daemon| daemon.piece_max = bytes)
+        self.with(|daemon| daemon.transfer_max = bytes)
     }
 
     fn count(&self, domain: DomId, what: impl Fn(&Connection) -> usize) -> usize {
@@ -221,7 +248,8 @@ impl Xenstored {
 
     fn each(&self, domain: DomId, mut act: impl FnMut(&mut Connection, &mut Vec<Waker>)) {
         self.with(|daemon| {
-            let connections = daemon.connections.values_mut().filter(|connection| connection.domain == domain);
+            let connections =
+                daemon.connections.values_mut().filter(|connection| connection.domain == domain);
             connections.for_each(|connection| act(connection, &mut daemon.wakers));
         })
     }
@@ -236,13 +264,15 @@ impl Xenstored {
         result
     }
 
-    fn feed(&self, id: Id, bytes: &[u8], waker: &Waker) -> Poll<Result<usize, Broken>> {
+    fn feed(&self, id: Id, bytes: &[u8], waker: &Waker) -> Poll<Result<usize, Disconnected>> {
         self.with(|daemon| {
-            let bytes = &bytes[..bytes.len().min(daemon.piece_max)];
+            let bytes = &bytes[..bytes.len().min(daemon.transfer_max)];
             if !daemon.connection(id).is_open() {
-                return Poll::Ready(Err(Broken));
+                return Poll::Ready(Err(Disconnected));
             }
-            let Some(taken) = daemon.connection(id).feed(bytes, waker) else { return Poll::Pending };
+            let Some(taken) = daemon.connection(id).feed(bytes, waker) else {
+                return Poll::Pending;
+            };
             daemon.work(id);
             Poll::Ready(Ok(taken))
         })
@@ -250,8 +280,9 @@ impl Xenstored {
 
     fn drain(&self, id: Id, to: &mut [u8], waker: &Waker) -> Option<usize> {
         self.with(|daemon| {
-            let len = to.len().min(daemon.piece_max);
-            let connection = daemon.connections.get_mut(&id).expect("it stays while one of its ends does");
+            let len = to.len().min(daemon.transfer_max);
+            let connection =
+                daemon.connections.get_mut(&id).expect("it stays while one of its ends does");
             connection.drain(&mut to[..len], waker, &mut daemon.wakers)
         })
     }

@@ -1,7 +1,9 @@
-//! The contracts of [`xen_platform`]'s traits, checked on any two platforms that can reach each other.
+//! The contracts of [`xen_platform`]'s traits, checked on any two platforms that can reach each
+//! other.
 //!
-//! The suite knows nothing of the simulated hypervisor: it runs over it here, and over real ones wherever there is an
-//! executor to run [`check`] and two ends, be they two domains or one domain that talks to itself.
+//! The suite knows nothing of the simulated hypervisor: it runs over it here, and over real ones
+//! wherever there is an executor to run [`check`] and two ends, be they two domains or one domain
+//! that talks to itself.
 
 use alloc::format;
 use alloc::string::String;
@@ -14,15 +16,15 @@ mod memory;
 mod parting;
 mod time;
 
-/// How long anything may take that must happen. A platform that needs longer does not keep its contract.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for all that must happen. A platform that needs longer does not keep its contract.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Long enough for an event that was sent before to have arrived.
 const MOMENT: Duration = Duration::from_millis(50);
 
 /// A platform, and the number under which the other end knows its domain.
 #[derive(Clone)]
-pub struct End<P> {
+pub struct Endpoint<P> {
     /// The platform.
     pub platform: P,
     /// The number of its domain.
@@ -31,37 +33,38 @@ pub struct End<P> {
 
 /// A contract that is not kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Broken {
+pub struct Violation {
     /// The contract, as a sentence.
     pub contract: &'static str,
-    /// What happened instead.
+    /// The behaviour that was seen instead.
     pub found: String,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\" does not hold: {}", self.contract, self.found)
     }
 }
 
-impl core::error::Error for Broken {}
+impl core::error::Error for Violation {}
 
-/// What a check finds: nothing, or what happened instead of what should have.
+/// Result of a check; the error tells the behaviour that was seen instead.
 type Finding = Result<(), String>;
 
-/// Checks every contract in both directions, one after another, and calls `kept` with each that holds. Ends at the
-/// first that does not. Leaves nothing behind, and waits for nothing longer than a few seconds.
+/// Checks every contract in both directions, one after another, and calls `kept` with each that
+/// holds. Ends at the first that does not. Leaves nothing behind, and waits for nothing longer than
+/// a few seconds.
 pub async fn check<A: Platform, B: Platform>(
-    a: &End<A>,
-    b: &End<B>,
+    a: &Endpoint<A>,
+    b: &Endpoint<B>,
     mut kept: impl FnMut(&'static str),
-) -> Result<(), Broken> {
+) -> Result<(), Violation> {
     let mut note = |contract, finding: Finding| match finding {
         Ok(()) => {
             kept(contract);
             Ok(())
         }
-        Err(found) => Err(Broken { contract, found }),
+        Err(found) => Err(Violation { contract, found }),
     };
     one_way(a, b, &mut note).await?;
     one_way(b, a, &mut note).await
@@ -69,10 +72,10 @@ pub async fn check<A: Platform, B: Platform>(
 
 /// Checks every contract with `ours` sharing and listening, and `theirs` mapping and connecting.
 async fn one_way<A: Platform, B: Platform>(
-    ours: &End<A>,
-    theirs: &End<B>,
-    note: &mut impl FnMut(&'static str, Finding) -> Result<(), Broken>,
-) -> Result<(), Broken> {
+    ours: &Endpoint<A>,
+    theirs: &Endpoint<B>,
+    note: &mut impl FnMut(&'static str, Finding) -> Result<(), Violation>,
+) -> Result<(), Violation> {
     note("shared pages are zeroed and have one reference each", memory::fresh(ours, theirs))?;
     note("bytes written on one side are read on the other", memory::bytes(ours, theirs))?;
     note("fields are updated on one side and seen on the other", memory::fields(ours, theirs))?;
@@ -83,12 +86,15 @@ async fn one_way<A: Platform, B: Platform>(
     note("a piece that cannot be copied fails alone", memory::copied_apart(ours, theirs))?;
     note("a grant that was dropped cannot be mapped", memory::revoked(ours, theirs))?;
     note("a page that is still mapped is not used again", memory::busy(ours, theirs))?;
-    note("an event wakes everyone who waits for it", events::wakes_all(ours, theirs).await)?;
+    note("an event wakes every task that waits for it", events::wakes_all(ours, theirs).await)?;
     note("an event that comes before the wait is not lost", events::not_lost(ours, theirs).await)?;
     note("events go both ways", events::both_ways(ours, theirs).await)?;
     note("a port can be bound once", events::bound_once(ours, theirs))?;
     note("a dropped channel is closed", events::closed(ours, theirs).await)?;
-    note("a port can be bound again after its peer closed", events::bound_again(ours, theirs).await)?;
+    note(
+        "a port can be bound again after its peer closed",
+        events::bound_again(ours, theirs).await,
+    )?;
     note("a dropped grant clears its byte and sends an event", parting::grant(ours, theirs).await)?;
     note("a dropped mapping clears its byte and sends an event", parting::map(ours, theirs).await)?;
     note("time passes, never back", time::passes(ours).await)?;
@@ -106,7 +112,10 @@ fn ensure(holds: bool, found: impl FnOnce() -> String) -> Finding {
 }
 
 /// An event channel from `ours` to `theirs`, after the event that a new binding raises.
-async fn channel<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<B>) -> Result<(A::Channel, B::Channel), String> {
+async fn channel<A: Platform, B: Platform>(
+    ours: &Endpoint<A>,
+    theirs: &Endpoint<B>,
+) -> Result<(A::Channel, B::Channel), String> {
     let here = expect("listening", ours.platform.listen(theirs.id))?;
     let there = expect("connecting", theirs.platform.connect(ours.id, here.port()))?;
     sleep(&ours.platform, MOMENT).await;
@@ -115,8 +124,10 @@ async fn channel<A: Platform, B: Platform>(ours: &End<A>, theirs: &End<B>) -> Re
 
 /// Waits for an event newer than `since`.
 async fn hear(clock: &impl Clock, channel: &impl Channel, since: &mut ReadySince) -> Finding {
-    let until = clock.now() + PATIENCE;
-    deadline(clock, Some(until), since.wait(channel)).await.map_err(|elapsed| format!("waiting for an event {elapsed}"))
+    let until = clock.now() + TIMEOUT;
+    deadline(clock, Some(until), since.wait(channel))
+        .await
+        .map_err(|elapsed| format!("waiting for an event {elapsed}"))
 }
 
 /// Shows bytes in a message.
