@@ -1,6 +1,6 @@
 //! Event channels over `/dev/xen/evtchn`.
 
-use crate::presence::Presence;
+use crate::liveness::Liveness;
 use crate::reactor::Source;
 use crate::{Error, Linux, error, sys};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,8 +12,9 @@ use xen_platform::{Channel, DomId, EventCounter, GrantRef, Port};
 
 /// One port, alone on a descriptor of its own: closing that closes the port.
 ///
-/// [`Channel::is_bound`] tells that only to a program that may make hypercalls (`/dev/xen/privcmd`), as root may in dom0. To
-/// others it tells whether the peer's domain is there.
+/// [`Channel::is_bound`] tells that only to a program that may make hypercalls
+/// (`/dev/xen/privcmd`), as root may in dom0. To others it tells whether the peer's domain is
+/// there.
 pub struct LinuxChannel {
     linux: Linux,
     peer: DomId,
@@ -39,20 +40,28 @@ impl Bound {
 impl LinuxChannel {
     /// Opens a port that only `peer` may bind to.
     pub(crate) fn listen(linux: &Linux, peer: DomId) -> Result<Self, Error> {
-        Self::bind(linux, peer, |fd| sys::bind_unbound(fd, peer).map_err(|reason| error::listen(peer, reason)))
+        Self::bind(linux, peer, |fd| {
+            sys::bind_unbound(fd, peer).map_err(|reason| error::listen(peer, reason))
+        })
     }
 
     /// Binds to the port `remote` of `peer`.
     pub(crate) fn connect(linux: &Linux, peer: DomId, remote: Port) -> Result<Self, Error> {
         Self::bind(linux, peer, |fd| {
-            sys::bind_interdomain(fd, peer, remote).map_err(|reason| error::connect(peer, remote, reason))
+            sys::bind_interdomain(fd, peer, remote)
+                .map_err(|reason| error::connect(peer, remote, reason))
         })
     }
 
-    fn bind(linux: &Linux, peer: DomId, bind: impl FnOnce(&OwnedFd) -> Result<Port, Error>) -> Result<Self, Error> {
+    fn bind(
+        linux: &Linux,
+        peer: DomId,
+        bind: impl FnOnce(&OwnedFd) -> Result<Port, Error>,
+    ) -> Result<Self, Error> {
         let fd = linux.open("evtchn", "xen-evtchn")?;
         let port = bind(&fd)?;
-        // Whoever comes by the descriptor reaches no other domain with it; where that is not possible it works as well.
+        // A program that comes by the descriptor reaches no other domain with it; where that is not
+        // possible it works as well.
         let _ = sys::restrict(&fd, peer);
         Ok(Self::watched(linux, peer, Bound::new(fd, port)))
     }
@@ -74,8 +83,9 @@ impl Source for Bound {
         self.fd.as_fd()
     }
 
-    /// Writes the port back, if it fired, which unmasks it: only when somebody is going to wait for it. What the peer sent
-    /// meanwhile is one event then, where each would have interrupted this domain.
+    /// Writes the port back, if it fired, which unmasks it: only when somebody is going to wait for
+    /// it. What the peer sent meanwhile is one event then, where each would have interrupted this
+    /// domain.
     fn arm(&self) {
         if self.masked.take() {
             let unmasked = sys::write(&self.fd, &self.port.0.to_ne_bytes());
@@ -83,8 +93,8 @@ impl Source for Bound {
         }
     }
 
-    /// Takes the ports that fired (there is only one) out of the device, and counts. Xen's pending bit is long cleared
-    /// then, so that an event that comes before the tasks look is a new one.
+    /// Takes the ports that fired (there is only one) out of the device, and counts. Xen's pending
+    /// bit is long cleared then, so that an event that comes before the tasks look is a new one.
     fn ready(&self) {
         match sys::read(&self.fd, &mut [0u8; 64]) {
             Ok(_) => {}
@@ -104,7 +114,8 @@ impl Channel for LinuxChannel {
     }
 
     fn notify(&self) {
-        // The request fails only for a port that is not this descriptor's; a peer that is gone is no error.
+        // The request fails only for a port that is not this descriptor's; a peer that is gone is
+        // no error.
         let sent = sys::notify(&self.bound.fd, self.bound.port);
         debug_assert!(sent.is_ok(), "notify of port {}: {sent:?}", self.bound.port);
     }
@@ -118,8 +129,8 @@ impl Channel for LinuxChannel {
     }
 
     fn is_bound(&self) -> bool {
-        let presence = Presence { peer: self.peer, page: self.page.get() };
-        presence.is_there(&self.linux, self.bound.port, &self.bound.fd)
+        let liveness = Liveness { peer: self.peer, page: self.page.get() };
+        liveness.is_there(&self.linux, self.bound.port, &self.bound.fd)
     }
 }
 
@@ -143,7 +154,7 @@ mod tests {
         let (channel, mut device) = on_a_socket(&linux);
         device.write_all(&71u32.to_ne_bytes()).unwrap();
         linux.reactor().turn(Turn::Busy);
-        assert_eq!(channel.seen(), 0, "who can move is not held up by a look");
+        assert_eq!(channel.seen(), 0, "a task that can move is not held up by a look");
         linux.reactor().turn(Turn::Idle);
         assert_eq!(channel.seen(), 1);
         let mut unmasked = [0; 4];
@@ -163,7 +174,8 @@ mod tests {
         let channel = Rc::new(channel);
         let other = channel.clone();
         linux.run(|spawner| async move {
-            let waiting = spawner.spawn(async move { xen_platform::ReadySince::now(&other).wait(&other).await });
+            let waiting = spawner
+                .spawn(async move { xen_platform::ReadySince::now(&other).wait(&other).await });
             xen_exec::yield_now().await;
             device.write_all(&71u32.to_ne_bytes()).unwrap();
             xen_platform::ReadySince::now(&channel).wait(&channel).await;
@@ -179,16 +191,19 @@ mod tests {
         linux.reactor().turn(Turn::Idle);
     }
 
-    /// The pattern of an echo: an event says that a ring's worth of bytes is there, which goes to standard output while
-    /// the next is sent. What Xen needs is beside that: one notification for each direction.
+    /// The pattern of an echo: an event says that a ring's worth of bytes is there, which goes to
+    /// standard output while the next is sent. What Xen needs is beside that: one notification for
+    /// each direction.
     #[test]
     fn a_ring_full_of_bytes_costs_few_system_calls() {
         const ROUNDS: usize = 100;
         const RING: usize = 8 * 1024;
         let linux = Linux::new();
         let (channel, mut device) = on_a_socket(&linux);
-        let mut input = crate::Input::new(&linux, std::fs::File::open("/dev/zero").unwrap()).unwrap();
-        let mut output = crate::Output::new(&linux, std::fs::File::create("/dev/null").unwrap()).unwrap();
+        let mut input =
+            crate::Input::new(&linux, std::fs::File::open("/dev/zero").unwrap()).unwrap();
+        let mut output =
+            crate::Output::new(&linux, std::fs::File::create("/dev/null").unwrap()).unwrap();
         let before = sys::calls();
         linux.run(|_| async move {
             let mut events = xen_platform::ReadySince::now(&channel);
@@ -201,15 +216,21 @@ mod tests {
                     at = 0;
                     embedded_io_async::Read::read_exact(&mut input, &mut chunk).await.unwrap();
                 }
-                embedded_io_async::Write::write_all(&mut output, &chunk[at..at + RING]).await.unwrap();
+                embedded_io_async::Write::write_all(&mut output, &chunk[at..at + RING])
+                    .await
+                    .unwrap();
                 at += RING;
-                // As the relay does after each piece, and each of its two directions before it sleeps.
+                // As the relay does after each piece, and each of its two directions before it
+                // sleeps.
                 xen_exec::yield_now().await;
                 xen_exec::yield_now().await;
             }
         });
         // poll, read and write back of the port, one write, and a read for each eight rings.
         let calls = sys::calls() - before;
-        assert!(calls <= ROUNDS * 4 + ROUNDS / 8 + ROUNDS / 4, "{calls} system calls in {ROUNDS} rounds");
+        assert!(
+            calls <= ROUNDS * 4 + ROUNDS / 8 + ROUNDS / 4,
+            "{calls} system calls in {ROUNDS} rounds"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Connections to local servers. A server that does not let its callers in stops nobody else's work, and is not waited for
-//! for ever.
+//! Connections to local servers. A server that does not let its callers in stops nobody else's
+//! work, and is not waited for for ever.
 
 use crate::local::{Streams, streams};
 use crate::reactor::os_error;
@@ -18,10 +18,11 @@ use std::rc::Rc;
 use std::time::Duration;
 use xen_platform::{Clock, deadline, sleep};
 
-/// How long a server may take to let a caller in.
+/// Time limit for a server to let a caller in.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long to wait until a queue of callers that was full is tried again: the kernel does not tell.
+/// Time between two tries of a queue of callers that was full: the kernel does not
+/// tell.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Connects to a unix socket; waits up to ten seconds while too many others want to.
@@ -29,7 +30,8 @@ pub async fn connect_unix(linux: &Linux, path: &Path) -> io::Result<Streams> {
     within(linux, PATIENCE, unix(linux, path)).await
 }
 
-/// Connects to a TCP address of this machine, which answers at once if it can, and within ten seconds if it is busy.
+/// Connects to a TCP address of this machine, which answers at once if it can, and within ten
+/// seconds if it is busy.
 pub async fn connect_tcp(linux: &Linux, address: SocketAddr) -> io::Result<Streams> {
     within(linux, PATIENCE, tcp(linux, address)).await
 }
@@ -40,7 +42,10 @@ async fn within(
     work: impl Future<Output = io::Result<Streams>>,
 ) -> io::Result<Streams> {
     deadline(linux, Some(linux.now() + patience), work).await.unwrap_or_else(|_| {
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("it has let nobody in for {patience:?}")))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("it has let nobody in for {patience:?}"),
+        ))
     })
 }
 
@@ -53,7 +58,8 @@ async fn unix(linux: &Linux, path: &Path) -> io::Result<Streams> {
     }
 }
 
-/// Connects to a unix socket without waiting: an error of the kind `WouldBlock` says that too many others want to.
+/// Connects to a unix socket without waiting: an error of the kind `WouldBlock` says that too many
+/// others want to.
 pub(crate) fn unix_now(path: &Path) -> io::Result<OwnedFd> {
     let socket = new_socket(AddressFamily::UNIX)?;
     let address = SocketAddrUnix::new(path.as_os_str().as_bytes()).map_err(os_error)?;
@@ -62,7 +68,11 @@ pub(crate) fn unix_now(path: &Path) -> io::Result<OwnedFd> {
 }
 
 async fn tcp(linux: &Linux, address: SocketAddr) -> io::Result<Streams> {
-    let socket = Rc::new(new_socket(if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 })?);
+    let socket = Rc::new(new_socket(if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    })?);
     match connect(&*socket, &address) {
         Ok(()) => {}
         Err(Errno::INPROGRESS) => {
@@ -71,13 +81,14 @@ async fn tcp(linux: &Linux, address: SocketAddr) -> io::Result<Streams> {
         }
         Err(errno) => return Err(os_error(errno)),
     }
-    // Without the wait for more bytes to send: they come in the pieces in which the peer wrote them.
+    // Without the wait for more bytes to send: they come in the pieces in which the peer wrote
+    // them.
     set_tcp_nodelay(&*socket, true).map_err(os_error)?;
     let socket = Rc::into_inner(socket).expect("the reactor keeps nothing alive");
     streams(linux, sys::to_std(socket))
 }
 
-fn new_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+pub(crate) fn new_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     socket_with(family, SocketType::STREAM, flags, None).map_err(os_error)
 }
@@ -114,7 +125,10 @@ mod tests {
             listener.accept().unwrap();
             waiting.join().await.unwrap();
             std::fs::remove_file(&path).unwrap();
-            assert_eq!(connect_unix(&host, &path).await.err().unwrap().kind(), io::ErrorKind::NotFound);
+            assert_eq!(
+                connect_unix(&host, &path).await.err().unwrap().kind(),
+                io::ErrorKind::NotFound
+            );
         });
     }
 
@@ -130,7 +144,10 @@ mod tests {
             let refused = within(&host, Duration::ZERO, tcp(&host, address)).await.err().unwrap();
             assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
             drop(short);
-            assert_eq!(connect_tcp(&host, address).await.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+            assert_eq!(
+                connect_tcp(&host, address).await.err().unwrap().kind(),
+                io::ErrorKind::ConnectionRefused
+            );
         });
     }
 }

@@ -1,7 +1,7 @@
 //! Local connections: unix sockets, TCP, and pseudo terminals.
 
-use crate::dial::unix_now;
 use crate::reactor::{os_error, retry};
+use crate::socket_file::{SocketAccess, SocketFile};
 use crate::{Input, IoError, Linux, Output, sys};
 use rustix::event::PollFlags;
 use rustix::fd::OwnedFd;
@@ -30,26 +30,18 @@ pub struct LocalListener {
 }
 
 enum Socket {
-    /// With the path to remove at the end.
-    Unix(UnixListener, PathBuf),
+    /// With its file, which is removed at the end.
+    Unix(UnixListener, SocketFile),
     Tcp(TcpListener),
 }
 
 impl LocalListener {
-    /// Listens on a unix socket, and removes it when dropped. One at the same path to which nobody listens any more is
-    /// replaced.
-    pub fn unix(linux: &Linux, path: &Path) -> io::Result<Self> {
-        let bound = match UnixListener::bind(path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_dead(path) => {
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)
-            }
-            bound => bound,
-        };
-        let socket = bound?;
-        socket.set_nonblocking(true)?;
+    /// Listens on a unix socket, which is removed when this is dropped. One at the same path whose
+    /// server is gone is replaced; of several servers that start at once, one succeeds.
+    pub fn unix(linux: &Linux, path: &Path, access: &SocketAccess) -> io::Result<Self> {
+        let (socket, file) = SocketFile::listen(path, access)?;
         let fd = socket.as_fd().try_clone_to_owned()?;
-        Ok(Self::new(linux, fd, Socket::Unix(socket, path.to_path_buf())))
+        Ok(Self::new(linux, fd, Socket::Unix(socket, file)))
     }
 
     /// Listens on a TCP address.
@@ -67,8 +59,10 @@ impl LocalListener {
     /// The address, as users write it: of a TCP port 0, the one that was chosen.
     pub fn address(&self) -> String {
         match &self.socket {
-            Socket::Unix(_, path) => path.display().to_string(),
-            Socket::Tcp(socket) => socket.local_addr().map_or_else(|error| error.to_string(), |own| own.to_string()),
+            Socket::Unix(_, file) => file.path().display().to_string(),
+            Socket::Tcp(socket) => {
+                socket.local_addr().map_or_else(|error| error.to_string(), |own| own.to_string())
+            }
         }
     }
 
@@ -78,29 +72,17 @@ impl LocalListener {
             Socket::Unix(socket, _) => socket.accept().map(|(stream, _)| stream.into()),
             Socket::Tcp(socket) => socket.accept().and_then(|(stream, _)| prompt(stream)),
         };
-        let errno = |error: io::Error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+        let errno =
+            |error: io::Error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
         let again = |_: rustix::fd::BorrowedFd<'_>| match accept() {
-            // Whoever gave up before being accepted is not the next.
+            // A client that gave up before it was accepted is not the next.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Err(Errno::AGAIN),
             accepted => accepted.map_err(errno),
         };
-        let stream = retry(self.linux.reactor(), &self.fd, PollFlags::IN, again).await.map_err(IoError)?;
+        let stream =
+            retry(self.linux.reactor(), &self.fd, PollFlags::IN, again).await.map_err(IoError)?;
         streams(&self.linux, stream).map_err(IoError)
     }
-}
-
-impl Drop for LocalListener {
-    fn drop(&mut self) {
-        if let Socket::Unix(_, path) = &self.socket {
-            // Somebody may have removed it already.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-/// Whether nobody listens to this socket.
-fn is_dead(path: &Path) -> bool {
-    unix_now(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Without the wait for more bytes to send: they come in the pieces in which the peer wrote them.
@@ -111,7 +93,7 @@ fn prompt(stream: TcpStream) -> io::Result<std::os::fd::OwnedFd> {
 
 pub(crate) fn streams(linux: &Linux, fd: std::os::fd::OwnedFd) -> io::Result<Streams> {
     let input = Input::new(linux, fd.try_clone()?)?;
-    Ok((input, Output::new(linux, fd)?))
+    Ok((input, Output::of_socket(linux, fd)?))
 }
 
 /// A new pseudo terminal in raw mode.
@@ -146,7 +128,7 @@ impl Pty {
         &self.name
     }
 
-    /// What its users write, and what they read.
+    /// Returns the stream that its users write, and the one that they read.
     pub fn streams(&self) -> io::Result<Streams> {
         streams(&self.linux, self.master.try_clone()?.into())
     }
@@ -179,15 +161,19 @@ mod tests {
         let path = std::env::temp_dir().join(format!("xen-linux-local-{}", std::process::id()));
         // One that is left over.
         drop(UnixListener::bind(&path).unwrap());
-        let listener = LocalListener::unix(&linux, &path).unwrap();
+        let listener = LocalListener::unix(&linux, &path, &SocketAccess::default()).unwrap();
         let host = linux.clone();
         linux.run(|spawner| async move {
-            let accepting = spawner.spawn(async move { (listener.accept().await.unwrap(), listener) });
+            let accepting =
+                spawner.spawn(async move { (listener.accept().await.unwrap(), listener) });
             xen_exec::yield_now().await;
             let ours = connect_unix(&host, Path::new(&path)).await.unwrap();
             let (theirs, listener) = accepting.join().await;
             talk(ours, theirs).await;
-            assert!(LocalListener::unix(&host, &path).is_err(), "it is in use");
+            assert!(
+                LocalListener::unix(&host, &path, &SocketAccess::default()).is_err(),
+                "it is in use"
+            );
             drop(listener);
             assert!(!path.exists());
         });

@@ -9,8 +9,8 @@ use xen_platform::{Access, DomId, GrantRef, Granted, IndexMemory, PAGE_SIZE, Por
 
 /// Mapped pages and what has to be given back after unmapping them.
 ///
-/// The order of the fields is the order in which they are dropped: both devices want munmap(2) before their own
-/// request.
+/// The order of the fields is the order in which they are dropped: both devices want munmap(2)
+/// before their own request.
 pub struct Pages<R> {
     mapping: Mapping,
     held: R,
@@ -21,7 +21,8 @@ pub type LinuxGrant = Pages<Grants>;
 /// A peer's pages.
 pub type LinuxMap = Pages<Foreign>;
 
-/// Grants in `gntalloc`: dropping them frees the pages, in the kernel's time if the peer still maps them.
+/// Grants in `gntalloc`: dropping them frees the pages, in the kernel's time if the peer still maps
+/// them.
 pub struct Grants {
     gntalloc: Rc<OwnedFd>,
     index: u64,
@@ -51,13 +52,19 @@ impl Drop for Foreign {
 }
 
 impl LinuxGrant {
-    pub(crate) fn share(linux: &Linux, peer: DomId, pages: usize, access: Access) -> Result<Self, Error> {
+    pub(crate) fn share(
+        linux: &Linux,
+        peer: DomId,
+        pages: usize,
+        access: Access,
+    ) -> Result<Self, Error> {
         assert!(pages > 0, "no pages to share");
         let gntalloc = linux.gntalloc()?;
         let refused = |reason| error::share(peer, pages, reason);
         let (index, refs) = sys::alloc_grants(&*gntalloc, peer, pages, access).map_err(refused)?;
         let held = Grants { gntalloc, index, refs };
-        let mapping = Mapping::new(&*held.gntalloc, index, pages * PAGE_SIZE, Access::ReadWrite).map_err(refused)?;
+        let mapping = Mapping::new(&*held.gntalloc, index, pages * PAGE_SIZE, Access::ReadWrite)
+            .map_err(refused)?;
         Ok(Pages { mapping, held })
     }
 
@@ -70,13 +77,20 @@ impl LinuxGrant {
 }
 
 impl LinuxMap {
-    pub(crate) fn map(linux: &Linux, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Self, Error> {
+    pub(crate) fn map(
+        linux: &Linux,
+        peer: DomId,
+        refs: &[GrantRef],
+        access: Access,
+    ) -> Result<Self, Error> {
         assert!(!refs.is_empty(), "no grants to map");
         let gntdev = linux.gntdev()?;
-        let refused = |reason| error::map(format!("map {} of domain {peer}", named(refs)), peer, reason);
+        let refused =
+            |reason| error::map(format!("map {} of domain {peer}", named(refs)), peer, reason);
         let index = sys::insert_grants(&*gntdev, peer, refs).map_err(refused)?;
         let held = Foreign { gntdev, index, pages: refs.len(), first: refs[0] };
-        let mapping = Mapping::new(&*held.gntdev, index, refs.len() * PAGE_SIZE, access).map_err(refused)?;
+        let mapping =
+            Mapping::new(&*held.gntdev, index, refs.len() * PAGE_SIZE, access).map_err(refused)?;
         Ok(Pages { mapping, held })
     }
 

@@ -1,15 +1,14 @@
-//! SIGINT and SIGTERM as events.
+//! SIGINT, SIGTERM and SIGHUP as events.
 
 use crate::reactor::{os_error, retry};
 use crate::{Error, Linux, error, sys};
 use rustix::event::PollFlags;
 use rustix::fd::OwnedFd;
 use signal_hook::SigId;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::{pipe, unregister};
 use std::future;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -20,23 +19,30 @@ pub enum Signal {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGHUP: the terminal is gone.
+    Hangup,
 }
 
 impl Signal {
     /// The exit code that shells give to a program which the signal ended: 128 and its number.
     pub fn exit_code(self) -> u8 {
+        128 + self.number() as u8
+    }
+
+    fn number(self) -> i32 {
         match self {
-            Signal::Interrupt => 130,
-            Signal::Terminate => 143,
+            Signal::Interrupt => SIGINT,
+            Signal::Terminate => SIGTERM,
+            Signal::Hangup => SIGHUP,
         }
     }
 }
 
-/// Catches the signals instead of letting them end the program. After dropping this they are ignored.
+/// Catches the signals instead of letting them end the program. After dropping this they are
+/// ignored.
 pub struct Signals {
     linux: Linux,
-    interrupt: Caught,
-    terminate: Caught,
+    caught: Vec<(Signal, Caught)>,
 }
 
 /// A signal whose handler writes a byte into a pipe.
@@ -46,11 +52,12 @@ struct Caught {
 }
 
 impl Caught {
-    fn new(signal: i32) -> io::Result<Self> {
+    fn new(signal: Signal) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         let reader = sys::owned(reader);
         rustix::io::ioctl_fionbio(&reader, true).map_err(os_error)?;
-        Ok(Caught { id: pipe::register(signal, writer)?, pipe: Rc::new(reader) })
+        let id = pipe::register(signal.number(), writer)?;
+        Ok(Caught { id, pipe: Rc::new(reader) })
     }
 }
 
@@ -63,29 +70,49 @@ impl Drop for Caught {
 impl Signals {
     /// Catches from now on.
     pub fn catch(linux: &Linux) -> Result<Self, Error> {
-        let catch = |signal| Caught::new(signal).map_err(error::signals);
-        Ok(Signals { linux: linux.clone(), interrupt: catch(SIGINT)?, terminate: catch(SIGTERM)? })
+        let mut caught = Vec::new();
+        for signal in [Signal::Interrupt, Signal::Terminate, Signal::Hangup] {
+            // nohup(1) has it ignored.
+            if signal != Signal::Hangup || !is_ignored(SIGHUP) {
+                caught.push((signal, Caught::new(signal).map_err(error::signals)?));
+            }
+        }
+        Ok(Signals { linux: linux.clone(), caught })
     }
 
     /// Waits for the next signal.
     pub async fn next(&self) -> Signal {
-        let mut interrupt = pin!(self.wait(&self.interrupt));
-        let mut terminate = pin!(self.wait(&self.terminate));
+        let mut waits: Vec<_> = self
+            .caught
+            .iter()
+            .map(|(signal, caught)| (*signal, Box::pin(self.wait(caught))))
+            .collect();
         future::poll_fn(|cx| {
-            if interrupt.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Signal::Interrupt);
+            for (signal, wait) in &mut waits {
+                if wait.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(*signal);
+                }
             }
-            terminate.as_mut().poll(cx).map(|()| Signal::Terminate)
+            Poll::Pending
         })
         .await
     }
 
     async fn wait(&self, caught: &Caught) {
         let read = |fd: rustix::fd::BorrowedFd<'_>| sys::read(fd, &mut [0u8; 16]);
-        // Several of the same count as one. The writing end is open for as long as `caught` is, so there is no end.
+        // Several of the same count as one. The handler keeps the writing end open, so
+        // there is no end.
         let read = retry(self.linux.reactor(), &caught.pipe, PollFlags::IN, read).await;
         read.expect("a pipe of this program can be read");
     }
+}
+
+/// Returns true if the program was started with a signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (signal - 1)) != 0
 }
 
 #[cfg(test)]

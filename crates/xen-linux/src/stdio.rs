@@ -1,17 +1,18 @@
 //! Standard input and output as asynchronous streams.
 //!
-//! Their descriptors may be shared with other programs (a shell, the other end of a pipeline), so they stay in blocking
-//! mode. A pipe is opened once more, which gives a descriptor with a mode of its own; a socket can be told for a single
-//! call not to block; a regular file never does. For the rest poll(2) says when a read will not block, and a write is kept
-//! so short that it does not after poll(2) said that there is room.
+//! Their descriptors may be shared with other programs (a shell, the other end of a pipeline), so
+//! they stay in blocking mode. A pipe is opened once more, which gives a descriptor with a mode of
+//! its own; a socket can be told for a single call not to block; a regular file never does. For the
+//! rest poll(2) says when a read will not block, and a write is kept so short that it does not
+//! after poll(2) said that there is room.
 
 use crate::reactor::{os_error, retry};
-use crate::{Linux, sys};
+use crate::{Linux, error, sys};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use rustix::event::PollFlags;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,13 +20,17 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::rc::Rc;
 use std::{fmt, future, io};
 
-/// An error of the operating system, as `embedded-io` wants it.
+/// An error of the operating system, as `embedded-io` wants it, which is shown with its cure where
+/// it is a limit of this machine's.
 #[derive(Debug)]
 pub struct IoError(pub io::Error);
 
 impl fmt::Display for IoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match error::limit_cure(&self.0) {
+            Some(cure) => write!(f, "{}; {cure}", self.0),
+            None => self.0.fmt(f),
+        }
     }
 }
 
@@ -43,16 +48,18 @@ impl embedded_io_async::Error for IoError {
     }
 }
 
-/// What a descriptor is: it decides how it is kept from blocking.
+/// The kind of a descriptor, which decides how it is kept from blocking.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     /// Reads and writes take what they take, but not for ever.
     File,
     /// In non-blocking mode, which nobody else shares.
     OwnPipe,
-    /// It cannot be opened once more. Writable means room for a page at least (`PIPE_BUF` of Linux).
+    /// It cannot be opened once more. Writable means room for a page at least (`PIPE_BUF` of
+    /// Linux).
     Pipe,
-    /// Writable means that fewer than 256 characters wait to go out (`WAKEUP_CHARS`, drivers/tty/n_tty.c).
+    /// Writable means that fewer than 256 characters wait to go out (`WAKEUP_CHARS`,
+    /// drivers/tty/n_tty.c).
     Terminal,
     /// The one kind that can be told not to block for a single call.
     Socket,
@@ -80,7 +87,7 @@ impl Kind {
         }
     }
 
-    /// Whether only poll(2) can tell that a call will not block.
+    /// Returns whether only poll(2) can tell that a call will not block.
     fn asks_first(self) -> bool {
         matches!(self, Kind::Pipe | Kind::Terminal)
     }
@@ -90,8 +97,11 @@ impl Kind {
 fn prepare(fd: File, again: &OpenOptions) -> io::Result<(Kind, OwnedFd)> {
     let kind = Kind::of(&fd)?;
     if kind == Kind::Pipe && fd.metadata()?.file_type().is_fifo() {
-        // Without /proc, or as another user than who made the pipe, it stays as it is.
-        let opened = again.clone().custom_flags(O_NONBLOCK).open(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        // Without /proc, or as another user than the pipe's, it stays as it is.
+        let opened = again
+            .clone()
+            .custom_flags(O_NONBLOCK)
+            .open(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         if let Ok(own) = opened {
             return Ok((Kind::OwnPipe, sys::owned(own)));
         }
@@ -118,8 +128,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// Standard input. Another reader of the same terminal may take what was announced; a read then waits for more and
-    /// holds up the program.
+    /// Standard input. Another reader of the same terminal may take what was announced; a read then
+    /// waits for more and holds up the program.
     pub fn stdin(linux: &Linux) -> io::Result<Self> {
         Self::new(linux, io::stdin().as_fd().try_clone_to_owned()?)
     }
@@ -139,10 +149,14 @@ impl Read for Input {
     async fn read(&mut self, to: &mut [u8]) -> Result<usize, IoError> {
         let reactor = self.linux.reactor();
         if self.kind.asks_first() {
-            future::poll_fn(|cx| reactor.poll_ready(&self.fd, PollFlags::IN, cx)).await.map_err(IoError)?;
+            future::poll_fn(|cx| reactor.poll_ready(&self.fd, PollFlags::IN, cx))
+                .await
+                .map_err(IoError)?;
         }
         let get = |fd: BorrowedFd<'_>| match self.kind {
-            Kind::Socket => rustix::net::recv(fd, &mut *to, RecvFlags::DONTWAIT).map(|(bytes, _)| bytes),
+            Kind::Socket => {
+                rustix::net::recv(fd, &mut *to, RecvFlags::DONTWAIT).map(|(bytes, _)| bytes)
+            }
             _ => sys::read(fd, &mut *to),
         };
         retry(reactor, &self.fd, PollFlags::IN, get).await.map_err(IoError)
@@ -154,18 +168,60 @@ pub struct Output {
     linux: Linux,
     fd: Rc<OwnedFd>,
     kind: Kind,
+    on_drop: OnDrop,
+}
+
+/// The way in which the reader learns that this program writes no more. Closing the descriptor does
+/// not tell it if another one of the same file is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum OnDrop {
+    Close,
+    /// The other direction of the same socket stays open.
+    ShutDown,
+    /// Standard output itself is open, too: it becomes /dev/null.
+    Redirect,
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // A reader that is gone already needs no word of it.
+        let _ = match self.on_drop {
+            OnDrop::Close => Ok(()),
+            OnDrop::ShutDown => rustix::net::shutdown(&*self.fd, Shutdown::Write),
+            OnDrop::Redirect => OpenOptions::new()
+                .write(true)
+                .open("/dev/null")
+                .map_err(|_| Errno::IO)
+                .and_then(|null| rustix::stdio::dup2_stdout(sys::owned(null))),
+        };
+    }
 }
 
 impl Output {
-    /// Standard output, past the standard library's buffer.
+    /// Standard output, past the standard library's buffer. Dropping it ends standard output for
+    /// its reader, too.
     pub fn stdout(linux: &Linux) -> io::Result<Self> {
-        Self::new(linux, io::stdout().as_fd().try_clone_to_owned()?)
+        let output = Self::new(linux, io::stdout().as_fd().try_clone_to_owned()?)?;
+        Ok(output.with(OnDrop::Redirect))
+    }
+
+    /// The writing direction of a socket, which is shut down on drop.
+    pub(crate) fn of_socket(
+        linux: &Linux,
+        fd: impl Into<std::os::fd::OwnedFd>,
+    ) -> io::Result<Self> {
+        Ok(Self::new(linux, fd)?.with(OnDrop::ShutDown))
+    }
+
+    fn with(mut self, on_drop: OnDrop) -> Self {
+        self.on_drop = on_drop;
+        self
     }
 
     /// Any descriptor; its mode is left as it is. Fails if the kernel does not say what it is.
     pub fn new(linux: &Linux, fd: impl Into<std::os::fd::OwnedFd>) -> io::Result<Self> {
         let (kind, fd) = prepare(File::from(fd.into()), OpenOptions::new().write(true))?;
-        Ok(Output { linux: linux.clone(), fd: Rc::new(fd), kind })
+        Ok(Output { linux: linux.clone(), fd: Rc::new(fd), kind, on_drop: OnDrop::Close })
     }
 }
 
@@ -178,7 +234,9 @@ impl Write for Output {
         let from = &from[..from.len().min(self.kind.bytes())];
         let reactor = self.linux.reactor();
         if self.kind.asks_first() {
-            future::poll_fn(|cx| reactor.poll_ready(&self.fd, PollFlags::OUT, cx)).await.map_err(IoError)?;
+            future::poll_fn(|cx| reactor.poll_ready(&self.fd, PollFlags::OUT, cx))
+                .await
+                .map_err(IoError)?;
         }
         let put = |fd: BorrowedFd<'_>| match self.kind {
             Kind::Socket => rustix::net::send(fd, from, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),

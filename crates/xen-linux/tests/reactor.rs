@@ -31,7 +31,9 @@ fn every_timer_fires_and_none_too_early() {
 fn a_deadline_in_the_past_ends_a_wait_at_once() {
     let linux = Linux::new();
     let clock = linux.clone();
-    let ended = linux.run(|_| async move { deadline(&clock, Some(Time(0)), std::future::pending::<()>()).await });
+    let ended = linux.run(|_| async move {
+        deadline(&clock, Some(Time(0)), std::future::pending::<()>()).await
+    });
     assert_eq!(ended, Err(Elapsed));
 }
 

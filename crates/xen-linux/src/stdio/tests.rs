@@ -64,7 +64,8 @@ fn input_waits_for_a_pipe_without_changing_its_mode() {
         drop(writer);
         assert_eq!(reading.join().await, (b"line\n".to_vec(), 0));
     });
-    // In non-blocking mode, with no writer left, this would still be the end: so ask the descriptor itself.
+    // In non-blocking mode, with no writer left, this would still be the end: so ask the descriptor
+    // itself.
     assert_eq!(probe.read(&mut [0; 1]).unwrap(), 0);
     let flags = rustix::fs::fcntl_getfl(sys::owned(probe)).unwrap();
     assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));

@@ -5,11 +5,19 @@ use std::os::unix::net::UnixStream;
 #[test]
 fn the_socket_is_where_the_tools_of_xen_look_for_it() {
     let set = |pairs: &'static [(&str, &str)]| {
-        move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value))
+        move |name: &str| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value))
+        }
     };
-    assert_eq!(sockets(set(&[])), ["/run/xenstored/socket", "/var/run/xenstored/socket"].map(PathBuf::from));
+    assert_eq!(
+        sockets(set(&[])),
+        ["/run/xenstored/socket", "/var/run/xenstored/socket"].map(PathBuf::from)
+    );
     assert_eq!(sockets(set(&[("XENSTORED_RUNDIR", "/x")])), [PathBuf::from("/x/socket")]);
-    assert_eq!(sockets(set(&[("XENSTORED_RUNDIR", "/x"), ("XENSTORED_PATH", "/y/s")])), [PathBuf::from("/y/s")]);
+    assert_eq!(
+        sockets(set(&[("XENSTORED_RUNDIR", "/x"), ("XENSTORED_PATH", "/y/s")])),
+        [PathBuf::from("/y/s")]
+    );
 }
 
 #[test]
@@ -83,7 +91,10 @@ fn the_device_gets_one_request_at_a_time() {
             theirs.set_nonblocking(true).unwrap();
             let more = theirs.read(&mut [0]);
             theirs.set_nonblocking(false).unwrap();
-            assert!(more.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "a request too early");
+            assert!(
+                more.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock),
+                "a request too early"
+            );
             header[12..].copy_from_slice(&1u32.to_ne_bytes());
             theirs.write_all(&[&header[..], b"7"].concat()).unwrap();
         }
@@ -109,9 +120,26 @@ fn every_way_that_failed_is_named() {
     match open_transport(&linux, nowhere) {
         Err(error) => {
             let text = error.to_string();
-            assert!(text.contains("/nowhere/socket: No such file") && text.contains("/dev/xen/xenbus: "), "{text}");
+            assert!(
+                text.contains("/nowhere/socket: No such file")
+                    && text.contains("/dev/xen/xenbus: "),
+                "{text}"
+            );
         }
         // In a Xen domain.
         Ok((_, way)) => assert_eq!(way, Way::Xenbus),
     }
+}
+
+#[test]
+fn machine_without_xen_is_named_as_such() {
+    let sockets = sockets(|_| None);
+    if std::path::Path::new("/proc/xen").exists() || sockets.iter().any(|path| path.exists()) {
+        return; // A Xen domain, or a machine where xenstored runs all the same.
+    }
+    let error = open_transport(&Linux::new(), |_| None).unwrap_err();
+    let text = "this is no Xen domain: there is no /proc/xen; `make run` boots an emulated one";
+    assert_eq!(error.to_string(), text);
+    let error = Linux::new().open("evtchn", "xen-evtchn").unwrap_err();
+    assert_eq!(error.to_string(), text);
 }

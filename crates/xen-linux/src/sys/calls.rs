@@ -38,7 +38,7 @@ pub(crate) mod counting {
         CALLS.set(CALLS.get() + 1);
     }
 
-    /// How many calls this thread has made so far.
+    /// Number of calls that this thread has made so far.
     pub(crate) fn calls() -> usize {
         CALLS.get()
     }

@@ -5,7 +5,7 @@ use core::mem::{offset_of, size_of};
 use rustix::fd::AsFd;
 use rustix::ioctl::Opcode;
 use std::io;
-use xen_platform::{Bytes, DomId, Piece};
+use xen_platform::{CopyBuffer, CopySegment, DomId};
 
 /// `struct ioctl_gntdev_grant_copy`.
 #[repr(C)]
@@ -16,7 +16,8 @@ struct GrantCopy {
 }
 const _: () = assert!(size_of::<GrantCopy>() == 16 && offset_of!(GrantCopy, segments) == 8);
 
-/// `struct ioctl_gntdev_grant_copy_segment`, whose two ends are eight bytes each: an address here, or [`foreign`].
+/// `struct ioctl_gntdev_grant_copy_segment`, whose two ends are eight bytes each: an address here,
+/// or [`foreign`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Segment {
@@ -27,7 +28,9 @@ struct Segment {
     status: i16,
     pad: u16,
 }
-const _: () = assert!(size_of::<Segment>() == 24 && offset_of!(Segment, dest) == 8 && offset_of!(Segment, len) == 16);
+const _: () = assert!(
+    size_of::<Segment>() == 24 && offset_of!(Segment, dest) == 8 && offset_of!(Segment, len) == 16
+);
 const _: () = assert!(offset_of!(Segment, flags) == 18 && offset_of!(Segment, status) == 20);
 
 const GNTDEV_GRANT_COPY: Opcode = code(b'G', 8, size_of::<GrantCopy>());
@@ -38,27 +41,32 @@ const DEST_GREF: u16 = 2;
 /// `GNTST_eagain` (xen/grant_table.h).
 const EAGAIN: i16 = -12;
 
-/// How often a piece is tried again whose page is not there yet: the kernel has waited for a while each time.
+/// Number of retries of a segment whose page is not there yet: the kernel has waited for a while
+/// each time.
 const ATTEMPTS: usize = 8;
 
 /// The other domain's end: `ref`, `offset` and `domid` of the structure's union, on x86-64.
-fn foreign(peer: DomId, piece: &Piece<'_>) -> u64 {
+fn foreign(peer: DomId, piece: &CopySegment<'_>) -> u64 {
     u64::from(piece.gref().0) | (piece.at() as u64) << 32 | u64::from(peer.0) << 48
 }
 
-fn segment(peer: DomId, piece: &mut Piece<'_>) -> Segment {
+fn segment(peer: DomId, piece: &mut CopySegment<'_>) -> Segment {
     let theirs = foreign(peer, piece);
     let len = piece.len() as u16;
-    let (source, dest, flags) = match piece.bytes() {
-        Bytes::FromPeer(to) => (theirs, to.as_mut_ptr() as u64, SOURCE_GREF),
-        Bytes::ToPeer(from) => (from.as_ptr() as u64, theirs, DEST_GREF),
+    let (source, dest, flags) = match piece.buffer() {
+        CopyBuffer::FromPeer(to) => (theirs, to.as_mut_ptr() as u64, SOURCE_GREF),
+        CopyBuffer::ToPeer(from) => (from.as_ptr() as u64, theirs, DEST_GREF),
     };
     Segment { source, dest, len, flags, status: -1, pad: 0 }
 }
 
-/// Copies all pieces in one call, and those again whose page was not there yet. The call succeeds whatever becomes of
-/// the single pieces.
-pub(crate) fn copy_pieces(gntdev: impl AsFd, peer: DomId, pieces: &mut [Piece<'_>]) -> io::Result<()> {
+/// Copies all pieces in one call, and those again whose page was not there yet. The call succeeds
+/// whatever becomes of the single pieces.
+pub(crate) fn copy_segments(
+    gntdev: impl AsFd,
+    peer: DomId,
+    pieces: &mut [CopySegment<'_>],
+) -> io::Result<()> {
     // A piece without bytes is copied before the kernel is asked.
     let mut left: Vec<usize> = Vec::with_capacity(pieces.len());
     for (number, piece) in pieces.iter_mut().enumerate() {
@@ -71,11 +79,20 @@ pub(crate) fn copy_pieces(gntdev: impl AsFd, peer: DomId, pieces: &mut [Piece<'_
         if left.is_empty() {
             break;
         }
-        let mut segments: Vec<Segment> = left.iter().map(|&number| segment(peer, &mut pieces[number])).collect();
-        let count = u32::try_from(segments.len()).expect("fewer pieces than a grant table has entries");
-        // The addresses in the segments are those of the slices that the pieces borrow, with their lengths.
-        call(&gntdev, GNTDEV_GRANT_COPY, &mut [GrantCopy { count, pad: 0, segments: segments.as_mut_ptr() }])?;
-        left.iter().zip(&segments).for_each(|(&number, segment)| pieces[number].set_status(segment.status));
+        let mut segments: Vec<Segment> =
+            left.iter().map(|&number| segment(peer, &mut pieces[number])).collect();
+        let count =
+            u32::try_from(segments.len()).expect("fewer pieces than a grant table has entries");
+        // The addresses in the segments are those of the slices that the pieces borrow, with their
+        // lengths.
+        call(
+            &gntdev,
+            GNTDEV_GRANT_COPY,
+            &mut [GrantCopy { count, pad: 0, segments: segments.as_mut_ptr() }],
+        )?;
+        left.iter()
+            .zip(&segments)
+            .for_each(|(&number, segment)| pieces[number].set_status(segment.status));
         left.retain(|&number| pieces[number].status() == EAGAIN);
     }
     Ok(())
@@ -91,10 +108,13 @@ mod tests {
         assert_eq!(GNTDEV_GRANT_COPY, 0x0010_4708);
         let mut bytes = [0; 512];
         let address = bytes.as_ptr() as u64;
-        let piece = segment(DomId(7), &mut Piece::from_peer(GrantRef(0x1234_5678), 0xe00, &mut bytes));
+        let piece = segment(
+            DomId(7),
+            &mut CopySegment::from_peer(GrantRef(0x1234_5678), 0xe00, &mut bytes),
+        );
         assert_eq!((piece.source, piece.dest), (0x0007_0e00_1234_5678, address));
         assert_eq!((piece.len, piece.flags), (512, SOURCE_GREF));
-        let piece = segment(DomId(7), &mut Piece::to_peer(GrantRef(8), 1, &bytes[..3]));
+        let piece = segment(DomId(7), &mut CopySegment::to_peer(GrantRef(8), 1, &bytes[..3]));
         assert_eq!((piece.source, piece.dest), (address, 0x0007_0001_0000_0008));
         assert_eq!((piece.len, piece.flags), (3, DEST_GREF));
     }
@@ -103,11 +123,11 @@ mod tests {
     fn nothing_to_copy_needs_no_call_and_another_device_is_an_error() {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let fd = crate::sys::owned(one);
-        let mut empty = [Piece::to_peer(GrantRef(8), 4096, &[])];
-        copy_pieces(&fd, DomId(1), &mut empty).unwrap();
+        let mut empty = [CopySegment::to_peer(GrantRef(8), 4096, &[])];
+        copy_segments(&fd, DomId(1), &mut empty).unwrap();
         assert!(empty[0].is_copied());
-        let mut piece = [Piece::to_peer(GrantRef(8), 0, b"x")];
-        assert_eq!(copy_pieces(&fd, DomId(1), &mut piece).unwrap_err().raw_os_error(), Some(25));
+        let mut piece = [CopySegment::to_peer(GrantRef(8), 0, b"x")];
+        assert_eq!(copy_segments(&fd, DomId(1), &mut piece).unwrap_err().raw_os_error(), Some(25));
         assert!(!piece[0].is_copied());
     }
 }

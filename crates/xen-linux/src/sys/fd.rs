@@ -1,4 +1,5 @@
-//! From the standard library's descriptors to rustix's, which without its `std` feature has a type of its own, and back.
+//! From the standard library's descriptors to rustix's, which without its `std` feature has a type
+//! of its own, and back.
 
 use rustix::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::os::fd::{FromRawFd as StdFromRawFd, IntoRawFd as StdIntoRawFd};
@@ -6,7 +7,8 @@ use std::os::fd::{FromRawFd as StdFromRawFd, IntoRawFd as StdIntoRawFd};
 /// The same open descriptor, in rustix's type.
 pub(crate) fn owned(fd: impl Into<std::os::fd::OwnedFd>) -> OwnedFd {
     let raw = StdIntoRawFd::into_raw_fd(fd.into());
-    // SAFETY: `into_raw_fd` just gave up the ownership of this open descriptor, so that there is one owner again.
+    // SAFETY: `into_raw_fd` just gave up the ownership of this open descriptor, so that there is
+    // one owner again.
     unsafe { FromRawFd::from_raw_fd(raw) }
 }
 

@@ -9,8 +9,8 @@ use std::io;
 use xen_platform::{Access, DomId, GrantRef, Port};
 use zerocopy::{Immutable, IntoBytes};
 
-/// `_IOC(_IOC_NONE, kind, number, bytes)` (asm-generic/ioctl.h). These devices leave the direction out although they
-/// pass data.
+/// `_IOC(_IOC_NONE, kind, number, bytes)` (asm-generic/ioctl.h). These devices leave the direction
+/// out although they pass data.
 pub(super) const fn code(kind: u8, number: u8, bytes: usize) -> Opcode {
     (bytes as Opcode) << 16 | (kind as Opcode) << 8 | number as Opcode
 }
@@ -21,7 +21,8 @@ struct BindInterdomain {
     remote_domain: u32,
     remote_port: u32,
 }
-const _: () = assert!(size_of::<BindInterdomain>() == 8 && offset_of!(BindInterdomain, remote_port) == 4);
+const _: () =
+    assert!(size_of::<BindInterdomain>() == 8 && offset_of!(BindInterdomain, remote_port) == 4);
 
 /// `struct ioctl_gntdev_map_grant_ref` (gntdev.h) up to its references, of which there are `count`.
 #[repr(C)]
@@ -42,7 +43,8 @@ struct ForeignRef {
 }
 const _: () = assert!(size_of::<ForeignRef>() == 8 && offset_of!(ForeignRef, reference) == 4);
 
-/// `struct ioctl_gntalloc_alloc_gref` (gntalloc.h) up to the references that come back, of which there are `count`.
+/// `struct ioctl_gntalloc_alloc_gref` (gntalloc.h) up to the references that come back, of which
+/// there are `count`.
 #[repr(C)]
 #[derive(IntoBytes, Immutable)]
 struct AllocGref {
@@ -55,7 +57,8 @@ const _: () = assert!(size_of::<AllocGref>() == 16);
 const _: () = assert!(offset_of!(AllocGref, flags) == 2 && offset_of!(AllocGref, count) == 4);
 const _: () = assert!(offset_of!(AllocGref, index) == 8);
 
-/// `struct ioctl_gntdev_unmap_grant_ref` (gntdev.h) and `struct ioctl_gntalloc_dealloc_gref` (gntalloc.h).
+/// `struct ioctl_gntdev_unmap_grant_ref` (gntdev.h) and `struct ioctl_gntalloc_dealloc_gref`
+/// (gntalloc.h).
 #[repr(C)]
 struct Release {
     index: u64,
@@ -64,7 +67,8 @@ struct Release {
 }
 const _: () = assert!(size_of::<Release>() == 16 && offset_of!(Release, count) == 8);
 
-/// `struct ioctl_gntdev_unmap_notify` (gntdev.h) and `struct ioctl_gntalloc_unmap_notify` (gntalloc.h).
+/// `struct ioctl_gntdev_unmap_notify` (gntdev.h) and `struct ioctl_gntalloc_unmap_notify`
+/// (gntalloc.h).
 #[repr(C)]
 struct UnmapNotify {
     index: u64,
@@ -72,22 +76,26 @@ struct UnmapNotify {
     event_channel_port: u32,
 }
 const _: () = assert!(size_of::<UnmapNotify>() == 16);
-const _: () = assert!(offset_of!(UnmapNotify, action) == 8 && offset_of!(UnmapNotify, event_channel_port) == 12);
+const _: () = assert!(
+    offset_of!(UnmapNotify, action) == 8 && offset_of!(UnmapNotify, event_channel_port) == 12
+);
 
-// The numbers of the two structures with references count one reference, whatever number of them follows; gntalloc's is
-// padded to its alignment.
+// The numbers of the two structures with references count one reference, whatever number of them
+// follows; gntalloc's is padded to its alignment.
 const EVTCHN_BIND_INTERDOMAIN: Opcode = code(b'E', 1, size_of::<BindInterdomain>());
 const EVTCHN_BIND_UNBOUND_PORT: Opcode = code(b'E', 2, size_of::<u32>());
 const EVTCHN_NOTIFY: Opcode = code(b'E', 4, size_of::<u32>());
 /// Of a `struct ioctl_evtchn_restrict_domid`, a domain's number.
 const EVTCHN_RESTRICT_DOMID: Opcode = code(b'E', 6, size_of::<u16>());
-const GNTDEV_MAP_GRANT_REF: Opcode = code(b'G', 0, size_of::<MapGrantRef>() + size_of::<ForeignRef>());
+const GNTDEV_MAP_GRANT_REF: Opcode =
+    code(b'G', 0, size_of::<MapGrantRef>() + size_of::<ForeignRef>());
 const GNTDEV_UNMAP_GRANT_REF: Opcode = code(b'G', 1, size_of::<Release>());
 const GNTALLOC_ALLOC_GREF: Opcode = code(b'G', 5, ALLOC_GREF_BYTES);
 const GNTALLOC_DEALLOC_GREF: Opcode = code(b'G', 6, size_of::<Release>());
 const SET_UNMAP_NOTIFY: Opcode = code(b'G', 7, size_of::<UnmapNotify>());
 
-/// `sizeof(struct ioctl_gntalloc_alloc_gref)`: the driver copies that much both ways, even for a single page.
+/// `sizeof(struct ioctl_gntalloc_alloc_gref)`: the driver copies that much both ways, even for a
+/// single page.
 const ALLOC_GREF_BYTES: usize = 24;
 /// `GNTALLOC_FLAG_WRITABLE` (gntalloc.h).
 const GNTALLOC_FLAG_WRITABLE: u16 = 1;
@@ -105,7 +113,8 @@ pub(crate) fn bind_interdomain(evtchn: impl AsFd, peer: DomId, port: Port) -> io
     call(evtchn, EVTCHN_BIND_INTERDOMAIN, &mut [arg]).map(Port)
 }
 
-/// Keeps the descriptor from being bound to any domain but `peer`, for good. Not possible with domain 0.
+/// Keeps the descriptor from being bound to any domain but `peer`, for good. Not possible with
+/// domain 0.
 pub(crate) fn restrict(evtchn: impl AsFd, peer: DomId) -> io::Result<()> {
     call(evtchn, EVTCHN_RESTRICT_DOMID, &mut [peer.0]).map(drop)
 }
@@ -115,14 +124,17 @@ pub(crate) fn notify(evtchn: impl AsFd, port: Port) -> io::Result<()> {
     call(evtchn, EVTCHN_NOTIFY, &mut [port.0]).map(drop)
 }
 
-/// Enters grants of `peer` into the device's table; the answer is the offset at which mmap maps them.
+/// Enters grants of `peer` into the device's table; the answer is the offset at which mmap maps
+/// them.
 pub(crate) fn insert_grants(gntdev: impl AsFd, peer: DomId, refs: &[GrantRef]) -> io::Result<u64> {
     // In words of eight bytes, for the alignment: the head is two of them and each reference one.
     let mut arg = vec![0u64; 2 + refs.len()];
     let (head, list) = arg.as_mut_bytes().split_at_mut(size_of::<MapGrantRef>());
     head.copy_from_slice(MapGrantRef { count: count(refs.len()), pad: 0, index: 0 }.as_bytes());
     for (slot, reference) in list.chunks_exact_mut(size_of::<ForeignRef>()).zip(refs) {
-        slot.copy_from_slice(ForeignRef { domid: peer.0.into(), reference: reference.0 }.as_bytes());
+        slot.copy_from_slice(
+            ForeignRef { domid: peer.0.into(), reference: reference.0 }.as_bytes(),
+        );
     }
     call(gntdev, GNTDEV_MAP_GRANT_REF, &mut arg)?;
     Ok(arg[1])
@@ -130,10 +142,12 @@ pub(crate) fn insert_grants(gntdev: impl AsFd, peer: DomId, refs: &[GrantRef]) -
 
 /// Takes `pages` grants out of the device's table again. They must not be mapped any more.
 pub(crate) fn remove_grants(gntdev: impl AsFd, index: u64, pages: usize) -> io::Result<()> {
-    call(gntdev, GNTDEV_UNMAP_GRANT_REF, &mut [Release { index, count: count(pages), pad: 0 }]).map(drop)
+    call(gntdev, GNTDEV_UNMAP_GRANT_REF, &mut [Release { index, count: count(pages), pad: 0 }])
+        .map(drop)
 }
 
-/// Makes `pages` zeroed pages which `peer` may map, to write only if `access` says so: the offset at which mmap maps them here, and their grants.
+/// Makes `pages` zeroed pages which `peer` may map, to write only if `access` says so: the offset
+/// at which mmap maps them here, and their grants.
 pub(crate) fn alloc_grants(
     gntalloc: impl AsFd,
     peer: DomId,
@@ -144,7 +158,8 @@ pub(crate) fn alloc_grants(
         Access::ReadWrite => GNTALLOC_FLAG_WRITABLE,
         Access::ReadOnly => 0,
     };
-    let mut arg = vec![0u64; (size_of::<AllocGref>() + 4 * pages).max(ALLOC_GREF_BYTES).div_ceil(8)];
+    let mut arg =
+        vec![0u64; (size_of::<AllocGref>() + 4 * pages).max(ALLOC_GREF_BYTES).div_ceil(8)];
     let head = AllocGref { domid: peer.0, flags, count: count(pages), index: 0 };
     arg.as_mut_bytes()[..size_of::<AllocGref>()].copy_from_slice(head.as_bytes());
     call(gntalloc, GNTALLOC_ALLOC_GREF, &mut arg)?;
@@ -153,13 +168,16 @@ pub(crate) fn alloc_grants(
     Ok((arg[1], refs.collect()))
 }
 
-/// Gives pages of [`alloc_grants`] back. The driver frees them once the peer does not map them any more.
+/// Gives pages of [`alloc_grants`] back. The driver frees them once the peer does not map them any
+/// more.
 pub(crate) fn free_grants(gntalloc: impl AsFd, index: u64, pages: usize) -> io::Result<()> {
-    call(gntalloc, GNTALLOC_DEALLOC_GREF, &mut [Release { index, count: count(pages), pad: 0 }]).map(drop)
+    call(gntalloc, GNTALLOC_DEALLOC_GREF, &mut [Release { index, count: count(pages), pad: 0 }])
+        .map(drop)
 }
 
-/// Clears the byte at `index` (offset of the mapping plus place in it) and sends an event through `port` when the page
-/// is unmapped for whatever reason. The same call for gntdev and gntalloc; a page has one such notice.
+/// Clears the byte at `index` (offset of the mapping plus place in it) and sends an event through
+/// `port` when the page is unmapped for whatever reason. The same call for gntdev and gntalloc; a
+/// page has one such notice.
 pub(crate) fn set_unmap_notify(device: impl AsFd, index: u64, port: Port) -> io::Result<()> {
     let arg = UnmapNotify { index, action: CLEAR_BYTE_AND_SEND_EVENT, event_channel_port: port.0 };
     call(device, SET_UNMAP_NOTIFY, &mut [arg]).map(drop)
@@ -175,7 +193,8 @@ struct Request<'a, T> {
     arg: &'a mut [T],
 }
 
-// SAFETY: the pointer is valid for reads and writes of the whole argument; the drivers copy from it and to it.
+// SAFETY: the pointer is valid for reads and writes of the whole argument; the drivers copy from it
+// and to it.
 unsafe impl<T> Ioctl for Request<'_, T> {
     type Output = u32;
     const IS_MUTATING: bool = true;
@@ -195,9 +214,10 @@ unsafe impl<T> Ioctl for Request<'_, T> {
 }
 
 pub(super) fn call<T>(device: impl AsFd, opcode: Opcode, arg: &mut [T]) -> io::Result<u32> {
-    // SAFETY: each caller above passes the structure that its opcode names, with `count` items behind it where the
-    // structure says so. All fields are integers, so whatever the driver writes into them is a valid value. Another
-    // device under that number would copy as many bytes as the opcode says, and `arg` has no fewer.
+    // SAFETY: each caller above passes the structure that its opcode names, with `count` items
+    // behind it where the structure says so. All fields are integers, so whatever the driver writes
+    // into them is a valid value. Another device under that number would copy as many bytes as the
+    // opcode says, and `arg` has no fewer.
     unsafe { ioctl(device, Request { opcode, arg }) }.map_err(os_error)
 }
 
@@ -225,7 +245,13 @@ mod tests {
         let fd = crate::sys::owned(one);
         let not_a_device = Some(25); // ENOTTY
         assert_eq!(bind_unbound(&fd, DomId(0)).unwrap_err().raw_os_error(), not_a_device);
-        assert_eq!(insert_grants(&fd, DomId(1), &[GrantRef(8); 3]).unwrap_err().raw_os_error(), not_a_device);
-        assert_eq!(alloc_grants(&fd, DomId(1), 1, Access::ReadWrite).unwrap_err().raw_os_error(), not_a_device);
+        assert_eq!(
+            insert_grants(&fd, DomId(1), &[GrantRef(8); 3]).unwrap_err().raw_os_error(),
+            not_a_device
+        );
+        assert_eq!(
+            alloc_grants(&fd, DomId(1), 1, Access::ReadWrite).unwrap_err().raw_os_error(),
+            not_a_device
+        );
     }
 }

@@ -15,17 +15,25 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     /// Maps `bytes` bytes (whole pages) that `fd` offers at `offset`.
-    pub(crate) fn new(fd: impl AsFd, offset: u64, bytes: usize, access: Access) -> io::Result<Mapping> {
+    pub(crate) fn new(
+        fd: impl AsFd,
+        offset: u64,
+        bytes: usize,
+        access: Access,
+    ) -> io::Result<Mapping> {
         let prot = match access {
             Access::ReadOnly => ProtFlags::READ,
             Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
         };
-        // SAFETY: with no address wished for and no MAP_FIXED the kernel picks unused addresses, so nothing that Rust
-        // knows of changes.
-        let start = unsafe { mmap(null_mut(), bytes, prot, MapFlags::SHARED, fd, offset) }.map_err(os_error)?;
-        let start = NonNull::new(start.cast::<u8>()).expect("mmap gave address zero, which it was not asked for");
-        // SAFETY: the mapping is page-aligned, outside every Rust allocation, readable (writable unless the caller
-        // said that it will not write), lives until `drop`, and no one else in the program knows of it.
+        // SAFETY: with no address wished for and no MAP_FIXED the kernel picks unused addresses, so
+        // nothing that Rust knows of changes.
+        let start = unsafe { mmap(null_mut(), bytes, prot, MapFlags::SHARED, fd, offset) }
+            .map_err(os_error)?;
+        let start = NonNull::new(start.cast::<u8>())
+            .expect("mmap gave address zero, which it was not asked for");
+        // SAFETY: the mapping is page-aligned, outside every Rust allocation, readable (writable
+        // unless the caller said that it will not write), lives until `drop`, and no one else in
+        // the program knows of it.
         let area = unsafe { RawShared::new(start, bytes) };
         Ok(Mapping { area, bytes })
     }

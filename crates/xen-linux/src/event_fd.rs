@@ -1,4 +1,5 @@
-//! What other threads call when they have woken a task: the thread that runs the tasks may be asleep in poll(2).
+//! A wake-up for the thread that runs the tasks, which may be asleep in poll(2) while another
+//! thread wakes one of them.
 
 use crate::reactor::{Source, os_error};
 use crate::{Linux, sys};
@@ -9,14 +10,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The bell of the thread that runs the tasks; it is heard for as long as this exists.
-pub struct Doorbell(Rc<Ear>);
+/// The waiting end of a doorbell (eventfd(2)), in the thread that runs the tasks. Rings count for
+/// as long as it exists.
+pub struct EventFd(Rc<Wakeups>);
 
-/// Rings it. Clones are the same bell, for any thread.
+/// The ringing end, for any thread. Clones are the same doorbell.
 #[derive(Clone)]
-pub struct Bell(Arc<Shared>);
+pub struct Doorbell(Arc<Shared>);
 
-struct Ear(Arc<Shared>);
+struct Wakeups(Arc<Shared>);
 
 struct Shared {
     fd: OwnedFd,
@@ -24,24 +26,24 @@ struct Shared {
     rung: AtomicBool,
 }
 
-impl Doorbell {
-    /// A bell that `linux` listens to.
+impl EventFd {
+    /// Creates the end that `linux` waits on.
     pub fn new(linux: &Linux) -> io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(os_error)?;
-        let ear = Rc::new(Ear(Arc::new(Shared { fd, rung: AtomicBool::new(false) })));
-        let source: Rc<dyn Source> = ear.clone();
+        let wakeups = Rc::new(Wakeups(Arc::new(Shared { fd, rung: AtomicBool::new(false) })));
+        let source: Rc<dyn Source> = wakeups.clone();
         linux.reactor().watch(Rc::downgrade(&source));
-        Ok(Doorbell(ear))
+        Ok(EventFd(wakeups))
     }
 
-    /// A way to ring it.
-    pub fn bell(&self) -> Bell {
-        Bell(self.0.0.clone())
+    /// Returns the ringing end.
+    pub fn doorbell(&self) -> Doorbell {
+        Doorbell(self.0.0.clone())
     }
 }
 
-impl Bell {
-    /// To be called after a task's waker was, which itself does not end a poll(2).
+impl Doorbell {
+    /// Ends the poll(2) of the other thread. To be called after a task's waker, which does not.
     pub fn ring(&self) {
         if !self.0.rung.swap(true, Ordering::SeqCst) {
             // The counter of an eventfd takes far more than the one ring that it has at a time.
@@ -50,15 +52,15 @@ impl Bell {
     }
 }
 
-impl Source for Ear {
+impl Source for Wakeups {
     fn fd(&self) -> BorrowedFd<'_> {
         self.0.fd.as_fd()
     }
 
     fn arm(&self) {}
 
-    /// Empties the counter and then takes rings again. A ring in between is heard all the same: whoever rings has woken
-    /// the task before, and tasks are looked at after this.
+    /// Empties the counter and then takes rings again. A ring in between is heard all the same:
+    /// the other thread has woken the task before, and tasks are looked at after this.
     fn ready(&self) {
         let _ = sys::read(&self.0.fd, &mut [0u8; 8]);
         self.0.rung.store(false, Ordering::SeqCst);
@@ -76,10 +78,10 @@ mod tests {
     #[test]
     fn another_thread_wakes_a_task() {
         let linux = Linux::new();
-        let doorbell = Doorbell::new(&linux).unwrap();
+        let event_fd = EventFd::new(&linux).unwrap();
         // How often the thread was asked, how often it answered, and whom to wake.
         let shared = Arc::new(Mutex::new((0, 0, None::<Waker>)));
-        let (theirs, bell) = (shared.clone(), doorbell.bell());
+        let (theirs, doorbell) = (shared.clone(), event_fd.doorbell());
         let answering = thread::spawn(move || {
             loop {
                 let mut held = theirs.lock().unwrap();
@@ -87,7 +89,7 @@ mod tests {
                     held.1 = held.0;
                     held.2.take().unwrap().wake();
                     drop(held);
-                    bell.ring();
+                    doorbell.ring();
                     if theirs.lock().unwrap().1 == 1000 {
                         return;
                     }
@@ -106,6 +108,6 @@ mod tests {
             }
         });
         answering.join().unwrap();
-        drop(doorbell);
+        drop(event_fd);
     }
 }

@@ -8,11 +8,12 @@ use zerocopy::FromBytes;
 
 /// Keeps a request from being written before the answer to the last one has come.
 ///
-/// The device passes a request on by reference: a thread of the kernel reads it later from the buffer that the next write
-/// fills (`xenbus_dev_request_and_reply`, drivers/xen/xenbus/xenbus_xs.c). What is written too early overwrites it on its
-/// way, and xenstored carries out something else.
+/// The device passes a request on by reference: a thread of the kernel reads it later from the
+/// buffer that the next write fills (`xenbus_dev_request_and_reply`,
+/// drivers/xen/xenbus/xenbus_xs.c). What is written too early overwrites it on its way, and
+/// xenstored carries out something else.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(super) struct RequestGate {
     /// A request has been begun whose answer has not.
     under_way: Cell<bool>,
     /// Bytes of that request that are still to be written.
@@ -24,9 +25,9 @@ pub(super) struct Turns {
     answers: EventCounter,
 }
 
-impl Turns {
+impl RequestGate {
     /// Waits until these bytes may be written. They are the rest of a request, or a whole one.
-    pub async fn await_turn(&self, bytes: &[u8]) {
+    pub async fn acquire(&self, bytes: &[u8]) {
         if self.unwritten.get() > 0 {
             return;
         }
@@ -38,7 +39,7 @@ impl Turns {
         self.under_way.set(!bytes.is_empty());
     }
 
-    /// So many bytes were written.
+    /// Notes that `bytes` bytes were written.
     pub fn wrote(&self, bytes: usize) {
         self.unwritten.set(self.unwritten.get() - bytes);
     }
@@ -72,18 +73,20 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
 
-    /// A message of this type (io/xs_wire.h) with so many bytes behind its header.
+    /// A message of this type (io/xs_wire.h) with `len` bytes behind its header.
     fn message(kind: u32, len: u32) -> Vec<u8> {
-        let header: Vec<u8> = [kind, 1, 0, len].iter().flat_map(|field| field.to_ne_bytes()).collect();
+        let header: Vec<u8> =
+            [kind, 1, 0, len].iter().flat_map(|field| field.to_ne_bytes()).collect();
         [header, vec![0xaa; len as usize]].concat()
     }
 
-    /// Whether a request may be written now; if so, it is.
-    fn writes(turns: &Turns) -> bool {
+    /// Writes a request if that is permitted now; returns whether it was.
+    fn writes(gate: &RequestGate) -> bool {
         let request = message(2, 5);
-        let turn = pin!(turns.await_turn(&request)).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let turn =
+            pin!(gate.acquire(&request)).poll(&mut Context::from_waker(Waker::noop())).is_ready();
         if turn {
-            turns.wrote(request.len());
+            gate.wrote(request.len());
         }
         turn
     }
@@ -91,27 +94,27 @@ mod tests {
     #[test]
     fn a_request_waits_for_the_answer_to_the_last_and_for_no_event() {
         for piece in [1, 3, 16, 17, 1000] {
-            let turns = Turns::default();
-            assert!(writes(&turns) && !writes(&turns));
+            let gate = RequestGate::default();
+            assert!(writes(&gate) && !writes(&gate));
             for event in [0, 1, 40] {
-                message(15, event).chunks(piece).for_each(|bytes| turns.read(bytes));
-                assert!(!writes(&turns), "an event is no answer");
+                message(15, event).chunks(piece).for_each(|bytes| gate.read(bytes));
+                assert!(!writes(&gate), "an event is no answer");
             }
             for answer in [2, 16] {
-                message(answer, 7).chunks(piece).for_each(|bytes| turns.read(bytes));
-                assert!(writes(&turns) && !writes(&turns), "pieces of {piece}");
+                message(answer, 7).chunks(piece).for_each(|bytes| gate.read(bytes));
+                assert!(writes(&gate) && !writes(&gate), "pieces of {piece}");
             }
         }
     }
 
     #[test]
     fn the_rest_of_a_request_needs_no_turn_of_its_own() {
-        let turns = Turns::default();
+        let gate = RequestGate::default();
         let (mut cx, request) = (Context::from_waker(Waker::noop()), message(2, 5));
-        assert!(pin!(turns.await_turn(&request)).poll(&mut cx).is_ready());
-        turns.wrote(4);
-        assert!(pin!(turns.await_turn(&request[4..])).poll(&mut cx).is_ready());
-        turns.wrote(request.len() - 4);
-        assert!(!writes(&turns));
+        assert!(pin!(gate.acquire(&request)).poll(&mut cx).is_ready());
+        gate.wrote(4);
+        assert!(pin!(gate.acquire(&request[4..])).poll(&mut cx).is_ready());
+        gate.wrote(request.len() - 4);
+        assert!(!writes(&gate));
     }
 }

@@ -1,5 +1,5 @@
-//! The three places where the compiler cannot check: ioctl(2), mmap(2) and taking over a descriptor. And the system calls
-//! that are counted in tests.
+//! The three places where the compiler cannot check: ioctl(2), mmap(2) and taking over a
+//! descriptor. And the system calls that are counted in tests.
 
 mod calls;
 mod copy;
@@ -11,11 +11,11 @@ mod map;
 #[cfg(test)]
 pub(crate) use calls::counting::calls;
 pub(crate) use calls::{poll, read, write};
-pub(crate) use copy::copy_pieces;
+pub(crate) use copy::copy_segments;
 pub(crate) use fd::{owned, to_std};
 pub(crate) use hypercall::{FixedYield, is_interdomain, yield_processor};
 pub(crate) use ioctl::{
-    alloc_grants, bind_interdomain, bind_unbound, free_grants, insert_grants, notify, remove_grants, restrict,
-    set_unmap_notify,
+    alloc_grants, bind_interdomain, bind_unbound, free_grants, insert_grants, notify,
+    remove_grants, restrict, set_unmap_notify,
 };
 pub(crate) use map::Mapping;
