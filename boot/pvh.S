@@ -4,9 +4,11 @@
 # paging off, interrupts off, ebx = physical address of hvm_start_info. Nothing else may be assumed, so every table
 # that follows is our own. All of it runs at its link address: the image is loaded where it is linked.
 #
-# Constants in braces come from typed Rust in kernel/src/main.rs.
+# Constants in braces come from typed Rust in crates/xen-rt/src/pvh.rs.
 
-    .section .note.Xen, "a", @note
+    # Not of the type @note: linkers keep such sections, with all that they lead to, in every program, and a host test
+    # of a unikernel has no entry. linker.ld keeps this one, in a segment of notes.
+    .section .note.Xen, "a", @progbits
     .align 4
     .long 4                         # size of the name
     .long 4                         # size of the value
@@ -64,7 +66,7 @@ start64:
     mov     gs, eax
     mov     edi, ebp                # start_info, the only argument
     xor     ebp, ebp                # where a backtrace ends
-    call    {entry}
+    call    xen_rt_entry
     ud2
 
     .section .rodata.boot, "a", @progbits
