@@ -1,68 +1,25 @@
-//! The end of a domain that cannot go on: say why, tell the peers, and let the toolstack act (`on_crash`).
-//!
-//! Nothing here allocates, waits without end or takes a lock that might be held.
+//! Crashes on purpose.
 
-use crate::arch::{backtrace, traps::Frame};
-use crate::{console, log, xen};
-use core::fmt::{self, Write};
-use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
-use xen_abi::sched::Reason;
-use xen_hypercall::sched;
+use crate::options::CrashTest;
+use log::info;
 
-/// Lines of the log that a report repeats.
-const LOG_LINES: usize = 16;
-
-static CRASHING: AtomicBool = AtomicBool::new(false);
-
-/// Writes to the console without the log, and gives up on a console that nobody reads.
-struct Report {
-    patience: u32,
-}
-
-impl Write for Report {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        console::crash_write(text, &mut self.patience);
-        Ok(())
+/// Crashes, because the command line says so.
+pub fn on_purpose(how: CrashTest) {
+    info!("crash={how:?}: crashing on purpose");
+    match how {
+        CrashTest::Panic => panic!("as the command line says"),
+        CrashTest::Fault => {
+            // SAFETY: none: the page is not mapped, and that is the point.
+            unsafe { core::ptr::without_provenance::<u64>(16).read_volatile() };
+        }
+        CrashTest::Stack => drop(overflow(1)),
     }
 }
 
-/// Reports a panic and ends the domain.
-pub fn panic(info: &PanicInfo<'_>) -> ! {
-    let frame = Frame::here();
-    let message = info.message();
-    match info.location() {
-        Some(at) => end(format_args!("{message} at {at}"), &frame),
-        None => end(format_args!("{message}"), &frame),
-    }
-}
-
-/// Reports an exception and ends the domain.
-pub fn trap(what: fmt::Arguments<'_>, frame: &Frame) -> ! {
-    end(what, frame)
-}
-
-fn end(what: fmt::Arguments<'_>, frame: &Frame) -> ! {
-    if CRASHING.swap(true, Ordering::Relaxed) {
-        console::emergency("PANIC: once more, while the first was reported\n");
-        sched::shutdown(Reason::Crash);
-    }
-    // First of all: whoever waits for this domain shall know.
-    xen::death::announce();
-    // Writing cannot fail: what a console does not take is dropped.
-    let _ = report(&mut Report { patience: 50_000 }, what, frame);
-    sched::shutdown(Reason::Crash)
-}
-
-fn report(out: &mut Report, what: fmt::Arguments<'_>, frame: &Frame) -> fmt::Result {
-    writeln!(out, "\nPANIC: {what}\nregisters:\n{frame}")?;
-    writeln!(out, "backtrace: (addr2line -fe ringside.elf ADDRESS...)\n  {:#x}", frame.rip)?;
-    for address in backtrace::walk(frame.rbp) {
-        writeln!(out, "  {address:#x}")?;
-    }
-    writeln!(out, "last lines of the log:")?;
-    log::for_recent_lines(LOG_LINES, |line| {
-        let _ = writeln!(out, "  {line}");
-    });
-    writeln!(out, "the domain ends with SHUTDOWN_crash")
+/// Calls itself until the stack ends.
+#[expect(unconditional_recursion, reason = "it is what it is for")]
+fn overflow(depth: u64) -> [u64; 64] {
+    let mut deeper = overflow(core::hint::black_box(depth + 1));
+    deeper[0] += depth;
+    deeper
 }

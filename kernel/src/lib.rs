@@ -1,66 +1,67 @@
-//! The unikernel: boots under PVH, is a [`Platform`](xen_platform::Platform) over raw hypercalls, serves the vchan echo.
+//! The unikernel's program: serves the vchan echo, and tries disks.
 //!
-//! [`start`] is the table of contents. Everything runs on one virtual CPU, in tasks of one executor; interrupts are on
-//! only while it sleeps (see [`arch::idle`]).
+//! [`main`] is the table of contents; what it stands on is `xen-rt`'s.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 
-pub mod arch;
-pub mod console;
-pub mod crash;
-mod log;
-pub mod memory;
-mod one_cpu;
+#[cfg(feature = "block")]
+mod block;
+#[cfg(not(feature = "block"))]
+#[path = "no_block.rs"]
+mod block;
+mod capitals;
+#[cfg(feature = "client")]
+mod client;
+#[cfg(not(feature = "client"))]
+#[path = "no_client.rs"]
+mod client;
+mod commands;
+mod crash;
+mod echo;
+#[cfg(feature = "exercise")]
+mod exercise;
+#[cfg(all(feature = "block", not(feature = "exercise")))]
+#[path = "no_exercise.rs"]
+mod exercise;
 mod options;
-mod report;
-mod services;
-mod start_info;
-pub mod xen;
 
-use memory::paging::Image;
-use options::Options;
-use start_info::Boot;
-use xen::Xen;
-use xen::rings::Ring;
-use xen_exec::Executor;
-use xen_hypercall::{raw, sched};
+use alloc::boxed::Box;
+use commands::Commands;
+use core::pin::Pin;
+use embassy_futures::select::{Either, Either3, select, select3};
+use log::warn;
+use options::{Options, Role};
+use xen_rt::{Domain, Reason, balloon, control, shell};
 
-/// Brings the domain up and runs it until it ends. `start_info` is the address that Xen passed.
+/// Runs what the command line says until the domain shall end; returns why.
 ///
-/// # Safety
-/// To be called once, on the main stack and the page tables of `boot/pvh.S`, with the borders of the real image.
-pub unsafe fn start(start_info: u64, image: &Image) -> ! {
-    arch::init();
-    log::init();
-    let leaf = raw::init().expect("this kernel runs as a Xen guest only: no hypervisor answers to CPUID");
-    // SAFETY: the page tables are the first ones, and the address is Xen's.
-    let boot = unsafe { Boot::read(start_info) }.unwrap_or_else(|why| panic!("{why}"));
-    // SAFETY: once, on the first page tables, with the RAM of the memory map.
-    unsafe { memory::init(&boot.ram, image, &arch::guard_pages(), boot.busy.clone()) };
-
-    let console = connect_to_xen();
-    report::boot(&boot, image, &console, leaf);
-    let options = Options::parse(&boot.command_line()).unwrap_or_else(|why| panic!("{why}"));
-    ::log::set_max_level(options.log);
-
-    let xen = Xen::new(xen::own_domid(leaf)).expect("a domain may have a timer");
-    let mut executor = Executor::new();
-    let main = services::run(xen.clone(), executor.spawner(), console, options);
-    let reason = executor.run(main, |turn| xen.turn(turn));
-    sched::shutdown(reason)
+/// In a box, so that the program is compiled here, once, and not as a part of the binary.
+pub fn main(domain: Domain) -> Pin<Box<dyn Future<Output = Reason>>> {
+    Box::pin(run(domain))
 }
 
-/// Sets up all that Xen shares with every domain: the shared info page, time, the console, events, grants.
-fn connect_to_xen() -> Ring {
-    let set_up = || -> Result<(), xen_hypercall::Error> {
-        xen::init_shared_info()?;
-        xen::clock::init()
+async fn run(domain: Domain) -> Reason {
+    let options = Options::parse(domain.command_line()).unwrap_or_else(|why| panic!("{why}"));
+    if !options.ignored.is_empty() {
+        let words = options.ignored.join(" ");
+        warn!("command line: ignored, as they are words of other kernels: {words}");
+    }
+    domain.spawn(balloon::follow(domain.clone()));
+    let disks = block::Disks::new(&domain);
+    let commands = Commands { disks: &disks };
+    let end = async {
+        let control = control::wait(&domain);
+        match select3(control, shell::run(&domain, &commands), disks.serve(&options)).await {
+            Either3::First(reason) | Either3::Second(reason) | Either3::Third(reason) => reason,
+        }
     };
-    set_up().unwrap_or_else(|why| panic!("Xen refuses the shared info page or the timer: {why}"));
-    let console = Ring::console().unwrap_or_else(|why| panic!("{why}"));
-    console::attach(console.page, console.port).unwrap_or_else(|why| panic!("the console ring is unusable: {why}"));
-    xen::events::init().unwrap_or_else(|why| panic!("Xen cannot announce events by a vector: {why}"));
-    xen::init_grants().unwrap_or_else(|why| panic!("no grant table: {why}"));
-    console
+    let crash = || options.crash.into_iter().for_each(crash::on_purpose);
+    match options.role {
+        Role::Server => echo::serve(&domain, &options, crash, end).await,
+        Role::Client => match select(client::run(&domain, &options), end).await {
+            Either::First(reason) | Either::Second(reason) => reason,
+        },
+        Role::None => end.await,
+    }
 }

@@ -1,38 +1,47 @@
-//! A client of an echo server in another domain: sends bytes, checks what comes back, measures, and ends.
+//! A client of an echo server in another domain: sends bytes, checks what comes back, measures, and
+//! ends.
 
 use crate::options::Options;
-use crate::xen::{self, Xen};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 use embassy_futures::join::join;
 use embedded_io_async::{Read, ReadExactError, Write};
 use log::info;
-use xen_abi::sched::Reason;
 use xen_platform::Clock;
-use xen_store::Store;
+use xen_rt::xen::{self, Xen};
+use xen_rt::{Domain, Reason};
 use xen_vchan::{ClientConfig, Reader, Writer};
 
 type Error = xen_vchan::Error<xen::Error>;
 
-/// How long to wait for the server to appear.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The client is a part of this image.
+pub const IS_BUILT: bool = true;
+
+/// Time for the server to appear.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes in one piece.
 const CHUNK: usize = 64 * 1024;
 /// Round trips of a single byte.
 const ROUND_TRIPS: usize = 1000;
 
-/// Connects, sends `vchan.bytes` bytes, checks the answers, and times single bytes. Returns why the domain then ends;
-/// panics, and so ends the domain with a crash, if anything is not as it should be.
-pub async fn run(xen: &Xen, store: &Store, options: &Options) -> Reason {
-    let config = ClientConfig { peer: options.domid, path: options.path.clone(), deadline: Some(xen.now() + PATIENCE) };
+/// Connects, sends `vchan.bytes` bytes, checks the answers, and times single bytes. Returns why the
+/// domain then ends; panics, and so ends the domain with a crash, if anything is not as it should
+/// be.
+pub async fn run(domain: &Domain, options: &Options) -> Reason {
+    let (xen, store) = (domain.xen(), domain.store());
+    let config =
+        ClientConfig::new(options.domid, options.path.clone()).deadline(Some(xen.now() + TIMEOUT));
     info!("looking for the server: domid={} xs_path={}", config.peer, config.path);
     let connection = match xen_vchan::connect(xen, store, &config).await {
         Ok(connection) => connection,
         Err(why) => panic!("no connection: {why}"),
     };
     let found = connection.info();
-    info!("connected: ring-ref = {}, event-channel = {} to {}", found.control_ref, found.local_port, found.port);
+    info!(
+        "connected: ring-ref = {}, event-channel = {} to {}",
+        found.control_ref, found.local_port, found.port
+    );
 
     let (mut reader, mut writer) = connection.split();
     stream(xen, &mut reader, &mut writer, options.bytes as usize).await;
@@ -66,7 +75,9 @@ async fn stream(xen: &Xen, reader: &mut Reader<Xen>, writer: &mut Writer<Xen>, t
         for piece in pieces() {
             let answer = &mut buffer[..piece.len()];
             reader.read_exact(answer).await.map_err(plain)?;
-            let wrong = piece.zip(answer.iter()).find(|&(at, &got)| got != byte_at(at).to_ascii_uppercase());
+            let wrong = piece
+                .zip(answer.iter())
+                .find(|&(at, &got)| got != byte_at(at).to_ascii_uppercase());
             if let Some((at, got)) = wrong {
                 panic!("byte {at} came back as {got:#04x}");
             }
@@ -77,7 +88,10 @@ async fn stream(xen: &Xen, reader: &mut Reader<Xen>, writer: &mut Writer<Xen>, t
     sent.unwrap_or_else(|why| panic!("sending failed: {why}"));
     received.unwrap_or_else(|why| panic!("receiving failed: {why}"));
     let micros = xen.now().since(start).as_micros().max(1) as u64;
-    info!("{total} bytes echoed in {micros} us, {} KiB/s", total as u64 * 1_000_000 / 1024 / micros);
+    info!(
+        "{total} bytes echoed in {micros} us, {} KiB/s",
+        total as u64 * 1_000_000 / 1024 / micros
+    );
 }
 
 /// The error without its wrapping, which would show it in Rust's terms.
@@ -95,11 +109,19 @@ async fn round_trips(xen: &Xen, reader: &mut Reader<Xen>, writer: &mut Writer<Xe
         let start = xen.now();
         let mut answer = [0];
         writer.write_all(b"x").await.unwrap_or_else(|why| panic!("sending failed: {why}"));
-        reader.read_exact(&mut answer).await.unwrap_or_else(|why| panic!("receiving failed: {}", plain(why)));
+        reader
+            .read_exact(&mut answer)
+            .await
+            .unwrap_or_else(|why| panic!("receiving failed: {}", plain(why)));
         assert_eq!(answer, *b"X", "the answer to x");
         let took = xen.now().since(start).as_nanos() as u64;
-        // In order from the start: the library's sort takes more of the image than all the rest of this.
+        // In order from the start: the library's sort takes more of the image than all the rest of
+        // this.
         nanos.insert(nanos.partition_point(|&other| other < took), took);
     }
-    info!("round trip of 1 byte: median {} ns, p99 {} ns", nanos[ROUND_TRIPS / 2], nanos[ROUND_TRIPS * 99 / 100]);
+    info!(
+        "round trip of 1 byte: median {} ns, p99 {} ns",
+        nanos[ROUND_TRIPS / 2],
+        nanos[ROUND_TRIPS * 99 / 100]
+    );
 }

@@ -1,19 +1,16 @@
-//! A kernel without disks: what [`super`] and the options see of them then.
+//! A kernel without disks, as the options and the console see it.
 
 use crate::options::Options;
-use crate::xen::Xen;
 use alloc::string::String;
 use core::future::pending;
 use core::str::SplitWhitespace;
-use xen_abi::sched::Reason;
-use xen_exec::Spawner;
-use xen_store::Store;
+use xen_rt::{Domain, Reason};
 
 /// Says, in place of the names of options, why there are none.
 pub const OPTIONS: &str = "and none of disks, which this kernel was built without";
 
 /// There are no commands for disks.
-pub const HELP: &str = "";
+pub const HELP: [&str; 0] = [];
 
 /// Nothing to try.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +28,7 @@ pub struct Disks;
 
 impl Disks {
     /// Knows of none.
-    pub fn new(_: &Xen, _: &Store, _: &Spawner) -> Disks {
+    pub fn new(_: &Domain) -> Disks {
         Disks
     }
 
