@@ -3,6 +3,7 @@
 mod connect;
 mod inspect;
 mod measure;
+mod owner;
 mod place;
 mod proxy;
 mod serve;
@@ -10,23 +11,30 @@ mod serve;
 pub use connect::ConnectArguments;
 pub use inspect::{DumpArguments, ListArguments};
 pub use measure::{BenchArguments, PingArguments};
-pub use place::{Dial, DomainArgument, Layout, Place};
-pub use proxy::{Door, ProxyArguments};
+pub use owner::Owner;
+pub use place::{Dial, Layout, Place};
+pub use proxy::{LocalAddress, ProxyArguments};
 pub use serve::{ExecArguments, ListenArguments, RingSizes};
+pub use tools_common::DomainArgument;
 
+use crate::Failure;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use xen_platform::DomId;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    all went well, or the other side closed the channel in good order
-  1    something else failed: the message says what
+  0    both directions have ended, and all bytes arrived
+  1    something else failed: the message names it
   2    wrong usage
   3    no such domain, or no server there that shows a sign of life before the timeout
-  4    the other domain or its program died
+  4    the other domain or its program died, or was cut off before it had sent all
   5    the other side broke the vchan protocol, or an echo was not what was sent
-  130  SIGINT (Ctrl-C); the channel was closed in good order
-  143  SIGTERM; likewise";
+  6    --linger ended a connection whose other side might still have sent something
+  129  SIGHUP
+  130  SIGINT (Ctrl-C)
+  143  SIGTERM
+connect also exits with the status of the command that the other side's vchan exec ran for it, 128+n if signal n ended that.";
 
 /// The examples of a command, and the exit codes of all.
 fn after_help(examples: &str) -> String {
@@ -35,31 +43,36 @@ fn after_help(examples: &str) -> String {
 
 /// Talks to a domain over vchan: byte streams through memory shared between two Xen domains.
 #[derive(Parser, Debug)]
-#[command(name = "vchan", version, after_help = EXIT_CODES)]
+#[command(name = "vchan", version = tools_common::version(), after_help = EXIT_CODES)]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Connects to a vchan server: copies standard input to it, and what it sends to standard output.
+    /// Connects to a vchan server: copies standard input to it, and what it sends to standard
+    /// output.
     Connect(ConnectArguments),
-    /// Offers a vchan to a domain: copies standard input to its client, and what that sends to standard output.
+    /// Offers a vchan to a domain: copies standard input to its client, and what that sends to
+    /// standard output.
     Listen(ListenArguments),
-    /// Offers a vchan to a domain, and runs a command for each client: the channel is its standard input and output.
+    /// Offers a vchan to a domain, and runs a command for each client: the channel is its standard
+    /// input and output.
     Exec(ExecArguments),
     /// Joins a vchan and local connections: a unix socket, TCP on loopback, or a pseudo terminal.
     Proxy(ProxyArguments),
-    /// Lists the vchans of this host that are published below the domains' data folders, with state, sizes and fill.
+    /// Lists the vchans of this host that are published below the domains' data folders, with
+    /// state, sizes and fill.
     Ls(ListArguments),
     /// Shows the shared page of a vchan, decoded, without touching the connection.
     Dump(DumpArguments),
     /// Measures round trips to an echo server.
     Ping(PingArguments),
-    /// Measures throughput and round-trip time with an echo server, and checks every byte of the echo.
+    /// Measures throughput and round-trip time with an echo server, and checks every byte of the
+    /// echo.
     Bench(BenchArguments),
     /// Writes manual pages and shell completions into a folder.
     #[command(hide = true)]
@@ -69,10 +82,27 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Finds what is wrong with the place of the channel, before anything is looked up there.
+    pub fn check(&self) -> Result<(), Failure> {
+        let place = match self {
+            Command::Connect(args) => &args.dial.place,
+            Command::Ping(args) => &args.dial.place,
+            Command::Bench(args) => &args.dial.place,
+            Command::Listen(args) => &args.place,
+            Command::Exec(args) => &args.place,
+            Command::Proxy(args) => &args.place,
+            Command::Dump(args) => &args.place,
+            Command::Ls(_) | Command::Generate { .. } => return Ok(()),
+        };
+        place.layout()?.server_path(DomId::FIRST_RESERVED)?;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use xen_platform::DomId;
 
     fn parse(args: &[&str]) -> Result<Command, clap::error::ErrorKind> {
         let args = [&["vchan"], args].concat();
@@ -90,7 +120,7 @@ mod tests {
         assert_eq!(args.dial.place.domain, DomainArgument::Number(DomId(2)));
         let path = "data/vchan".to_string();
         assert_eq!(args.dial.place.layout(), Ok(xen_vchan::Layout::Legacy { path }));
-        assert_eq!((args.dial.timeout, args.linger, args.verbose), (10, 500, false));
+        assert_eq!((args.dial.timeout, args.linger, args.verbose), (10, None, false));
     }
 
     #[test]
@@ -109,6 +139,11 @@ mod tests {
             &["proxy", "2", "--tcp", "192.0.2.1:80"],
             &["proxy", "2", "--unix", "x", "--pty"],
             &["proxy", "2", "--server", "--pty"],
+            &["proxy", "2", "--unix", "x", "--mode", "999"],
+            &["proxy", "2", "--unix", "x", "--mode", "1777"],
+            &["proxy", "2", "--tcp", "127.0.0.1:1", "--mode", "600"],
+            &["proxy", "2", "--unix", "x", "--server", "--mode", "600"],
+            &["proxy", "2", "--unix", "x", "--owner", "nobody-of-that-name"],
             &["ping", "2", "--size", "0"],
             &["ping", "2", "--interval", "-1"],
             &["bench", "2", "--amount", "lots"],
@@ -119,8 +154,14 @@ mod tests {
 
     #[test]
     fn every_command_has_examples_and_exit_codes() {
-        for command in <Arguments as clap::CommandFactory>::command().get_subcommands().filter(|c| !c.is_hide_set()) {
-            let text = command.get_after_help().unwrap_or_else(|| panic!("{}", command.get_name())).to_string();
+        for command in <Arguments as clap::CommandFactory>::command()
+            .get_subcommands()
+            .filter(|c| !c.is_hide_set())
+        {
+            let text = command
+                .get_after_help()
+                .unwrap_or_else(|| panic!("{}", command.get_name()))
+                .to_string();
             let example = format!("vchan {}", command.get_name());
             assert!(text.contains(&example) && text.contains("Exit codes:"), "{text}");
         }

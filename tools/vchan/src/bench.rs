@@ -6,6 +6,7 @@ use crate::json::Json;
 use crate::times::Times;
 use crate::{BenchArguments, Failure};
 use std::time::Duration;
+use tools_common::Progress;
 use xen_platform::Platform;
 use xen_store::Store;
 use xen_vchan::Connection;
@@ -16,18 +17,9 @@ const SIZES: [usize; 5] = [64, 1 << 10, 4 << 10, 64 << 10, 1 << 20];
 /// Bytes of the message whose round-trip time is measured.
 const ROUND_TRIP: usize = 64;
 
-/// Shows how far a measurement is.
-pub trait Progress {
-    /// A measurement of so many steps begins.
-    fn begin(&mut self, what: &str, steps: u64);
-    /// So many of them are done.
-    fn done(&mut self, steps: u64);
-    /// All measurements are done.
-    fn end(&mut self);
-}
-
-/// Measures throughput for each size of messages, with the echo of one message under way while the next is sent; and
-/// then the time of round trips, one after another. Every byte of the echo is checked. Gives the figures as text or JSON.
+/// Measures throughput for each size of messages, with the echo of one message under way while the
+/// next is sent; and then the time of round trips, one after another. Every byte of the echo is
+/// checked. Gives the figures as text or JSON.
 pub async fn bench<P: Platform>(
     platform: &P,
     store: &Store,
@@ -66,7 +58,7 @@ async fn measure<P: Platform>(
     args: &BenchArguments,
     progress: &mut impl Progress,
 ) -> Result<Figures, Failure> {
-    let mut echo = Echo::new(platform, connection, args.dial.patience());
+    let mut echo = Echo::new(platform, connection, args.dial.timeout());
     let mut throughput = Vec::new();
     for size in SIZES {
         let count = args.amount.div_ceil(size) as u64;
@@ -87,7 +79,11 @@ async fn measure<P: Platform>(
         }
     }
     let orders = connection.info().orders;
-    Ok(Figures { rings: (orders.left().bytes(), orders.right().bytes()), throughput, times: Times::new(times) })
+    Ok(Figures {
+        rings: (orders.left().bytes(), orders.right().bytes()),
+        throughput,
+        times: Times::new(times),
+    })
 }
 
 impl Throughput {
@@ -128,12 +124,19 @@ impl Figures {
 
     fn to_text(&self) -> String {
         let mut lines = vec![
-            format!("Echo through rings of {} and {} bytes, every byte checked", self.rings.0, self.rings.1),
+            format!(
+                "Echo through rings of {} and {} bytes, every byte checked",
+                self.rings.0, self.rings.1
+            ),
             format!("{:>8} {:>10} {:>12} {:>14}", "message", "messages", "MiB/s", "messages/s"),
         ];
         for of in &self.throughput {
             let (mib, messages) = (of.mib_per_second(), of.messages_per_second());
-            lines.push(format!("{:>8} {:>10} {mib:>12.2} {messages:>14.0}", named(of.size), of.count));
+            lines.push(format!(
+                "{:>8} {:>10} {mib:>12.2} {messages:>14.0}",
+                named(of.size),
+                of.count
+            ));
         }
         lines.push(format!("Round trips of {}: {}", named(ROUND_TRIP), self.times.summary()));
         format!("{}\n{}", lines.join("\n"), self.times.histogram())

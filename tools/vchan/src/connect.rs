@@ -1,51 +1,112 @@
 //! `vchan connect`, and how every client finds its server.
 
+mod reconnect;
+
 use crate::args::{Dial, DomainArgument, Place};
-use crate::ask::answered_until;
-use crate::hexdump::hexdump;
-use crate::relay::{Between, Ending, relay};
-use crate::{Code, ConnectArguments, Failure, domain};
+use crate::relay::{EndPolicy, Relay, RelayConfig, Transfer};
+use crate::{Code, ConnectArguments, Failure, Session};
 use embedded_io_async::{Read, Write};
 use std::time::Duration;
+use tools_common::{answered_until, hexdump, is_refusal, resolve_domain};
 use xen_platform::{DomId, Platform, Time};
 use xen_store::Store;
-use xen_vchan::{ClientConfig, Connection, Error};
+use xen_vchan::{ClientConfig, Connection, Error, Live};
 
-/// Finds the server, connects to it, and copies both ways until one side is done: see the exit codes for what that
-/// means. `say` gets lines for standard error. Dropping the future closes the channel in good order.
+/// Finds the server, connects to it, and copies both ways until both directions have ended or the
+/// server has closed the channel: see the exit codes for the results. Dropping the future cuts the
+/// connection off.
 pub async fn connect<P: Platform>(
-    platform: &P,
-    store: &Store,
+    session: Session<'_, P>,
     args: &ConnectArguments,
     input: impl Read,
     output: impl Write,
-    mut say: impl FnMut(&str),
 ) -> Result<(), Failure> {
-    let connection = dial(platform, store, &args.dial).await?;
-    if args.verbose {
-        say(&describe(&connection));
+    let end = args
+        .linger
+        .map_or(EndPolicy::ByPeer, |linger| EndPolicy::Linger(Duration::from_millis(linger)));
+    let config = RelayConfig::stdio(end, Some(args.dial.timeout()));
+    let connection = dial(session.platform, session.store, &args.dial).await?;
+    session.report_if(args.verbose, || describe(&connection));
+    match args.reconnect {
+        None => forward(session, connection, &config, args.verbose, (input, output)).await,
+        Some(seconds) => {
+            let within = Duration::from_secs(seconds);
+            reconnect::follow(session, args, (connection, &config), within, (input, output)).await
+        }
     }
-    let ending = Ending::Quiet(Duration::from_millis(args.linger));
-    let between = Between { ending, reaction: Some(args.dial.patience()), ..Between::STDIO };
-    let ended = relay(platform, &connection, input, output, &between).await;
-    if args.verbose && ended.is_ok() {
-        say("Closing the channel");
-    }
-    let closed = connection.close().await;
-    ended.and(closed.map_err(Failure::from))
+}
+
+/// The end of one connection.
+struct Forwarded {
+    result: Result<(), Failure>,
+    /// The server died, or left without a word on the end of its output.
+    cut_off: bool,
+    /// Number of bytes that were sent, or read from the input, and that the server did not take.
+    lost: u64,
+}
+
+/// Joins a connection to a server with two local streams, to the end. The status that a server
+/// left is the result.
+pub(crate) async fn forward<P: Platform>(
+    session: Session<'_, P>,
+    connection: Connection<P>,
+    config: &RelayConfig,
+    verbose: bool,
+    streams: (impl Read, impl Write),
+) -> Result<(), Failure> {
+    forward_once(session, connection, config, verbose, streams).await.result
+}
+
+async fn forward_once<P: Platform>(
+    session: Session<'_, P>,
+    connection: Connection<P>,
+    config: &RelayConfig,
+    verbose: bool,
+    (input, output): (impl Read, impl Write),
+) -> Forwarded {
+    let transfer = Transfer::default();
+    let relay =
+        Relay { platform: session.platform, connection: &connection, config, transfer: &transfer };
+    let ended = relay.run(input, output, std::future::pending()).await;
+    session.report_if(verbose, || transfer.summary(&connection));
+    let status = connection.peer_status().unwrap_or(0);
+    let cut_off = match connection.state() {
+        Live::Died => true,
+        Live::Left => !connection.can_half_close(),
+        _ => false,
+    };
+    let lost = transfer.not_taken(&connection);
+    let closed = match ended {
+        Ok(()) => connection.close().await,
+        // What was sent may not be all: no end is announced for it.
+        Err(_) => connection.abort().await,
+    };
+    let result = closed.map_err(Failure::from).and(ended).and_then(|()| match status {
+        0 => Ok(()),
+        status => {
+            session.report_if(verbose, || format!("The server's command ended with {status}"));
+            Err(Failure::new(Code::Status(status), ""))
+        }
+    });
+    Forwarded { result, cut_off, lost }
 }
 
 /// Finds the server and connects to it.
-pub(crate) async fn dial<P: Platform>(platform: &P, store: &Store, args: &Dial) -> Result<Connection<P>, Failure> {
-    let until = platform.now() + args.patience();
+pub(crate) async fn dial<P: Platform>(
+    platform: &P,
+    store: &Store,
+    args: &Dial,
+) -> Result<Connection<P>, Failure> {
+    let until = platform.now() + args.timeout();
     let peer = find_domain(platform, store, &args.place.domain, until).await?;
     let path = path_of_client(platform, store, &args.place, peer).await?;
-    let config = ClientConfig { peer, path, deadline: Some(until) };
+    let config = ClientConfig::new(peer, path).deadline(Some(until));
     xen_vchan::connect(platform, store, &config).await.map_err(|error| match error {
         // To a guest, keys that are not there and keys that are not for it look alike.
-        Error::Store(error) if domain::is_refusal(&error) => {
-            Failure::new(Code::NoServer, format!("no vchan is offered to this domain at {}: {error}", config.path))
-        }
+        Error::Store(error) if is_refusal(&error) => Failure::new(
+            Code::Missing,
+            format!("no vchan is offered to this domain at {}: {error}", config.path),
+        ),
         error => error.into(),
     })
 }
@@ -67,15 +128,17 @@ pub(crate) async fn find_domain<P: Platform>(
     domain: &DomainArgument,
     until: Time,
 ) -> Result<DomId, Failure> {
-    let peer = answered_until(platform, until, domain::resolve(store, domain)).await?;
+    let peer = answered_until(platform, until, resolve_domain(store, domain)).await?;
     if platform.domid() == Some(peer) {
-        let text = format!("domain {peer} is this one: a vchan joins two domains, so name the other's (see xl list)");
+        let text = format!(
+            "domain {peer} is this one: a vchan joins two domains, so name the other's (see xl list)"
+        );
         return Err(Failure::new(Code::Usage, text));
     }
     Ok(peer)
 }
 
-/// How the channel was made.
+/// Reports how the channel was made.
 fn describe<P: Platform>(connection: &Connection<P>) -> String {
     let info = connection.info();
     format!(

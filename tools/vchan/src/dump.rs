@@ -1,20 +1,24 @@
 //! `vchan dump`: a shared page for people who look for what is wrong with it.
 
-use crate::ask::answered;
 use crate::connect::{find_domain, path_of_client};
-use crate::hexdump::hexdump;
 use crate::json::Json;
 use crate::page::{Page, Ring, live, wishes};
 use crate::{Code, DumpArguments, Failure};
 use std::time::Duration;
+use tools_common::{answered, hexdump};
 use xen_platform::{Access, DomId, GrantRef, Platform};
 use xen_store::{Error, Store};
 
-/// How long xenstore may take to tell which domain is meant.
+/// Time limit for xenstore to tell which domain is meant.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The page of the vchan that a domain offers this one, as text or as JSON. It is mapped read-only, and no port is bound.
-pub async fn dump<P: Platform>(platform: &P, store: &Store, args: &DumpArguments) -> Result<String, Failure> {
+/// The page of the vchan that a domain offers this one, as text or as JSON. It is mapped read-only,
+/// and no port is bound.
+pub async fn dump<P: Platform>(
+    platform: &P,
+    store: &Store,
+    args: &DumpArguments,
+) -> Result<String, Failure> {
     let until = platform.now() + STORE_PATIENCE;
     let server = find_domain(platform, store, &args.place.domain, until).await?;
     let dir = path_of_client(platform, store, &args.place, server).await?;
@@ -34,7 +38,7 @@ async fn read(store: &Store, key: &str) -> Result<u32, Failure> {
     store.read_number(key).await.map_err(|error: Error| match error.is_not_found() {
         true => {
             let text = format!("no vchan is published at {key}: see vchan ls for those there are");
-            Failure::new(Code::NoServer, text)
+            Failure::new(Code::Missing, text)
         }
         false => error.into(),
     })
@@ -58,14 +62,21 @@ impl Dump {
         };
         let mut lines = vec![
             format!("path        {dir}"),
-            format!("server      domain {server}, event channel {port}: {}", live(page.head.srv_live)),
+            format!(
+                "server      domain {server}, event channel {port}: {}",
+                live(page.head.srv_live)
+            ),
             format!("client      {}", live(page.head.cli_live)),
             format!("state       {}", page.state()),
             format!("left        to the server: {}", ring(page.left())),
             format!("right       to the client: {}", ring(page.right())),
             format!("cli_notify  the client is to tell of {}", notify(page.head.cli_notify)),
             format!("srv_notify  the server is to tell of {}", notify(page.head.srv_notify)),
-            format!("grants      page {ring_ref}; left {}; right {}", grants(&left), grants(&right)),
+            format!(
+                "grants      page {ring_ref}; left {}; right {}",
+                grants(&left),
+                grants(&right)
+            ),
         ];
         lines.extend(page.orders().err().map(|reason| format!("broken      {reason}")));
         format!("{}\n\n{}\n", lines.join("\n"), hexdump(page.used()))
@@ -87,7 +98,15 @@ impl Dump {
             ("left", page.left().to_json(Some(left))),
             ("right", page.right().to_json(Some(right))),
             ("broken", page.orders().err().as_deref().into()),
-            ("bytes", page.used().iter().map(|byte| format!("{byte:02x}")).collect::<String>().as_str().into()),
+            (
+                "bytes",
+                page.used()
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>()
+                    .as_str()
+                    .into(),
+            ),
         ])
     }
 }
@@ -95,7 +114,12 @@ impl Dump {
 fn ring(ring: Ring) -> String {
     let Ring { order, indices, used, .. } = ring;
     let impossible = if used.is_none() { ", which cannot be" } else { "" };
-    format!("order {order}, {} bytes used, prod {}, cons {}{impossible}", ring.fill(), indices.prod, indices.cons)
+    format!(
+        "order {order}, {} bytes used, prod {}, cons {}{impossible}",
+        ring.fill(),
+        indices.prod,
+        indices.cons
+    )
 }
 
 fn grants(refs: &[u32]) -> String {

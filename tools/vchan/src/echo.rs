@@ -10,14 +10,14 @@ use xen_exec::yield_now;
 use xen_platform::{Elapsed, Platform, Time};
 use xen_vchan::{Connection, Reader, Writer};
 
-/// How many bytes the pattern has before it begins anew: a prime, so that no piece that is lost, doubled or swapped
-/// with another looks right.
+/// Bytes of the pattern before it begins anew: a prime, so that no piece that is lost,
+/// doubled or swapped with another looks right.
 const PERIOD: usize = 65_521;
 
 /// The most bytes of the pattern in one piece.
 const PIECE: usize = 1 << 20;
 
-/// How often in a row may be read before other tasks get their turn.
+/// Reads in a row before other tasks get their turn.
 const READS_IN_A_ROW: u32 = 16;
 
 /// Bytes read at once.
@@ -41,7 +41,8 @@ impl Pattern {
         Pattern(period.iter().copied().cycle().take(PERIOD + PIECE).collect())
     }
 
-    /// The bytes from `at` on: some, at most `most`. All of them, if that is no more than [`PIECE`].
+    /// The bytes from `at` on: some, at most `most`. All of them, if that is no more than
+    /// [`PIECE`].
     pub fn piece(&self, at: u64, most: usize) -> &[u8] {
         let start = (at % PERIOD as u64) as usize;
         &self.0[start..start + most.min(PIECE)]
@@ -58,23 +59,28 @@ pub(crate) struct Echo<'a, P: Platform> {
     /// Bytes sent and come back so far.
     at: u64,
     patience: Patience,
-    /// How often something has come back; wraps.
+    /// Number of times that something has come back; wraps.
     reads: u32,
 }
 
-/// How long nothing may come back. One timer at a time is running, and only while nothing can be read: not one for each
-/// read.
+/// Time limit for something to come back. One timer at a time is running, and only while nothing
+/// can be read: not one for each read.
 struct Patience {
     limit: Duration,
-    /// When to look whether something came, once there was something to wait for.
+    /// Moment to look whether something came, once there was something to wait for.
     next_look: Option<Time>,
     /// Something came since the last look.
     moved: bool,
 }
 
 impl Patience {
-    /// Waits for `work`, at least as long as the limit after the last that was waited for, and less than twice that.
-    async fn wait<T>(&mut self, platform: &impl Platform, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    /// Waits for `work`, at least as long as the limit after the last that was waited for, and less
+    /// than twice that.
+    async fn wait<T>(
+        &mut self,
+        platform: &impl Platform,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Elapsed> {
         let mut work = pin!(work);
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
@@ -99,12 +105,26 @@ impl<'a, P: Platform> Echo<'a, P> {
     pub fn new(platform: &'a P, connection: &Connection<P>, limit: Duration) -> Self {
         let (reader, writer) = connection.split();
         let patience = Patience { limit, next_look: None, moved: false };
-        Echo { platform, reader, writer, pattern: Pattern::new(), chunk: vec![0; CHUNK], at: 0, patience, reads: 0 }
+        Echo {
+            platform,
+            reader,
+            writer,
+            pattern: Pattern::new(),
+            chunk: vec![0; CHUNK],
+            at: 0,
+            patience,
+            reads: 0,
+        }
     }
 
-    /// Sends `count` messages of `size` bytes, one write each, and takes and checks the echo meanwhile. Calls `progress`
-    /// with the number of bytes that have come back.
-    pub async fn stream(&mut self, size: usize, count: u64, mut progress: impl FnMut(u64)) -> Result<(), Failure> {
+    /// Sends `count` messages of `size` bytes, one write each, and takes and checks the echo
+    /// meanwhile. Calls `progress` with the number of bytes that have come back.
+    pub async fn stream(
+        &mut self,
+        size: usize,
+        count: u64,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), Failure> {
         let (start, all) = (self.at, size as u64 * count);
         let Echo { platform, reader, writer, pattern, chunk, patience, reads, .. } = self;
         let send = pin!(async {
@@ -131,7 +151,8 @@ impl<'a, P: Platform> Echo<'a, P> {
                 check(pattern, start + received, &chunk[..came])?;
                 received += came as u64;
                 progress(received);
-                // Where neither side ever waits, a signal must get its turn all the same: soon, and not each time.
+                // Where neither side ever waits, a signal must get its turn all the same: soon, and
+                // not each time.
                 *reads = reads.wrapping_add(1);
                 if *reads % READS_IN_A_ROW == 0 {
                     yield_now().await;
@@ -148,13 +169,17 @@ impl<'a, P: Platform> Echo<'a, P> {
 /// Compares what came with what was sent.
 fn check(pattern: &Pattern, at: u64, came: &[u8]) -> Result<(), Failure> {
     if came.is_empty() {
-        return Err(Failure::new(Code::Other, "the server closed the channel before everything had come back"));
+        return Err(Failure::new(
+            Code::Other,
+            "the server closed the channel before everything had come back",
+        ));
     }
     let mut done = 0;
     while done < came.len() {
         let expected = pattern.piece(at + done as u64, came.len() - done);
         let found = &came[done..done + expected.len()];
-        // As a whole first: looking for the place, byte by byte, would cost more than the whole transfer.
+        // As a whole first: looking for the place, byte by byte, would cost more than the whole
+        // transfer.
         if expected != found {
             let differ = |(expected, found): (&u8, &u8)| expected != found;
             let wrong = expected.iter().zip(found).position(differ).expect("they differ");
@@ -170,8 +195,10 @@ fn check(pattern: &Pattern, at: u64, came: &[u8]) -> Result<(), Failure> {
 }
 
 fn silent(limit: Duration, missing: u64) -> Failure {
-    let text = format!("nothing came back for {limit:?}, and {missing} bytes are missing: is it an echo server?");
-    Failure::new(Code::NoServer, text)
+    let text = format!(
+        "nothing came back for {limit:?}, and {missing} bytes are missing: is it an echo server?"
+    );
+    Failure::new(Code::Missing, text)
 }
 
 /// Waits for both; the first failure is that of both.
@@ -220,7 +247,10 @@ mod tests {
         let mut bytes = pattern.piece(0, 100_000).to_vec();
         bytes[70_000] ^= 1;
         let failure = check(&pattern, 0, &bytes).unwrap_err();
-        assert!(failure.code == Code::Protocol && failure.text.starts_with("byte 70000 came back"), "{failure}");
+        assert!(
+            failure.code == Code::Protocol && failure.text.starts_with("byte 70000 came back"),
+            "{failure}"
+        );
         assert!(check(&pattern, 1, pattern.piece(0, 10)).is_err());
         assert!(check(&pattern, 0, &[]).unwrap_err().text.contains("closed"));
     }

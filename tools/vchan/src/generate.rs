@@ -1,19 +1,36 @@
 //! `vchan generate`: manual pages and shell completions, for packages.
 
-use crate::{Arguments, Code, Failure};
+use crate::{Arguments, Failure};
 use clap::CommandFactory;
-use clap_complete::Shell;
-use std::io;
 use std::path::Path;
+use tools_common::Page;
 
-/// Writes a manual page for the program and one for each command (`vchan.1`, `vchan-connect.1`, ...), and completions
-/// for bash, zsh and fish, into `dir`, which exists.
+/// The parts of the manual that the command line does not have.
+const PAGE: Page = Page {
+    environment: &[
+        ("XENSTORED_PATH", "The socket of xenstored."),
+        (
+            "XENSTORED_RUNDIR",
+            "The folder of xenstored's socket, if XENSTORED_PATH is not set. Without both it is \
+             looked for in /run/xenstored and /var/run/xenstored.",
+        ),
+    ],
+    files: &[
+        ("/run/xenstored/socket", "xenstored's socket in dom0."),
+        ("/dev/xen/xenbus", "The way to xenstore in any other domain (module xenfs)."),
+        ("/dev/xen/evtchn", "Event channels (module xen-evtchn)."),
+        ("/dev/xen/gntdev", "Mappings of pages that a server grants (module xen-gntdev)."),
+        ("/dev/xen/gntalloc", "Pages that a server grants to its clients (module xen-gntalloc)."),
+        (
+            "/sys/module/xen_gntalloc/parameters/limit",
+            "Pages that may be granted at a time by all programs together.",
+        ),
+    ],
+    see_also: &["xl(1)", "xenstore-ls(1)", "xen-disk(8)"],
+};
+
+/// Writes a manual page for the program and one for each command (`vchan.8`, `vchan-connect.8`,
+/// ...), and completions for bash, zsh and fish, into `dir`, which exists.
 pub fn generate(dir: &Path) -> Result<(), Failure> {
-    let failed =
-        |error: io::Error| Failure::new(Code::Other, format!("cannot write to the folder {}: {error}", dir.display()));
-    clap_mangen::generate_to(Arguments::command(), dir).map_err(failed)?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut Arguments::command(), "vchan", dir).map_err(failed)?;
-    }
-    Ok(())
+    tools_common::generate(&Arguments::command(), &PAGE, dir)
 }

@@ -1,14 +1,15 @@
-//! `vchan ls`: the vchans that are published below the domains' `data`, each looked at without touching it.
+//! `vchan ls`: the vchans that are published below the domains' `data`, each looked at without
+//! touching it.
 
-use crate::ask::answered;
 use crate::json::Json;
 use crate::page::Page;
-use crate::{Code, Failure, ListArguments, domain};
+use crate::{Code, Failure, ListArguments};
+use tools_common::{answered, is_refusal};
 use xen_platform::{Access, DomId, GrantRef, Platform};
 use xen_store::{Error, Store, path};
 
-/// How deep below a domain's `data` keys are looked for: both layouts (`data/vchan` and `data/vchan/<client>/<port>`), and
-/// then some for paths of the users' own.
+/// Depth below a domain's `data` at which keys are looked for: both layouts (`data/vchan` and
+/// `data/vchan/<client>/<port>`), and then some for paths of the users' own.
 const DEPTH: usize = 6;
 
 /// The keys of a vchan.
@@ -17,7 +18,7 @@ const KEYS: [&str; 2] = ["ring-ref", "event-channel"];
 /// A vchan that somebody has published.
 struct Published {
     server: DomId,
-    /// Who may read the keys, if that is one domain.
+    /// Domain that may read the keys, if it is one.
     client: Option<DomId>,
     path: String,
     /// The keys as they are; `None` if they are not numbers.
@@ -27,8 +28,13 @@ struct Published {
     page: Result<Page, String>,
 }
 
-/// All vchans on this host, as a table or as JSON. Their pages are mapped read-only, and no port is bound.
-pub async fn list<P: Platform>(platform: &P, store: &Store, args: &ListArguments) -> Result<String, Failure> {
+/// All vchans on this host, as a table or as JSON. Their pages are mapped read-only, and no port is
+/// bound.
+pub async fn list<P: Platform>(
+    platform: &P,
+    store: &Store,
+    args: &ListArguments,
+) -> Result<String, Failure> {
     let mut found = answered(platform, published(platform, store)).await?;
     found.sort_by(|a, b| (a.server, &a.path).cmp(&(b.server, &b.path)));
     match args.json {
@@ -39,10 +45,14 @@ pub async fn list<P: Platform>(platform: &P, store: &Store, args: &ListArguments
 
 async fn published<P: Platform>(platform: &P, store: &Store) -> Result<Vec<Published>, Failure> {
     let mut found = Vec::new();
-    let domains = store.directory("/local/domain").await.map_err(|error| match domain::is_refusal(&error) {
-        true => Failure::new(Code::Usage, "only dom0 may see the vchans of all domains: run this there"),
-        false => error.into(),
-    })?;
+    let domains =
+        store.directory("/local/domain").await.map_err(|error| match is_refusal(&error) {
+            true => Failure::new(
+                Code::Usage,
+                "only dom0 may see the vchans of all domains: run this there",
+            ),
+            false => error.into(),
+        })?;
     for server in domains.iter().filter_map(|name| name.parse().ok()).map(DomId) {
         for dir in folders(store, server).await? {
             found.extend(look(platform, store, server, dir).await?);
@@ -59,8 +69,12 @@ async fn folders(store: &Store, server: DomId) -> Result<Vec<String>, Error> {
         let mut below = Vec::new();
         for dir in level {
             let names = unless_gone(store.directory(&dir).await)?;
-            below
-                .extend(names.iter().filter(|name| !KEYS.contains(&name.as_str())).map(|name| format!("{dir}/{name}")));
+            below.extend(
+                names
+                    .iter()
+                    .filter(|name| !KEYS.contains(&name.as_str()))
+                    .map(|name| format!("{dir}/{name}")),
+            );
             if KEYS.iter().all(|key| names.iter().any(|name| name == key)) {
                 all.push(dir);
             }
@@ -84,7 +98,11 @@ async fn look<P: Platform>(
         number => number.ok(),
     };
     let port = store.read_number(&port_key).await.ok();
-    let readers = store.permissions(&ring_ref_key).await.map(|permissions| permissions.others).unwrap_or_default();
+    let readers = store
+        .permissions(&ring_ref_key)
+        .await
+        .map(|permissions| permissions.others)
+        .unwrap_or_default();
     let client = match readers[..] {
         [(client, _)] => Some(client),
         _ => None,
@@ -94,11 +112,18 @@ async fn look<P: Platform>(
 }
 
 /// Maps the page for as long as it takes to copy it.
-fn see<P: Platform>(platform: &P, server: DomId, client: Option<DomId>, ring_ref: Option<u32>) -> Result<Page, String> {
+fn see<P: Platform>(
+    platform: &P,
+    server: DomId,
+    client: Option<DomId>,
+    ring_ref: Option<u32>,
+) -> Result<Page, String> {
     let Some(ring_ref) = ring_ref else { return Err("ring-ref is not a number".to_string()) };
     let own = platform.domid().unwrap_or(DomId(0));
     match client {
-        Some(client) if client != own => Err(format!("its page is granted to domain {client}, not to this one")),
+        Some(client) if client != own => {
+            Err(format!("its page is granted to domain {client}, not to this one"))
+        }
         _ => {
             let map = platform.map(server, &[GrantRef(ring_ref)], Access::ReadOnly);
             map.map(|page| Page::copy(&page)).map_err(|error| error.to_string())
@@ -131,8 +156,11 @@ impl Published {
     }
 
     fn to_row(&self) -> [String; 8] {
-        let number = |number: Option<u32>| number.map_or_else(|| "-".to_string(), |number| number.to_string());
-        let page = |what: fn(&Page) -> String| self.page.as_ref().map_or_else(|_| "-".to_string(), what);
+        let number = |number: Option<u32>| {
+            number.map_or_else(|| "-".to_string(), |number| number.to_string())
+        };
+        let page =
+            |what: fn(&Page) -> String| self.page.as_ref().map_or_else(|_| "-".to_string(), what);
         [
             self.server.to_string(),
             number(self.client.map(|client| client.0.into())),
@@ -147,7 +175,8 @@ impl Published {
 }
 
 fn table(found: &[Published]) -> String {
-    let head = ["SERVER", "CLIENT", "PATH", "RING-REF", "PORT", "STATE", "LEFT", "RIGHT"].map(str::to_string);
+    let head = ["SERVER", "CLIENT", "PATH", "RING-REF", "PORT", "STATE", "LEFT", "RIGHT"]
+        .map(str::to_string);
     let rows: Vec<_> = std::iter::once(head).chain(found.iter().map(Published::to_row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 8] = std::array::from_fn(width);

@@ -5,19 +5,19 @@ mod host;
 
 use clap::Parser;
 use std::future::{Future, poll_fn};
-use std::io::{self, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
 use std::time::Duration;
+use tools_common::report;
 use vchan::{Arguments, Code, Command, Failure, Stop};
 use xen_linux::{Linux, Signal, Signals};
 use xen_platform::{Clock, deadline};
 
-/// How long a server may take to remove its keys after a signal.
-const GRACE: Duration = Duration::from_secs(2);
+/// Time limit for a server to remove its keys after a signal.
+const KEYS_GRACE: Duration = Duration::from_secs(2);
 
-/// How a command ended.
+/// End of a command.
 enum End {
     Done(Result<(), Failure>),
     Caught(Signal),
@@ -30,30 +30,35 @@ fn main() -> ExitCode {
         let linux = linux.clone();
         |spawner| async move {
             let stop = Stop::new();
-            // What only connects closes its channel when it is dropped; a server has keys to remove.
-            let grace = if serves(&command) { GRACE } else { Duration::ZERO };
+            let grace = grace(&command);
             until_signal(&linux, &stop, grace, host::run(&linux, &spawner, &command, &stop)).await
         }
     });
     match end {
         End::Done(Ok(())) => ExitCode::SUCCESS,
         End::Done(Err(failure)) => {
-            say(&format!("vchan: {failure}"));
-            ExitCode::from(failure.code as u8)
+            if !failure.text.is_empty() {
+                report(&format!("vchan: {failure}"));
+            }
+            failure.code.into()
         }
         End::Caught(signal) => ExitCode::from(signal.exit_code()),
     }
 }
 
-fn serves(command: &Command) -> bool {
+/// Returns the time that a command has to end after a signal. A client is cut off when it is
+/// dropped; a server has keys to remove, and `exec` has programs to end.
+fn grace(command: &Command) -> Duration {
     match command {
-        Command::Listen(_) | Command::Exec(_) => true,
-        Command::Proxy(args) => args.server,
-        _ => false,
+        Command::Exec(args) => Duration::from_secs(args.grace) + KEYS_GRACE,
+        Command::Listen(_) => KEYS_GRACE,
+        Command::Proxy(args) if args.server => KEYS_GRACE,
+        _ => Duration::ZERO,
     }
 }
 
-/// Runs `command` until it ends. A signal asks it to stop, and drops it after `grace` at the latest.
+/// Runs `command` until it ends. A signal asks it to stop, and drops it after `grace` at the
+/// latest.
 async fn until_signal(
     linux: &Linux,
     stop: &Stop,
@@ -77,11 +82,6 @@ async fn until_signal(
         let _ = deadline(linux, Some(linux.now() + grace), command).await;
     }
     end
-}
-
-/// Tells the user, if there is still a standard error to tell it on.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn other(error: impl ToString) -> Failure {

@@ -1,5 +1,5 @@
-//! A vchan's shared page (io/libxenvchan.h), read once and taken apart. Nothing of it is trusted; what cannot be is said
-//! to be so.
+//! A vchan's shared page (io/libxenvchan.h), read once and taken apart. Nothing of it is trusted;
+//! what cannot be is said to be so.
 
 use crate::json::Json;
 use xen_abi::vchan::{GRANTS, Indices, Interface, Live, NOTIFY_READ, NOTIFY_WRITE};
@@ -13,14 +13,15 @@ pub(crate) struct Page {
     pub head: Interface,
 }
 
-/// How one of the two rings stands.
+/// State of one of the two rings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ring {
     pub order: u16,
     pub indices: Indices,
     /// Its size in bytes; `None` if there are no rings of this order.
     pub size: Option<u32>,
-    /// Bytes in it; `None` if the indices are further apart than the ring is large, or its size is not known.
+    /// Bytes in it; `None` if the indices are further apart than the ring is large, or its size is
+    /// not known.
     pub used: Option<u32>,
 }
 
@@ -34,7 +35,8 @@ impl Page {
 
     /// Panics if the bytes are less than the head.
     fn new(bytes: Vec<u8>) -> Page {
-        let (head, _) = Interface::read_from_prefix(&bytes).expect("a page is larger than its head");
+        let (head, _) =
+            Interface::read_from_prefix(&bytes).expect("a page is larger than its head");
         Page { bytes, head }
     }
 
@@ -46,7 +48,7 @@ impl Page {
         Ring::new(self.head.right_order, self.head.right)
     }
 
-    /// How the connection stands.
+    /// Returns the state of the connection.
     pub fn state(&self) -> &'static str {
         match (self.head.srv_live, self.head.cli_live) {
             (Live::CONNECTED, Live::NOT_YET) => "waiting",
@@ -57,20 +59,23 @@ impl Page {
         }
     }
 
-    /// Whether the rings can stand beside each other, and if not why.
+    /// Returns true if the rings can stand beside each other, and if not why.
     pub fn orders(&self) -> Result<Orders, String> {
         let order = |side: &str, order: u16| {
-            Order::new(order).ok_or_else(|| format!("the {side} ring's order {order} is not between 10 and 20"))
+            Order::new(order)
+                .ok_or_else(|| format!("the {side} ring's order {order} is not between 10 and 20"))
         };
-        let (left, right) = (order("left", self.head.left_order)?, order("right", self.head.right_order)?);
+        let (left, right) =
+            (order("left", self.head.left_order)?, order("right", self.head.right_order)?);
         Orders::new(left, right).map_err(|clash| clash.to_string())
     }
 
     /// The grants of the left and of the right ring; none if the orders cannot be.
     pub fn grants(&self) -> (Vec<u32>, Vec<u32>) {
         let Ok(orders) = self.orders() else { return (Vec::new(), Vec::new()) };
-        let mut all =
-            self.bytes[GRANTS..].chunks_exact(4).map(|raw| u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
+        let mut all = self.bytes[GRANTS..]
+            .chunks_exact(4)
+            .map(|raw| u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
         let left = all.by_ref().take(orders.left().pages()).collect();
         (left, all.take(orders.right().pages()).collect())
     }
@@ -91,7 +96,9 @@ impl Ring {
 
     /// Bytes in it and its size, as people read them.
     pub fn fill(self) -> String {
-        let known = |number: Option<u32>| number.map_or_else(|| "?".to_string(), |number| number.to_string());
+        let known = |number: Option<u32>| {
+            number.map_or_else(|| "?".to_string(), |number| number.to_string())
+        };
         format!("{}/{}", known(self.used), known(self.size))
     }
 
@@ -121,9 +128,13 @@ pub(crate) fn live(live: Live) -> String {
     }
 }
 
-/// What a notify byte asks for.
+/// Returns the events that a notify byte asks for.
 pub(crate) fn wishes(bits: u8) -> Vec<&'static str> {
-    let names = [(NOTIFY_WRITE, "writes"), (NOTIFY_READ, "reads"), (!(NOTIFY_WRITE | NOTIFY_READ), "unknown bits")];
+    let names = [
+        (NOTIFY_WRITE, "writes"),
+        (NOTIFY_READ, "reads"),
+        (!(NOTIFY_WRITE | NOTIFY_READ), "unknown bits"),
+    ];
     names.into_iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| name).collect()
 }
 
@@ -164,13 +175,18 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_said_to_be_so() {
-        let bad = page(Interface { left: Indices { cons: 1, prod: 0 }, right_order: 9, ..HEAD }, &[]);
+        let bad =
+            page(Interface { left: Indices { cons: 1, prod: 0 }, right_order: 9, ..HEAD }, &[]);
         assert_eq!((bad.left().fill(), bad.right().fill()), ("?/8192".into(), "?/?".into()));
         assert_eq!(bad.orders().unwrap_err(), "the right ring's order 9 is not between 10 and 20");
         assert_eq!(bad.grants(), (vec![], vec![]));
-        let states = [(2, 1), (1, 1), (0, 1), (1, 0), (3, 1), (1, 7)]
-            .map(|(cli, srv)| page(Interface { cli_live: Live(cli), srv_live: Live(srv), ..HEAD }, &[]).state());
-        assert_eq!(states, ["waiting", "connected", "client left", "server left", "broken", "broken"]);
+        let states = [(2, 1), (1, 1), (0, 1), (1, 0), (3, 1), (1, 7)].map(|(cli, srv)| {
+            page(Interface { cli_live: Live(cli), srv_live: Live(srv), ..HEAD }, &[]).state()
+        });
+        assert_eq!(
+            states,
+            ["waiting", "connected", "client left", "server left", "broken", "broken"]
+        );
         assert_eq!(live(Live(7)), "impossible value 7");
     }
 

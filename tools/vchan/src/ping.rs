@@ -9,8 +9,8 @@ use xen_platform::{Platform, sleep};
 use xen_store::Store;
 use xen_vchan::Connection;
 
-/// Sends messages and takes the echo of each before the next. `print` gets what goes to standard output, a line or more
-/// at a time. Fails at the first echo that is wrong or does not come.
+/// Sends messages and takes the echo of each before the next. `print` gets what goes to standard
+/// output, a line or more at a time. Fails at the first echo that is wrong or does not come.
 pub async fn ping<P: Platform>(
     platform: &P,
     store: &Store,
@@ -23,10 +23,16 @@ pub async fn ping<P: Platform>(
     let times = times?;
     closed?;
     match args.json {
-        true => {
-            print(&format!("{}\n", Json::Object(vec![("bytes", (args.size as u64).into()), ("rtt", times.to_json())])))
-        }
-        false => print(&format!("{} round trips of {} bytes: {}\n", args.count, args.size, times.summary())),
+        true => print(&format!(
+            "{}\n",
+            Json::Object(vec![("bytes", (args.size as u64).into()), ("rtt", times.to_json())])
+        )),
+        false => print(&format!(
+            "{} round trips of {} bytes: {}\n",
+            args.count,
+            args.size,
+            times.summary()
+        )),
     }
 }
 
@@ -37,7 +43,7 @@ async fn rounds<P: Platform>(
     print: &mut impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<Times, Failure> {
     let peer = connection.info().peer;
-    let mut echo = Echo::new(platform, connection, args.dial.patience());
+    let mut echo = Echo::new(platform, connection, args.dial.timeout());
     let mut times = Vec::new();
     for n in 1..=args.count {
         let start = platform.now();
@@ -45,7 +51,11 @@ async fn rounds<P: Platform>(
         let time = platform.now().since(start);
         times.push(time);
         if !args.json {
-            print(&format!("{} bytes from domain {peer}: seq={n} time={:.1} µs\n", args.size, micros(time)))?;
+            print(&format!(
+                "{} bytes from domain {peer}: seq={n} time={:.1} µs\n",
+                args.size,
+                micros(time)
+            ))?;
         }
         if n < args.count && !args.interval.is_zero() {
             sleep(platform, args.interval).await;

@@ -1,81 +1,122 @@
 //! `vchan proxy`: joins a vchan and local connections.
 
 use crate::args::Dial;
-use crate::connect::dial;
-use crate::relay::{Between, Ending, relay};
-use crate::serve::{Service, serve};
-use crate::{Failure, ProxyArguments, Stop};
+use crate::connect::{dial, forward};
+use crate::relay::{EndPolicy, Relay, RelayConfig, Transfer};
+use crate::serve::{Service, SessionEnd, serve};
+use crate::{Failure, ProxyArguments, Session};
+use embassy_futures::select::{Either, select};
 use embedded_io_async::{Read, Write};
+use std::future::pending;
 use std::time::Duration;
-use xen_platform::Platform;
-use xen_store::Store;
+use xen_exec::TaskSet;
+use xen_platform::{Platform, sleep};
 use xen_vchan::Connection;
 
-/// How long a local connection waits for the server, in seconds, unless the user says otherwise.
+/// Seconds that a local connection waits for the server, by default.
 const TIMEOUT: u64 = 10;
 
-/// How many clients a server connects to the local address at a time.
-const CLIENTS: usize = 64;
+/// Number of clients that a server connects to the local address at a time, and of local
+/// connections that a client joins with the vchan.
+const MAX_CONNECTIONS: usize = 64;
 
-/// How long a local connection may take nothing more of what a client sent that has left.
+/// Time after which a local connection that takes nothing more of what a client sent that has left
+/// is given up.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// What to call both directions of a local connection in errors.
+/// Interval before another attempt to accept a local connection, after one that failed: for lack of
+/// descriptors, say.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The name of both directions of a local connection in messages.
 const LOCAL: &str = "the local connection";
 
-/// Joins local connections with the vchan. As a client, one after another, for which `open` waits; as a server, one for
-/// each client, which `open` makes, and many at a time. The failure of a connection ends that one, unless it was to be the only one. A request
-/// through `stop` ends a server in good order; `say` gets lines for standard error.
+/// Joins local connections with the vchan: as a client those for which `open` waits, as a server
+/// one for each client, which `open` makes; many at a time. A failure of a connection ends that
+/// one, unless it was to be the only one. A request to stop ends a server in good order.
 pub async fn proxy<P: Platform, I: Read, O: Write>(
-    platform: &P,
-    store: &Store,
+    session: Session<'_, P>,
     args: &ProxyArguments,
-    stop: &Stop,
-    mut say: impl FnMut(&str),
     open: impl AsyncFn() -> Result<(I, O), Failure>,
 ) -> Result<(), Failure> {
-    if args.server {
-        let &ProxyArguments { ref place, sizes, once, timeout, verbose, .. } = args;
-        let service = Service { place, sizes, once, clients: CLIENTS, timeout, verbose };
-        let between = Between { ending: Ending::Drained { stuck: STUCK }, reaction: None, input: LOCAL, output: LOCAL };
-        let session = async |connection: &Connection<P>| {
-            let (input, output) = open().await?;
-            relay(platform, connection, input, output, &between).await
-        };
-        return serve(platform, store, &service, stop, say, session).await;
+    match args.server {
+        true => proxy_server(session, args, open).await,
+        false => proxy_client(session, args, open).await,
     }
+}
+
+async fn proxy_server<P: Platform, I: Read, O: Write>(
+    session: Session<'_, P>,
+    args: &ProxyArguments,
+    open: impl AsyncFn() -> Result<(I, O), Failure>,
+) -> Result<(), Failure> {
+    let &ProxyArguments { ref place, sizes, once, timeout, verbose, .. } = args;
+    let service = Service { place, sizes, once, clients: MAX_CONNECTIONS, timeout, verbose };
+    let end = EndPolicy::Drained { stuck: STUCK };
+    let config = RelayConfig { end, reaction: None, input: LOCAL, output: LOCAL };
+    let serve_client = async |connection: &Connection<P>, transfer: &Transfer| {
+        let (input, output) = match open().await {
+            Ok(streams) => streams,
+            Err(failure) => return SessionEnd::new(Some(Err(failure))),
+        };
+        let relay = Relay { platform: session.platform, connection, config: &config, transfer };
+        SessionEnd::new(session.stop.or(relay.run(input, output, pending())).await)
+    };
+    serve(session, &service, serve_client).await
+}
+
+/// Accepts local connections and joins each with a channel of its own.
+async fn proxy_client<P: Platform, I: Read, O: Write>(
+    session: Session<'_, P>,
+    args: &ProxyArguments,
+    open: impl AsyncFn() -> Result<(I, O), Failure>,
+) -> Result<(), Failure> {
     // A terminal has one user and no next.
-    let once = args.once || args.door.pty;
+    let once = args.once || args.local.pty;
+    if once {
+        return join(session, args, open().await?).await;
+    }
+    let mut joined: TaskSet<'_, Result<(), Failure>> = TaskSet::new();
     loop {
-        let (input, output) = open().await?;
-        if args.verbose {
-            say("A local connection has come");
-        }
-        let ended = forward(platform, store, args, input, output).await;
-        if args.verbose {
-            say("The local connection has ended");
-        }
-        match ended {
-            Err(failure) if !once => say(&failure.to_string()),
-            ended if once => return ended,
-            _ => {}
+        let free = joined.len() < MAX_CONNECTIONS;
+        let accept = async { if free { open().await } else { pending().await } };
+        match select(joined.next(), accept).await {
+            Either::First(ended) => report_end(session, ended),
+            Either::Second(Ok(streams)) => joined.push(join(session, args, streams)),
+            Either::Second(Err(failure)) => {
+                (session.report)(&failure.to_string());
+                if let Either::First(ended) =
+                    select(joined.next(), sleep(session.platform, RETRY)).await
+                {
+                    report_end(session, ended);
+                }
+            }
         }
     }
 }
 
-/// One local connection, from the search for the server to the end.
-async fn forward<P: Platform>(
-    platform: &P,
-    store: &Store,
+fn report_end<P>(session: Session<'_, P>, ended: Result<(), Failure>) {
+    match ended {
+        Err(failure) if !failure.text.is_empty() => (session.report)(&failure.to_string()),
+        _ => {}
+    }
+}
+
+/// Serves one local connection, from the search for the server to the end.
+async fn join<P: Platform>(
+    session: Session<'_, P>,
     args: &ProxyArguments,
-    input: impl Read,
-    output: impl Write,
+    streams: (impl Read, impl Write),
 ) -> Result<(), Failure> {
+    session.report_if(args.verbose, || "A local connection has come".into());
     let server = Dial { place: args.place.clone(), timeout: args.timeout.unwrap_or(TIMEOUT) };
-    let connection = dial(platform, store, &server).await?;
-    let ending = Ending::Quiet(Duration::from_millis(args.linger));
-    let between = Between { ending, reaction: Some(server.patience()), input: LOCAL, output: LOCAL };
-    let ended = relay(platform, &connection, input, output, &between).await;
-    let closed = connection.close().await;
-    ended.and(closed.map_err(Failure::from))
+    let connection = dial(session.platform, session.store, &server).await?;
+    let end = args
+        .linger
+        .map_or(EndPolicy::ByPeer, |linger| EndPolicy::Linger(Duration::from_millis(linger)));
+    let reaction = Some(server.timeout());
+    let config = RelayConfig { end, reaction, input: LOCAL, output: LOCAL };
+    let ended = forward(session, connection, &config, args.verbose, streams).await;
+    session.report_if(args.verbose, || "The local connection has ended".into());
+    ended
 }

@@ -1,264 +1,342 @@
-//! Copies both ways between the channel and a pair of streams.
+//! Copies both ways between a channel and a pair of local streams.
+//!
+//! ```text
+//!   input  ──read──> upload   ──write──> channel      end of input: finish(), drained()
+//!   output <─write── download <──read─── channel      end of the peer's output: drop(output)
+//! ```
+//! Each direction ends on its own, and the relay when both have, or when the peer closes the
+//! channel. With a peer that cannot half-close the end of the input cannot be told, so there
+//! [`EndPolicy`] decides when the relay ends. A [`Transfer`] counts what went through, for both
+//! directions and for the caller.
 
-mod patience;
+mod guard;
+mod transfer;
+
+pub(crate) use transfer::Transfer;
 
 use crate::{Code, Failure};
+use embassy_futures::select::{Either, select};
 use embedded_io_async::{Read, Write};
-use patience::{delivered, heard};
-use std::cell::Cell;
-use std::future::{Future, pending, poll_fn};
+use guard::{delivered, heard};
+use std::fmt::Display;
+use std::future::Future;
 use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::Duration;
 use xen_exec::yield_now;
 use xen_platform::{Platform, sleep};
-use xen_vchan::{Connection, Error, Reader, Role, Writer};
+use xen_vchan::{Connection, Error, Live, Reader, Role, Writer};
 
 /// Bytes moved in one piece.
 const CHUNK: usize = 64 * 1024;
 
-/// What the channel is joined with.
-pub(crate) struct Between {
-    /// How it ends once the input has ended.
-    pub ending: Ending,
-    /// How long a server may take to show that it is at work: to take the first of what is sent, to send something, or
-    /// to wait for more once the input has ended.
+/// The local side of a relay, and its limits.
+#[derive(Clone, Copy)]
+pub(crate) struct RelayConfig {
+    pub end: EndPolicy,
+    /// Time within which a server must show that it is at work: take some of what is sent, see its
+    /// end, or send something.
     pub reaction: Option<Duration>,
-    /// What to call the input and the output in errors.
+    /// The names of the input and the output in messages.
     pub input: &'static str,
     pub output: &'static str,
 }
 
-impl Between {
-    pub const STDIO: Between =
-        Between { ending: Ending::ByPeer, reaction: None, input: "standard input", output: "standard output" };
-}
-
-/// How the relay ends once its input has ended.
+/// The end of a relay whose peer cannot half-close, once the input has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Ending {
-    /// When the peer has read all that was sent, waits for more, and has sent nothing for so long: then no answer is
-    /// under way.
-    Quiet(Duration),
-    /// When the peer has read all that was sent: who made the input is gone. The output may break before that, and what
-    /// comes then is thrown away. Once the peer is gone, an output that takes nothing for as long as `stuck` ends it.
-    Drained { stuck: Duration },
-    /// When the peer closes the channel.
+pub(crate) enum EndPolicy {
+    /// The peer closes the channel.
     ByPeer,
+    /// The peer closes the channel; or it has read all that was sent, waits for more and has sent
+    /// nothing for this time. Then it might still have sent something.
+    Linger(Duration),
+    /// The peer has read all that was sent: the input was the output of a local program or
+    /// connection, which is over then. That program may end first, so what it does not take is
+    /// thrown away. Once the peer is gone, a program that takes nothing for as long as `stuck` ends
+    /// the relay.
+    Drained { stuck: Duration },
 }
 
-impl Ending {
-    /// Whether what the output does not take is thrown away.
-    fn drops_rest(self) -> bool {
-        matches!(self, Ending::Drained { .. })
+impl RelayConfig {
+    /// Standard input and output.
+    pub fn stdio(end: EndPolicy, reaction: Option<Duration>) -> Self {
+        RelayConfig { end, reaction, input: "standard input", output: "standard output" }
+    }
+
+    /// True if what the output does not take is thrown away.
+    fn drops_rest(&self) -> bool {
+        matches!(self.end, EndPolicy::Drained { .. })
     }
 }
 
-/// What one direction lets the other know.
-#[derive(Default)]
-struct Progress {
-    /// Bytes that came from the peer; wraps.
-    received: Cell<u64>,
-    /// Such bytes wait for room in the output, or the ring was not looked into since.
-    delivering: Cell<bool>,
-    /// Bytes of the input that do not fit the ring yet.
-    unsent: Cell<usize>,
-    /// Bytes of the input that are in the ring or were.
-    sent: Cell<u64>,
-    /// The peer is known to be at work.
-    reacted: Cell<bool>,
-}
-
-/// Why the way to the peer ended before its time.
-enum Stopped<E> {
+/// The reason why the upload ended before its time.
+enum Broken<E> {
     /// The input cannot be read, or the peer is silent.
-    Failed(Failure),
+    Local(Failure),
     /// The connection is over.
     Connection(Error<E>),
 }
 
-/// Who was done first.
-enum First<E> {
-    /// The way from the peer: it has closed the channel, if there is no failure.
-    Down(Result<(), Failure>),
-    /// The way to the peer.
-    Up(Result<(), Stopped<E>>),
-}
-
-/// Copies `input` to the channel and the channel to `output`. Ends well when the peer closes the channel, having read all
-/// that was sent; or after the input has ended, as `between` says. All that came from the peer is in `output` by then,
-/// also when this fails.
-pub(crate) async fn relay<P: Platform>(
-    platform: &P,
-    connection: &Connection<P>,
-    input: impl Read,
-    mut output: impl Write,
-    between: &Between,
-) -> Result<(), Failure> {
-    let progress = Progress::default();
-    let (reader, writer) = connection.split();
-    {
-        let mut down = pin!(receive((platform, connection), reader, &mut output, between, &progress));
-        let up = pin!(send((platform, connection), input, writer, between, &progress));
-        match first(down.as_mut(), up).await {
-            First::Down(ended) => return ended.and(all_was_read(connection, &progress).await),
-            First::Up(Ok(())) => {}
-            First::Up(Err(Stopped::Failed(failure))) => return Err(failure),
-            First::Up(Err(Stopped::Connection(error))) => {
-                // The other direction may still have something to deliver, and then knows better why it ended.
-                down.await?;
-                return match error {
-                    Error::Closed => all_was_read(connection, &progress).await,
-                    error => Err(error.into()),
-                };
-            }
-        }
-    }
-    deliver_rest(platform, connection, &mut output, between).await
-}
-
-/// Waits for the first of the two.
-async fn first<E>(
-    mut down: Pin<&mut impl Future<Output = Result<(), Failure>>>,
-    mut up: Pin<&mut impl Future<Output = Result<(), Stopped<E>>>>,
-) -> First<E> {
-    poll_fn(|cx| match down.as_mut().poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(First::Down(ended)),
-        Poll::Pending => up.as_mut().poll(cx).map(First::Up),
-    })
-    .await
-}
-
-/// From the peer to the output, until the peer closes the channel.
-async fn receive<P: Platform>(
-    (platform, connection): (&P, &Connection<P>),
-    mut reader: Reader<P>,
-    output: &mut impl Write,
-    between: &Between,
-    progress: &Progress,
-) -> Result<(), Failure> {
-    let mut chunk = vec![0; CHUNK];
-    let mut broken = false;
-    loop {
-        let count = reader.read(&mut chunk).await?;
-        if count == 0 {
-            return Ok(());
-        }
-        progress.received.set(progress.received.get().wrapping_add(count as u64));
-        progress.delivering.set(true);
-        if !broken {
-            let delivery = deliver(output, &chunk[..count], between);
-            match delivered(platform, connection, between, delivery).await? {
-                Err(_) if between.ending.drops_rest() => broken = true,
-                done => done?,
-            }
-        }
-        // Where neither side ever waits, the other direction and a signal must get their turn all the same.
-        yield_now().await;
-        progress.delivering.set(false);
+impl<E> From<Error<E>> for Broken<E> {
+    fn from(error: Error<E>) -> Self {
+        Broken::Connection(error)
     }
 }
 
-async fn deliver(output: &mut impl Write, bytes: &[u8], between: &Between) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(Code::Other, format!("cannot write to {}: {error}", between.output))
-    };
-    output.write_all(bytes).await.map_err(|error| failed(&error))?;
-    output.flush().await.map_err(|error| failed(&error))
+/// One connection with its limits and its counts.
+pub(crate) struct Relay<'a, P: Platform> {
+    pub platform: &'a P,
+    pub connection: &'a Connection<P>,
+    pub config: &'a RelayConfig,
+    pub transfer: &'a Transfer,
 }
 
-/// From the input to the peer, and then the wait for the peer to have nothing more to say.
-async fn send<P: Platform>(
-    (platform, connection): (&P, &Connection<P>),
-    mut input: impl Read,
-    mut writer: Writer<P>,
-    between: &Between,
-    progress: &Progress,
-) -> Result<(), Stopped<P::Error>> {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let count = input.read(&mut chunk).await.map_err(|error| {
-            Stopped::Failed(Failure::new(Code::Other, format!("cannot read {}: {error}", between.input)))
+impl<P: Platform> Relay<'_, P> {
+    /// Copies `input` to the channel and the channel to `output`, until both directions have ended
+    /// or the peer has closed the channel, having read all that was sent. `local_over` ends a relay
+    /// with a local program once that program and its output have ended. All that came from the
+    /// peer is in `output` by then, also when this fails.
+    pub async fn run(
+        &self,
+        input: impl Read,
+        output: impl Write,
+        local_over: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
+        let (reader, writer) = self.connection.split();
+        let mut output = Some(output);
+        let over = {
+            let mut download = pin!(self.download(reader, &mut output));
+            let mut upload = pin!(self.upload(input, writer));
+            match select(download.as_mut(), upload.as_mut()).await {
+                Either::First(received) => return self.after_download(received, upload).await,
+                Either::Second(sent) => self.after_upload(sent, download, local_over).await?,
+            }
+        };
+        match over {
+            Over::AllMoved => Ok(()),
+            Over::Deliver(then) => {
+                self.deliver_rest(&mut output).await?;
+                then
+            }
+        }
+    }
+
+    /// The peer's output has ended: goes on with the input unless the peer has left.
+    async fn after_download(
+        &self,
+        received: Result<(), Failure>,
+        upload: Pin<&mut impl Future<Output = Result<(), Broken<P::Error>>>>,
+    ) -> Result<(), Failure> {
+        received?;
+        if self.connection.state() == Live::Connected {
+            match select(upload, self.connection.over()).await {
+                Either::First(Ok(())) => return self.after_both().await,
+                Either::First(Err(Broken::Local(failure))) => return Err(failure),
+                Either::First(Err(Broken::Connection(_))) | Either::Second(()) => {}
+            }
+        }
+        self.check_all_taken()
+    }
+
+    /// The input has ended: goes on with the peer's output, as far as its end can be known.
+    async fn after_upload(
+        &self,
+        sent: Result<(), Broken<P::Error>>,
+        download: Pin<&mut impl Future<Output = Result<(), Failure>>>,
+        local_over: impl Future<Output = ()>,
+    ) -> Result<Over, Failure> {
+        match (sent, self.config.end) {
+            (Err(Broken::Local(failure)), _) => return Err(failure),
+            (Err(Broken::Connection(error)), _) => {
+                // The other direction may still have something to deliver, and then knows better
+                // why it ended.
+                download.await?;
+                match error {
+                    Error::Closed => self.check_all_taken()?,
+                    error => return Err(error.into()),
+                }
+            }
+            (Ok(()), EndPolicy::Drained { .. }) if self.connection.can_half_close() => {
+                match select(download, local_over).await {
+                    Either::First(received) => received?,
+                    Either::Second(()) => return Ok(Over::Deliver(Ok(()))),
+                }
+            }
+            (Ok(()), _) if self.connection.can_half_close() => {
+                download.await?;
+                self.after_both().await?;
+            }
+            (Ok(()), EndPolicy::ByPeer) => {
+                download.await?;
+                self.check_all_taken()?;
+            }
+            (Ok(()), EndPolicy::Linger(linger)) => match select(download, self.quiet(linger)).await
+            {
+                Either::First(received) => {
+                    received?;
+                    self.check_all_taken()?;
+                }
+                Either::Second(quiet) => {
+                    quiet?;
+                    return Ok(Over::Deliver(Err(self.cut(linger))));
+                }
+            },
+            (Ok(()), EndPolicy::Drained { .. }) => return Ok(Over::Deliver(Ok(()))),
+        }
+        Ok(Over::AllMoved)
+    }
+
+    /// Both directions have ended: the server closes the channel, since it may leave a status.
+    async fn after_both(&self) -> Result<(), Failure> {
+        if self.connection.info().role == Role::Client {
+            self.connection.over().await;
+        }
+        Ok(())
+    }
+
+    /// Copies from the peer to the output until the peer's output has ended, and ends the output.
+    async fn download(
+        &self,
+        mut reader: Reader<P>,
+        output: &mut Option<impl Write>,
+    ) -> Result<(), Failure> {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let count = reader.read(&mut chunk).await?;
+            if count == 0 {
+                *output = None;
+                return Ok(());
+            }
+            self.transfer.delivering(count);
+            if !self.deliver(output, &chunk[..count]).await? {
+                *output = None;
+            }
+            // Where neither side ever waits, the other direction and a signal must get their turn
+            // all the same.
+            yield_now().await;
+            self.transfer.delivered();
+        }
+    }
+
+    /// Delivers what came in the moment between the last look and now.
+    async fn deliver_rest(&self, output: &mut Option<impl Write>) -> Result<(), Failure> {
+        let (mut reader, _) = self.connection.split();
+        let mut chunk = vec![0; CHUNK];
+        while let Some(count @ 1..) = reader.try_read(&mut chunk)? {
+            self.transfer.delivering(count);
+            if !self.deliver(output, &chunk[..count]).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to the output, if it still takes something. Returns false if the output is over and
+    /// the rest is thrown away.
+    async fn deliver(
+        &self,
+        output: &mut Option<impl Write>,
+        bytes: &[u8],
+    ) -> Result<bool, Failure> {
+        let Some(output) = output else { return Ok(false) };
+        let write = async {
+            output.write_all(bytes).await.map_err(|error| self.output_failed(&error))?;
+            output.flush().await.map_err(|error| self.output_failed(&error))
+        };
+        match delivered(self, write).await? {
+            Err(_) if self.config.drops_rest() => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+
+    fn output_failed(&self, error: &dyn Display) -> Failure {
+        Failure::other(format!("cannot write to {}: {error}", self.config.output))
+    }
+
+    /// Copies the input to the peer, announces its end, and waits until the peer has seen it.
+    async fn upload(
+        &self,
+        mut input: impl Read,
+        mut writer: Writer<P>,
+    ) -> Result<(), Broken<P::Error>> {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let count = input.read(&mut chunk).await.map_err(|error| {
+                let text = format!("cannot read {}: {error}", self.config.input);
+                Broken::Local(Failure::other(text))
+            })?;
+            if count == 0 {
+                break;
+            }
+            self.transfer.to_send(count);
+            while self.transfer.unsent() > 0 {
+                let rest = &chunk[count - self.transfer.unsent()..count];
+                let sent = heard(self, async || writer.write(rest).await).await?;
+                self.transfer.sent(sent);
+            }
+            yield_now().await;
+        }
+        writer.finish()?;
+        heard(self, async || writer.drained().await).await
+    }
+
+    /// Waits until the peer, which cannot half-close, has read everything, waits for more, and has
+    /// sent nothing for as long as `linger`. However slow it is, a peer of one task has responded
+    /// to all it was sent by the time it waits; `linger` is for those that respond from another.
+    async fn quiet(&self, linger: Duration) -> Result<(), Failure> {
+        let (_, mut writer) = self.connection.split();
+        let settled = heard(self, async || writer.settled().await).await;
+        settled.map_err(|broken| match broken {
+            Broken::Local(failure) => failure,
+            Broken::Connection(error) => error.into(),
         })?;
-        if count == 0 {
-            break;
+        // Without a pause between two looks the peer's response would never get its turn.
+        let linger = linger.max(Duration::from_millis(1));
+        loop {
+            let received = self.transfer.received();
+            sleep(self.platform, linger).await;
+            let silent = self.transfer.received() == received && !self.transfer.is_delivering();
+            if silent && writer.idle()? {
+                return Ok(());
+            }
+            writer.settled().await?;
         }
-        progress.unsent.set(count);
-        while progress.unsent.get() > 0 {
-            let rest = &chunk[count - progress.unsent.get()..count];
-            let write = async || writer.write(rest).await;
-            let written = heard(platform, connection, between, progress, write).await?;
-            progress.unsent.set(progress.unsent.get() - written);
-            progress.sent.set(progress.sent.get() + written as u64);
-        }
-        yield_now().await;
     }
-    match between.ending {
-        Ending::Quiet(linger) => {
-            heard(platform, connection, between, progress, async || writer.settled().await).await?;
-            progress.reacted.set(true);
-            quiet(platform, &mut writer, linger, progress).await.map_err(Stopped::Connection)
-        }
-        Ending::Drained { .. } => writer.drained().await.map_err(Stopped::Connection),
-        Ending::ByPeer => pending().await,
-    }
-}
 
-/// Waits until the peer, which has settled, has sent nothing for as long as `linger` and still has read everything and
-/// waits for more. However slow it is, a peer of one task has answered all it was sent by the time it waits; `linger` is
-/// for those that answer from another.
-async fn quiet<P: Platform>(
-    platform: &P,
-    writer: &mut Writer<P>,
-    linger: Duration,
-    progress: &Progress,
-) -> Result<(), Error<P::Error>> {
-    // Without a pause between two looks the peer's answer would never get its turn.
-    let linger = linger.max(Duration::from_millis(1));
-    loop {
-        let received = progress.received.get();
-        sleep(platform, linger).await;
-        let silent = progress.received.get() == received && !progress.delivering.get();
-        if silent && writer.idle()? {
+    fn cut(&self, linger: Duration) -> Failure {
+        let Transfer { .. } = self.transfer;
+        let text = format!(
+            "left after {linger:?} of silence (--linger): the server cannot tell the end of its \
+             output, and might still have sent something"
+        );
+        Failure::new(Code::Cut, text)
+    }
+
+    /// After the peer has left: checks that it had read everything. A command that ran there and
+    /// left its status had its reasons not to.
+    fn check_all_taken(&self) -> Result<(), Failure> {
+        if self.connection.peer_status().is_some() {
             return Ok(());
         }
-        writer.settled().await?;
+        let (_, mut writer) = self.connection.split();
+        let unread = writer.unread()? + self.transfer.unsent();
+        if unread == 0 {
+            return Ok(());
+        }
+        let peer = match self.connection.info().role {
+            Role::Client => "server",
+            Role::Server => "client",
+        };
+        Err(Failure::other(format!(
+            "the {peer} closed the channel before it had read everything: {unread} bytes or more \
+             were not taken"
+        )))
     }
 }
 
-/// Delivers what came in the moment between the last look and now.
-async fn deliver_rest<P: Platform>(
-    platform: &P,
-    connection: &Connection<P>,
-    output: &mut impl Write,
-    between: &Between,
-) -> Result<(), Failure> {
-    let (mut reader, _) = connection.split();
-    let mut chunk = vec![0; CHUNK];
-    while let Some(count) = reader.try_read(&mut chunk)? {
-        if count == 0 {
-            break;
-        }
-        match delivered(platform, connection, between, deliver(output, &chunk[..count], between)).await? {
-            Err(_) if between.ending.drops_rest() => break,
-            done => done?,
-        }
-    }
-    Ok(())
-}
-
-/// After the peer has left: whether it had read everything.
-async fn all_was_read<P: Platform>(connection: &Connection<P>, progress: &Progress) -> Result<(), Failure> {
-    let (_, mut writer) = connection.split();
-    match writer.drained().await {
-        Ok(()) if progress.unsent.get() == 0 => Ok(()),
-        Ok(()) | Err(Error::Closed) => {
-            let peer = match connection.info().role {
-                Role::Client => "server",
-                Role::Server => "client",
-            };
-            Err(Failure::new(Code::Other, format!("the {peer} closed the channel before it had read everything")))
-        }
-        Err(error) => Err(error.into()),
-    }
+/// The rest of a relay's work once the input has ended.
+enum Over {
+    /// All bytes of both directions have arrived.
+    AllMoved,
+    /// Bytes that came since the last look are to be delivered, and then this is the result.
+    Deliver(Result<(), Failure>),
 }

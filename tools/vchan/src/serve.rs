@@ -1,102 +1,104 @@
-//! Serving clients: what `vchan listen`, `vchan exec` and `vchan proxy --server` have in common.
+//! Serving clients: the common part of `vchan listen`, `vchan exec` and `vchan proxy --server`.
 
-mod attend;
-mod door;
+mod accept;
+mod exec;
+mod listener;
+
+pub use exec::{Child, Program, exec};
 
 use crate::args::{ListenArguments, Place, RingSizes};
-use crate::ask::answered;
 use crate::connect::find_domain;
-use crate::relay::{Between, Ending, relay};
-use crate::{ExecArguments, Failure, Stop};
-use door::Door;
+use crate::relay::{EndPolicy, Relay, RelayConfig, Transfer};
+use crate::{Failure, Session};
 use embedded_io_async::{Read, Write};
+use listener::Listener;
 use std::cell::Cell;
-use std::future::Future;
+use std::future::pending;
 use std::time::Duration;
+use tools_common::answered;
 use xen_platform::Platform;
-use xen_store::Store;
 use xen_vchan::{Connection, ServerConfig};
 
-/// How long xenstore may take to tell which domain is meant.
-const STORE_PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit for xenstore to find the client's domain.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is served, and for how long.
+/// The configuration of a server.
 pub(crate) struct Service<'a> {
     pub place: &'a Place,
     pub sizes: RingSizes,
     /// End with the first client.
     pub once: bool,
-    /// How many clients are served at a time.
+    /// Number of clients that are served at a time.
     pub clients: usize,
-    /// How long to wait for a client while there is none, in seconds.
+    /// Seconds to wait for a client while there is none.
     pub timeout: Option<u64>,
     pub verbose: bool,
 }
 
-/// Offers a vchan, and joins it with `input` and `output` once a client is there. The keys are removed at the end; a
-/// request through `stop` ends it well at any time. `say` gets lines for standard error.
+/// The end of one client's session.
+pub(crate) struct SessionEnd {
+    /// `None` if a request to stop ended it.
+    pub result: Option<Result<(), Failure>>,
+    /// The status to leave for the client.
+    pub status: Option<u8>,
+}
+
+impl SessionEnd {
+    /// The end of a session without a command.
+    pub fn new(result: Option<Result<(), Failure>>) -> Self {
+        SessionEnd { result, status: None }
+    }
+}
+
+/// Offers a vchan, and joins it with `input` and `output` once a client is there. The keys are
+/// removed at the end; a request to stop ends it well at any time.
 pub async fn listen<P: Platform>(
-    platform: &P,
-    store: &Store,
+    session: Session<'_, P>,
     args: &ListenArguments,
     streams: (impl Read, impl Write),
-    stop: &Stop,
-    say: impl FnMut(&str),
 ) -> Result<(), Failure> {
     let ListenArguments { place, sizes, timeout, verbose, .. } = args;
-    let service = Service { place, sizes: *sizes, once: !args.keep, clients: 1, timeout: *timeout, verbose: *verbose };
+    let service = Service {
+        place,
+        sizes: *sizes,
+        once: !args.keep,
+        clients: 1,
+        timeout: *timeout,
+        verbose: *verbose,
+    };
+    let end = args
+        .linger
+        .map_or(EndPolicy::ByPeer, |linger| EndPolicy::Linger(Duration::from_millis(linger)));
+    let config = RelayConfig::stdio(end, None);
     let streams = Cell::new(Some(streams));
-    let ending = args.linger.map_or(Ending::ByPeer, |linger| Ending::Quiet(Duration::from_millis(linger)));
-    let between = Between { ending, ..Between::STDIO };
-    serve(platform, store, &service, stop, say, async |connection: &Connection<P>| {
+    let serve_client = async |connection: &Connection<P>, transfer: &Transfer| {
         let (mut input, mut output) = streams.take().expect("one client is served at a time");
-        let ended = relay(platform, connection, &mut input, &mut output, &between).await;
+        let relay = Relay { platform: session.platform, connection, config: &config, transfer };
+        let ended = session.stop.or(relay.run(&mut input, &mut output, pending())).await;
         streams.set(Some((input, output)));
-        ended
-    })
-    .await
+        SessionEnd::new(ended)
+    };
+    serve(session, &service, serve_client).await
 }
 
-/// Offers a vchan, and starts a program for each client with `start`, which gives the program's output and its input,
-/// and its end to wait for after both were dropped. Many clients are served at a time. The rest is as for [`listen`].
-pub async fn exec<P: Platform, O: Read, I: Write, E: Future<Output = Result<(), Failure>>>(
-    platform: &P,
-    store: &Store,
-    args: &ExecArguments,
-    stop: &Stop,
-    say: impl FnMut(&str),
-    start: impl AsyncFn() -> Result<(O, I, E), Failure>,
-) -> Result<(), Failure> {
-    let &ExecArguments { ref place, sizes, timeout, verbose, once, clients, .. } = args;
-    let service = Service { place, sizes, once, clients, timeout, verbose };
-    let ending = Ending::Drained { stuck: Duration::from_secs(args.grace) };
-    let between = Between { ending, reaction: None, input: "the command's output", output: "the command" };
-    serve(platform, store, &service, stop, say, async |connection: &Connection<P>| {
-        let (output, input, end) = start().await?;
-        let relayed = relay(platform, connection, output, input, &between).await;
-        let ended = end.await;
-        relayed.and(ended)
-    })
-    .await
-}
-
-/// Offers a vchan, and runs `session` for each client, unless the first is to be the only one. What goes wrong in one
-/// session is told and ends that one; the end of the clients' domain ends all.
+/// Offers a vchan, and runs `serve_client` for each client, unless the first is to be the only one.
+/// A failure of one session is reported and ends that one; the end of the clients' domain ends all.
+/// `serve_client` ends by itself once a request to stop has come.
 pub(crate) async fn serve<P: Platform>(
-    platform: &P,
-    store: &Store,
+    session: Session<'_, P>,
     service: &Service<'_>,
-    stop: &Stop,
-    mut say: impl FnMut(&str),
-    session: impl AsyncFn(&Connection<P>) -> Result<(), Failure>,
+    serve_client: impl AsyncFn(&Connection<P>, &Transfer) -> SessionEnd,
 ) -> Result<(), Failure> {
-    let until = platform.now() + STORE_PATIENCE;
+    let Session { platform, store, .. } = session;
+    let until = platform.now() + STORE_TIMEOUT;
     let peer = find_domain(platform, store, &service.place.domain, until).await?;
     let path = service.place.layout()?.server_path(peer)?;
     let orders = service.sizes.orders();
-    let config = ServerConfig { peer, path, left: orders.left(), right: orders.right() };
-    let mut door = answered(platform, Door::open(platform, store, &config, service.once)).await?;
-    let ended = attend::attend((platform, store), &mut door, service, stop, &mut say, &session).await;
-    let closed = answered(platform, door.close()).await;
+    let config = ServerConfig::new(peer, path).rings(orders.left(), orders.right());
+    let opening = Listener::open(platform, store, &config, service.once);
+    let mut listener = answered(platform, opening).await?;
+    let server = accept::Server { session, service, serve_client: &serve_client };
+    let ended = server.run(&mut listener).await;
+    let closed = answered(platform, listener.close()).await;
     ended.and(closed)
 }

@@ -33,7 +33,8 @@ impl Times {
     }
 
     pub fn summary(&self) -> String {
-        let [min, median, p99, max] = [self.min(), self.percentile(50), self.percentile(99), self.max()].map(micros);
+        let [min, median, p99, max] =
+            [self.min(), self.percentile(50), self.percentile(99), self.max()].map(micros);
         format!("min {min:.1} µs, median {median:.1} µs, p99 {p99:.1} µs, max {max:.1} µs")
     }
 
@@ -50,7 +51,8 @@ impl Times {
 
     /// One line for each power of two of microseconds from the shortest to the longest time.
     pub fn histogram(&self) -> String {
-        let class = |time: &Duration| (time.as_micros() as u64).checked_ilog2().map_or(0, |log| log + 1);
+        let class =
+            |time: &Duration| (time.as_micros() as u64).checked_ilog2().map_or(0, |log| log + 1);
         let counts = |of| self.0.iter().filter(|time| class(time) == of).count();
         let (first, last) = (class(&self.min()), class(&self.max()));
         let classes: Vec<_> = (first..=last).map(|of| (of, counts(of))).collect();
@@ -58,7 +60,8 @@ impl Times {
         let mut text = String::new();
         for (of, count) in classes {
             let bar = "#".repeat((count * BAR).div_ceil(most));
-            writeln!(text, "  < {:>9} µs {count:>7}  {bar}", 1u64 << of).expect("writing to a string");
+            writeln!(text, "  < {:>9} µs {count:>7}  {bar}", 1u64 << of)
+                .expect("writing to a string");
         }
         text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
@@ -81,7 +84,10 @@ mod tests {
         let hundred = times((1..=100).rev());
         assert_eq!(hundred.summary(), "min 1.0 µs, median 50.0 µs, p99 99.0 µs, max 100.0 µs");
         let one = times([7]);
-        assert_eq!([one.min(), one.percentile(50), one.percentile(99), one.max()].map(micros), [7.0; 4]);
+        assert_eq!(
+            [one.min(), one.percentile(50), one.percentile(99), one.max()].map(micros),
+            [7.0; 4]
+        );
         let json = r#"{"count":1,"min_us":7.000,"median_us":7.000,"p99_us":7.000,"max_us":7.000}"#;
         assert_eq!(one.to_json().to_string(), json);
     }

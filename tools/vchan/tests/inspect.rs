@@ -23,13 +23,20 @@ fn dump(bench: &mut Bench, path: Option<&str>, json: bool) -> Result<String, Fai
     bench.sim.run(async move { vchan::dump(&dom0, &store, &DumpArguments { place, json }).await })
 }
 
-async fn publish<P: Platform>(platform: &P, store: &Store, peer: DomId, path: &str, orders: (u16, u16)) -> Offer<P> {
+async fn publish<P: Platform>(
+    platform: &P,
+    store: &Store,
+    peer: DomId,
+    path: &str,
+    orders: (u16, u16),
+) -> Offer<P> {
     let order = |order| Order::new(order).unwrap();
-    let config = ServerConfig { peer, path: path.into(), left: order(orders.0), right: order(orders.1) };
+    let config = ServerConfig::new(peer, path).rings(order(orders.0), order(orders.1));
     Offer::publish(platform, store, &config).await.unwrap()
 }
 
-/// The guest serves dom0, has a client there that sent four bytes, and waits for another and for domain 2.
+/// The guest serves dom0, has a client there that sent four bytes, and waits for another and for
+/// domain 2.
 fn with_channels(test: impl FnOnce(&mut Bench)) {
     let mut bench = Bench::new();
     bench.xs.introduce(DomId(2));
@@ -37,7 +44,7 @@ fn with_channels(test: impl FnOnce(&mut Bench)) {
     let (dom0, of_dom0) = bench.host(DOM0);
     let keep = bench.sim.run(async move {
         let offer = publish(&guest, &store, DOM0, "data/vchan", (13, 12)).await;
-        let config = ClientConfig { peer: GUEST, path: "data/vchan".into(), deadline: None };
+        let config = ClientConfig::new(GUEST, "data/vchan");
         let client = xen_vchan::connect(&dom0, &of_dom0, &config).await.unwrap();
         let server = offer.accept().await.unwrap();
         client.split().1.write_all(b"four").await.unwrap();
@@ -62,8 +69,12 @@ fn a_table_of_all_channels_in_both_layouts() {
     with_channels(|bench| {
         let before = (bench.xs.dump(), bench.sim.world().notifies(DOM0));
         let text = list(bench, false);
-        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows[0], ["SERVER", "CLIENT", "PATH", "RING-REF", "PORT", "STATE", "LEFT", "RIGHT"]);
+        let rows: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            rows[0],
+            ["SERVER", "CLIENT", "PATH", "RING-REF", "PORT", "STATE", "LEFT", "RIGHT"]
+        );
         assert_eq!(rows.len(), 4, "{text}");
         assert_eq!(rows[1][..3], ["1", "0", "/local/domain/1/data/vchan"]);
         assert_eq!(rows[1][5..], ["connected", "4/8192", "0/4096"]);
@@ -82,11 +93,15 @@ fn the_list_for_scripts() {
     with_channels(|bench| {
         let text = list(bench, true);
         assert!(
-            text.starts_with(r#"[{"server":1,"client":0,"path":"/local/domain/1/data/vchan","ring_ref":"#),
+            text.starts_with(
+                r#"[{"server":1,"client":0,"path":"/local/domain/1/data/vchan","ring_ref":"#
+            ),
             "{text}"
         );
         assert!(
-            text.contains(r#""state":"connected","left":{"order":13,"size":8192,"used":4,"prod":4,"cons":0}"#),
+            text.contains(
+                r#""state":"connected","left":{"order":13,"size":8192,"used":4,"prod":4,"cons":0}"#
+            ),
             "{text}"
         );
         assert!(
@@ -125,8 +140,12 @@ fn channels_are_found_wherever_they_are_below_data() {
         offers
     });
     let text = list(&mut bench, false);
-    let found: Vec<_> = text.lines().skip(1).map(|line| line.split_whitespace().nth(2).unwrap()).collect();
-    assert_eq!(found, ["/local/domain/1/data", "/local/domain/1/data/a/b/c/d/e/f", "/local/domain/1/data/mine"]);
+    let found: Vec<_> =
+        text.lines().skip(1).map(|line| line.split_whitespace().nth(2).unwrap()).collect();
+    assert_eq!(
+        found,
+        ["/local/domain/1/data", "/local/domain/1/data/a/b/c/d/e/f", "/local/domain/1/data/mine"]
+    );
     assert_eq!(text.matches("waiting").count(), 3, "{text}");
     bench.sim.run(async move {
         for offer in offers {
@@ -139,9 +158,15 @@ fn channels_are_found_wherever_they_are_below_data() {
 fn only_dom0_sees_them_all() {
     let mut bench = Bench::new();
     let (guest, store) = bench.host(GUEST);
-    let listed = bench.sim.run(async move { vchan::list(&guest, &store, &ListArguments { json: false }).await });
+    let listed = bench
+        .sim
+        .run(async move { vchan::list(&guest, &store, &ListArguments { json: false }).await });
     let failure = listed.unwrap_err();
-    assert_eq!((failure.code, failure.text.contains("run this there")), (Code::Usage, true), "{failure}");
+    assert_eq!(
+        (failure.code, failure.text.contains("run this there")),
+        (Code::Usage, true),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -156,7 +181,12 @@ fn the_page_of_a_channel_decoded() {
         assert_eq!((line("client"), line("state")), ("there".into(), "connected".into()));
         assert_eq!(line("left"), "to the server: order 13, 4/8192 bytes used, prod 4, cons 0");
         assert_eq!(line("right"), "to the client: order 12, 0/4096 bytes used, prod 0, cons 0");
-        assert!(text.contains("\n\n00 00 00 00 04 00 00 00 00 00 00 00 00 00 00 00\n0d 00 0c 00 01 01 "), "{text}");
+        assert!(
+            text.contains(
+                "\n\n00 00 00 00 04 00 00 00 00 00 00 00 00 00 00 00\n0d 00 0c 00 01 01 "
+            ),
+            "{text}"
+        );
         let json = dump(bench, None, true).unwrap();
         assert!(json.contains(r#""state":"connected","cli_live":1,"srv_live":1,"#), "{json}");
     });
@@ -166,7 +196,7 @@ fn the_page_of_a_channel_decoded() {
 fn nothing_is_there_to_be_dumped() {
     with_channels(|bench| {
         let failure = dump(bench, Some("data/other"), false).unwrap_err();
-        assert_eq!(failure.code, Code::NoServer);
+        assert_eq!(failure.code, Code::Missing);
         let text = "no vchan is published at /local/domain/1/data/other/ring-ref: see vchan ls for those there are";
         assert_eq!(failure.text, text);
         let failure = dump(bench, Some("data/vchan/2/log"), false).unwrap_err();

@@ -4,8 +4,11 @@ mod common;
 
 use common::{Bench, DOM0, GUEST, Step, letters, place, program};
 use embedded_io_async::{Read, Write};
+use std::cell::RefCell;
 use std::time::Duration;
-use vchan::{Code, ExecArguments, Failure, ListenArguments, RingSizes, Stop};
+use vchan::{
+    Child, Code, ExecArguments, Failure, ListenArguments, Program, RingSizes, Session, Stop,
+};
 use xen_platform::{Clock, deadline, sleep};
 use xen_sim::{Domain, Task};
 use xen_vchan::{ClientConfig, Connection};
@@ -14,7 +17,15 @@ const KEY: &str = "/local/domain/0/data/vchan/ring-ref";
 
 fn listen_args() -> ListenArguments {
     let sizes = RingSizes { left: 4096, right: 1000 };
-    ListenArguments { place: place(), sizes, once: false, keep: false, linger: None, timeout: None, verbose: false }
+    ListenArguments {
+        place: place(),
+        sizes,
+        once: false,
+        keep: false,
+        linger: None,
+        timeout: None,
+        verbose: false,
+    }
 }
 
 fn exec_args() -> ExecArguments {
@@ -34,7 +45,8 @@ fn exec_args() -> ExecArguments {
 /// A client in the guest that comes after `delay`.
 async fn client(bench_client: (Domain, xen_store::Store), path: &str) -> Connection<Domain> {
     let (domain, store) = bench_client;
-    let config = ClientConfig { peer: DOM0, path: path.into(), deadline: Some(domain.now() + Duration::from_secs(60)) };
+    let config =
+        ClientConfig::new(DOM0, path).deadline(Some(domain.now() + Duration::from_secs(60)));
     xen_vchan::connect(&domain, &store, &config).await.unwrap()
 }
 
@@ -49,17 +61,19 @@ fn listen(
     let (input, output) = common::streams(&dom0, steps);
     let (bytes, stop) = (output.bytes.clone(), stop.clone());
     let (result, said) = bench.sim.run(async move {
-        let mut said = Vec::new();
-        let say = |text: &str| said.push(text.to_string());
+        let said = RefCell::new(Vec::new());
+        let report = |text: &str| said.borrow_mut().push(text.to_string());
+        let session = Session { platform: &dom0, store: &store, stop: &stop, report: &report };
         let limit = Some(dom0.now() + Duration::from_secs(3600));
-        let work = vchan::listen(&dom0, &store, &args, (input, output), &stop, say);
+        let work = vchan::listen(session, &args, (input, output));
         let result = deadline(&dom0, limit, work).await.expect("it hangs");
-        (result, said)
+        (result, said.into_inner())
     });
     (result, bytes.take(), said)
 }
 
-/// The client sends `text`, reads what there is to be read until the end or `want` bytes, and leaves.
+/// The client sends `text`, reads what there is to be read until the end or `want` bytes, and
+/// leaves.
 fn talk(bench: &Bench, text: Vec<u8>, want: usize) -> Task<Vec<u8>> {
     let host = bench.host(GUEST);
     bench.sim.spawn(&host.0.clone(), async move {
@@ -78,7 +92,8 @@ fn talk(bench: &Bench, text: Vec<u8>, want: usize) -> Task<Vec<u8>> {
 fn a_client_is_served_once_and_the_keys_are_removed() {
     let mut bench = Bench::new();
     let client = talk(&bench, letters(30_000), 20_000);
-    let (result, output, said) = listen(&mut bench, listen_args(), vec![Step::Bytes(letters(20_000))], &Stop::new());
+    let (result, output, said) =
+        listen(&mut bench, listen_args(), vec![Step::Bytes(letters(20_000))], &Stop::new());
     assert_eq!((result, said), (Ok(()), Vec::new()));
     assert!(output == letters(30_000));
     assert!(bench.sim.run(client.outcome()).unwrap() == letters(20_000));
@@ -95,7 +110,10 @@ fn the_std_layout_names_the_client_and_the_port() {
     let xs = bench.xs.clone();
     let client = bench.sim.spawn(&host.0.clone(), async move {
         let connection = client(host, "data/vchan/1/log").await;
-        assert_eq!(xs.permissions("/local/domain/0/data/vchan/1/log/ring-ref").as_deref(), Some("n0 r1"));
+        assert_eq!(
+            xs.permissions("/local/domain/0/data/vchan/1/log/ring-ref").as_deref(),
+            Some("n0 r1")
+        );
         connection.close().await.unwrap();
     });
     let (result, _, said) = listen(&mut bench, args, Vec::new(), &Stop::new());
@@ -104,8 +122,12 @@ fn the_std_layout_names_the_client_and_the_port() {
     assert!(said[0].starts_with("Server initializing: gntref = "), "{said:?}");
     assert!(said[0].ends_with("\nWaiting for a client of domain 1"), "{said:?}");
     // Orders 12 and 11: the smaller ring lies in the page. Nobody was there yet.
-    assert!(said[1].starts_with("A client of domain 1 has come.") && said[1].contains("\n0c 00 0b 00 02 01 01 00 "));
-    assert_eq!(said[2..], ["The client of domain 1 has left"]);
+    assert!(
+        said[1].starts_with("A client of domain 1 has come.")
+            && said[1].contains("\n0c 00 0b 00 02 01 81 00 ")
+    );
+    let left = "The client of domain 1 has left: 0 bytes sent, 0 received; the client closed first";
+    assert_eq!(said[2..], [left]);
 }
 
 #[test]
@@ -114,7 +136,8 @@ fn clients_come_one_after_another_until_a_signal_and_the_keys_go_with_it() {
     let mut args = listen_args();
     args.keep = true;
     let stop = Stop::new();
-    let (first, second) = (talk(&bench, b"one ".into(), 0), (bench.host(GUEST), stop.clone(), bench.xs.clone()));
+    let (first, second) =
+        (talk(&bench, b"one ".into(), 0), (bench.host(GUEST), stop.clone(), bench.xs.clone()));
     let task = bench.sim.spawn(&second.0.0.clone(), async move {
         first.join().await;
         let (host, stop, xs) = second;
@@ -135,7 +158,7 @@ fn clients_come_one_after_another_until_a_signal_and_the_keys_go_with_it() {
 }
 
 #[test]
-fn a_signal_in_the_middle_closes_the_channel_in_good_order() {
+fn a_signal_in_the_middle_cuts_the_client_off() {
     let mut bench = Bench::new();
     let stop = Stop::new();
     let (host, request) = (bench.host(GUEST), stop.clone());
@@ -143,7 +166,8 @@ fn a_signal_in_the_middle_closes_the_channel_in_good_order() {
         let connection = client(host, "data/vchan").await;
         request.request();
         let (mut reader, _) = connection.split();
-        assert_eq!(reader.read(&mut [0; 1]).await.unwrap(), 0);
+        // What would have come is missing, and the client learns that.
+        assert_eq!(reader.read(&mut [0; 1]).await, Err(xen_vchan::Error::Died(DOM0)));
     });
     let (result, ..) = listen(&mut bench, listen_args(), vec![Step::Forever], &stop);
     assert_eq!(result, Ok(()));
@@ -158,7 +182,10 @@ fn no_client_comes_in_time() {
     args.timeout = Some(5);
     let (result, ..) = listen(&mut bench, args, Vec::new(), &Stop::new());
     let failure = result.unwrap_err();
-    assert_eq!((failure.code, &*failure.text), (Code::NoServer, "no client came in time: see --timeout"));
+    assert_eq!(
+        (failure.code, &*failure.text),
+        (Code::Missing, "no client came in time: see --timeout")
+    );
     assert_eq!(bench.xs.get(KEY), None);
 }
 
@@ -181,22 +208,40 @@ fn the_client_domain_ends() {
             world.destroy(GUEST);
         });
         let (result, ..) = listen(&mut bench, args, vec![Step::Forever], &Stop::new());
-        assert_eq!(result.unwrap_err().code, Code::Died, "come: {come}");
+        assert_eq!(result.unwrap_err().code, Code::Gone, "come: {come}");
         assert_eq!(bench.xs.get(KEY), None);
     }
 }
 
+/// A program that ends with its streams, and then has this status.
+struct Exits(u8);
+
+impl Child for Exits {
+    async fn wait(&mut self) -> Result<u8, Failure> {
+        Ok(self.0)
+    }
+    fn terminate(&mut self) {}
+    fn kill(&mut self) {}
+}
+
 /// Runs `vchan exec` with the program until it ends.
-fn exec(bench: &mut Bench, args: ExecArguments, most: usize, stop: Stop) -> (Result<(), Failure>, Vec<String>) {
+fn exec(
+    bench: &mut Bench,
+    args: ExecArguments,
+    most: usize,
+    stop: Stop,
+) -> (Result<(), Failure>, Vec<String>) {
     let (dom0, store) = bench.host(DOM0);
     bench.sim.run(async move {
-        let mut said = Vec::new();
+        let said = RefCell::new(Vec::new());
+        let report = |text: &str| said.borrow_mut().push(text.to_string());
+        let session = Session { platform: &dom0, store: &store, stop: &stop, report: &report };
         let start = async || {
             let (output, input) = program(most);
-            Ok((output, input, async { Err(Failure::new(Code::Other, "it ended")) }))
+            Ok(Program { output, input, child: Exits(3) })
         };
-        let result = vchan::exec(&dom0, &store, &args, &stop, |text| said.push(text.to_string()), start).await;
-        (result, said)
+        let result = vchan::exec(session, &args, start).await;
+        (result, said.into_inner())
     })
 }
 
@@ -223,7 +268,7 @@ fn each_client_gets_a_program_of_its_own() {
         got
     });
     let (result, said) = exec(&mut bench, exec_args(), usize::MAX, stop);
-    assert_eq!((result, said), (Ok(()), vec!["it ended".to_string(); 3]));
+    assert_eq!((result, said), (Ok(()), vec![" ended with exit status 3".to_string(); 3]));
     assert_eq!(bench.sim.run(clients.outcome()).unwrap(), ["ABC", "DEFGHI", "X"]);
     assert_eq!(bench.xs.get(KEY), None);
 }
@@ -258,15 +303,20 @@ fn clients_are_served_side_by_side_and_one_that_dies_disturbs_nobody() {
         assert_eq!(echoed(&stays, "still").await, "STILL");
         doomed.kill_process();
         let comes = client(third, "data/vchan").await;
-        assert_eq!((echoed(&comes, "three").await, echoed(&stays, "again").await), ("THREE".into(), "AGAIN".into()));
+        assert_eq!(
+            (echoed(&comes, "three").await, echoed(&stays, "again").await),
+            ("THREE".into(), "AGAIN".into())
+        );
         // Both are there when the server is asked to end: it closes their channels.
         request.request();
         for connection in [stays, comes] {
-            assert_eq!(connection.split().0.read(&mut [0; 1]).await.unwrap(), 0);
+            let read = connection.split().0.read(&mut [0; 1]).await;
+            assert_eq!(read, Err(xen_vchan::Error::Died(DOM0)));
         }
     });
     let (result, said) = exec(&mut bench, exec_args(), usize::MAX, stop);
-    assert_eq!((result, said), (Ok(()), vec!["it ended".to_string()]));
+    let died = "the vchan peer, domain 1, died: it did not close the channel".to_string();
+    assert_eq!((result, said), (Ok(()), vec![died]));
     bench.sim.run(clients.outcome()).unwrap();
     assert_eq!(bench.xs.get(KEY), None);
 }
@@ -281,9 +331,14 @@ fn one_client_more_than_are_served_waits_until_another_has_left() {
     let clients = bench.sim.spawn(&bench.sim.domain(1), async move {
         let first = client(first, "data/vchan").await;
         let second = client(second, "data/vchan").await;
-        assert_eq!((echoed(&first, "a").await, echoed(&second, "b").await), ("A".into(), "B".into()));
+        assert_eq!(
+            (echoed(&first, "a").await, echoed(&second, "b").await),
+            ("A".into(), "B".into())
+        );
         let third = client(third, "data/vchan").await;
-        let early = deadline(&clock, Some(clock.now() + Duration::from_secs(30)), echoed(&third, "c")).await;
+        let early =
+            deadline(&clock, Some(clock.now() + Duration::from_secs(30)), echoed(&third, "c"))
+                .await;
         assert!(early.is_err(), "two are served at a time");
         first.close().await.unwrap();
         let mut bytes = [0; 1];
@@ -293,7 +348,8 @@ fn one_client_more_than_are_served_waits_until_another_has_left() {
         third.close().await.unwrap();
         request.request();
     });
-    let (result, _) = exec(&mut bench, ExecArguments { clients: 2, ..exec_args() }, usize::MAX, stop);
+    let (result, _) =
+        exec(&mut bench, ExecArguments { clients: 2, ..exec_args() }, usize::MAX, stop);
     assert_eq!(result, Ok(()));
     bench.sim.run(clients.outcome()).unwrap();
 }
@@ -310,8 +366,13 @@ fn the_timeout_runs_only_while_nobody_is_served() {
         connection.close().await.unwrap();
         echo
     });
-    let (result, _) = exec(&mut bench, ExecArguments { timeout: Some(5), ..exec_args() }, usize::MAX, Stop::new());
-    assert_eq!(result.unwrap_err().code, Code::NoServer);
+    let (result, _) = exec(
+        &mut bench,
+        ExecArguments { timeout: Some(5), ..exec_args() },
+        usize::MAX,
+        Stop::new(),
+    );
+    assert_eq!(result.unwrap_err().code, Code::Missing);
     assert_eq!(bench.sim.run(client.outcome()).unwrap(), "LATE");
 }
 
@@ -330,9 +391,10 @@ fn what_a_program_said_before_it_ended_is_delivered_whatever_the_client_goes_on_
         while let Ok(count @ 1..) = reader.read(&mut chunk).await {
             got.extend_from_slice(&chunk[..count]);
         }
+        connection.close().await.unwrap();
         got
     });
     let (result, _) = exec(&mut bench, args, 700, Stop::new());
-    assert_eq!(result.unwrap_err().text, "it ended");
+    assert_eq!(result.unwrap_err().text, " ended with exit status 3");
     assert!(bench.sim.run(client.outcome()).unwrap() == letters(700).to_ascii_uppercase());
 }

@@ -6,7 +6,8 @@ use common::{Bench, DOM0, capitalize, place};
 use embedded_io_async::{Read, Write};
 use std::future::pending;
 use std::time::Duration;
-use vchan::{BenchArguments, Code, Dial, Failure, PingArguments, Progress};
+use tools_common::Progress;
+use vchan::{BenchArguments, Code, Dial, Failure, PingArguments};
 
 fn dial() -> Dial {
     Dial { place: place(), timeout: 10 }
@@ -38,7 +39,11 @@ struct Log {
 
 impl Progress for Log {
     fn begin(&mut self, what: &str, steps: u64) {
-        assert_eq!(self.begun.last().map_or(0, |(_, steps)| *steps), self.at, "the one before was finished");
+        assert_eq!(
+            self.begun.last().map_or(0, |(_, steps)| *steps),
+            self.at,
+            "the one before was finished"
+        );
         self.begun.push((what.to_string(), steps));
         self.at = 0;
     }
@@ -66,7 +71,9 @@ fn bench(bench: &mut Bench, json: bool) -> (Result<String, Failure>, Log) {
 fn round_trips_are_timed_one_by_one() {
     let mut bench = Bench::new();
     let thinking = Duration::from_micros(250);
-    bench.serve(Duration::ZERO, move |domain, reader, writer| capitalize(domain, reader, writer, thinking));
+    bench.serve(Duration::ZERO, move |domain, reader, writer| {
+        capitalize(domain, reader, writer, thinking)
+    });
     let (result, printed) = ping(&mut bench, ping_args(false));
     assert_eq!(result, Ok(()));
     let lines: Vec<&str> = printed.lines().collect();
@@ -80,7 +87,9 @@ fn round_trips_are_timed_one_by_one() {
 #[test]
 fn figures_for_scripts() {
     let mut bench = Bench::new();
-    bench.serve(Duration::ZERO, |domain, reader, writer| capitalize(domain, reader, writer, Duration::ZERO));
+    bench.serve(Duration::ZERO, |domain, reader, writer| {
+        capitalize(domain, reader, writer, Duration::ZERO)
+    });
     let (result, printed) = ping(&mut bench, ping_args(true));
     let rtt = r#"{"count":3,"min_us":0.000,"median_us":0.000,"p99_us":0.000,"max_us":0.000}"#;
     assert_eq!((result, printed), (Ok(()), format!("{{\"bytes\":5000,\"rtt\":{rtt}}}\n")));
@@ -92,7 +101,10 @@ fn a_server_that_does_not_answer_is_not_waited_for_for_ever() {
     world.serve(Duration::ZERO, |_, _reader, _writer| pending());
     let (result, printed) = ping(&mut world, ping_args(false));
     let failure = result.unwrap_err();
-    assert!(failure.code == Code::NoServer && failure.text.starts_with("nothing came back for 10s"), "{failure}");
+    assert!(
+        failure.code == Code::Missing && failure.text.starts_with("nothing came back for 10s"),
+        "{failure}"
+    );
     assert_eq!(printed, "");
     world.sim.world().destroy(common::GUEST);
 }
@@ -113,7 +125,10 @@ fn a_server_that_is_no_echo_server_is_found_out() {
     let mut world = Bench::new();
     serve(&world);
     let failure = ping(&mut world, ping_args(false)).0.unwrap_err();
-    assert!(failure.code == Code::Protocol && failure.text.starts_with("byte 0 came back as"), "{failure}");
+    assert!(
+        failure.code == Code::Protocol && failure.text.starts_with("byte 0 came back as"),
+        "{failure}"
+    );
     let mut world = Bench::new();
     serve(&world);
     let (result, log) = bench(&mut world, false);
@@ -123,7 +138,9 @@ fn a_server_that_is_no_echo_server_is_found_out() {
 #[test]
 fn a_server_that_leaves_early_is_a_failure() {
     let mut world = Bench::new();
-    world.serve(Duration::ZERO, |_, mut reader, _| async move { reader.read_exact(&mut [0; 100]).await.unwrap() });
+    world.serve(Duration::ZERO, |_, mut reader, _| async move {
+        reader.read_exact(&mut [0; 100]).await.unwrap()
+    });
     let failure = ping(&mut world, ping_args(false)).0.unwrap_err();
     assert_eq!(failure.code, Code::Other, "{failure}");
 }
@@ -133,7 +150,9 @@ fn every_size_is_measured_and_every_byte_comes_back() {
     for json in [false, true] {
         let mut world = Bench::with_seed(7);
         let thinking = Duration::from_micros(100);
-        world.serve(Duration::ZERO, move |domain, reader, writer| capitalize(domain, reader, writer, thinking));
+        world.serve(Duration::ZERO, move |domain, reader, writer| {
+            capitalize(domain, reader, writer, thinking)
+        });
         let (result, log) = bench(&mut world, json);
         let text = result.unwrap();
         let expected = [
@@ -148,14 +167,19 @@ fn every_size_is_measured_and_every_byte_comes_back() {
         assert!(log.ended && log.at == 20);
         if json {
             assert!(
-                text.starts_with(r#"{"left":4096,"right":4096,"throughput":[{"size":64,"messages":1563,"#),
+                text.starts_with(
+                    r#"{"left":4096,"right":4096,"throughput":[{"size":64,"messages":1563,"#
+                ),
                 "{text}"
             );
             assert!(text.contains(r#""rtt":{"count":20,"min_us":100.000,"#), "{text}");
         } else {
             assert!(text.starts_with("Echo through rings of 4096 and 4096 bytes"), "{text}");
             assert!(text.contains("Round trips of 64 B: min 100.0 µs"), "{text}");
-            assert!(text.ends_with(&format!("  <       128 µs      20  {}\n", "#".repeat(40))), "{text}");
+            assert!(
+                text.ends_with(&format!("  <       128 µs      20  {}\n", "#".repeat(40))),
+                "{text}"
+            );
         }
     }
 }

@@ -3,8 +3,9 @@
 mod connect;
 mod names;
 
-pub use connect::{Backend, ConnectArguments, DiskSource, ServeArguments};
-pub use names::{DomainArgument, Vdev, parse_units};
+pub use connect::{Backend, ConnectArguments, DiskSource, OnEnospc, ServeArguments};
+pub use names::{Vdev, parse_units};
+pub use tools_common::DomainArgument;
 
 use crate::stack::{self, parse_size};
 use clap::{Args, Parser, Subcommand};
@@ -27,14 +28,14 @@ fn after_help(examples: &str) -> String {
 
 /// Serves virtual disks to running domains, from storages you choose or write.
 #[derive(Parser, Debug)]
-#[command(name = "xen-disk", version, after_help = EXIT_CODES)]
+#[command(name = "xen-disk", version = tools_common::version(), after_help = EXIT_CODES)]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The command.
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Plugs a disk into a running domain and serves it until Ctrl-C.
@@ -55,7 +56,9 @@ pub enum Command {
     Commit(OverlayArguments),
     /// Gives the changes of an overlay up.
     Revert(OverlayArguments),
-    /// Does the requests of a log again.
+    /// Says that the changes of an overlay are right for what lies below it now.
+    Rebase(OverlayArguments),
+    /// Does the requests of a log again, and flushes.
     Replay(ReplayArguments),
     /// Removes the chunks of an object store that no disk has any more, while none is in use.
     #[cfg(feature = "object")]
@@ -95,7 +98,7 @@ pub struct StatsArguments {
     /// The disk.
     #[command(flatten)]
     pub disk: DiskArguments,
-    /// Shows them again every so many seconds, with the rates in between.
+    /// Seconds after which they are shown again, with the rates in between.
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u32).range(1..))]
     pub interval: Option<u32>,
     /// For scripts: counts since the disk was connected.
@@ -142,9 +145,12 @@ pub struct ConvertArguments {
     pub destination: String,
 }
 
-/// The arguments of `xen-disk commit` and `revert`.
+/// The arguments of `xen-disk commit`, `revert` and `rebase`.
 #[derive(Args, Debug)]
-#[command(after_help = after_help("  xen-disk commit 'overlay:changes/file:disk.raw'\n  xen-disk revert 'overlay:changes/file:disk.raw'"))]
+#[command(after_help = after_help("\
+  xen-disk commit 'overlay:changes/file:disk.raw'
+  xen-disk revert 'overlay:changes/file:disk.raw'
+  xen-disk rebase 'overlay:changes/file:disk.raw'"))]
 pub struct OverlayArguments {
     /// The overlay and what lies below it, as they were served.
     #[arg(value_name = "STACK")]
@@ -155,7 +161,7 @@ pub struct OverlayArguments {
 #[derive(Args, Debug)]
 #[command(after_help = after_help("  xen-disk replay trace.log file:scratch.raw"))]
 pub struct ReplayArguments {
-    /// What the `log` layer wrote.
+    /// The file that the `log` layer wrote.
     #[arg(value_name = "LOG")]
     pub log: PathBuf,
     /// The storage to do it to.
@@ -171,10 +177,12 @@ pub struct GcArguments {
     /// The store: a folder or the URL of a bucket.
     #[arg(value_name = "STORE")]
     pub store: String,
-    /// Chunks that are younger stay: a store in the network may still be doing what a program that has ended asked for.
+    /// Chunks that are younger stay: a store in the network may still be doing what a program that
+    /// has ended asked for.
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
     pub grace: u32,
-    /// Whoever is said to use the store is known to be dead: a program that is killed cannot say that it ends.
+    /// Programs that are said to use the store are dead: one that is killed cannot say
+    /// that it ends.
     #[arg(long)]
     pub force: bool,
 }

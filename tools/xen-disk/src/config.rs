@@ -2,7 +2,7 @@
 
 use crate::args::parse_units;
 use crate::stack::parse_size;
-use crate::{Backend, Code, DiskSource, DomainArgument, Failure, Vdev};
+use crate::{Backend, Code, DiskSource, DomainArgument, Failure, OnEnospc, Vdev};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 pub struct Spec {
     /// The domain.
     pub domain: DomainArgument,
-    /// What the guest calls it.
+    /// The guest's name for it.
     pub vdev: Option<Vdev>,
-    /// What it is kept in.
+    /// Its storage.
     pub source: DiskSource,
 }
 
@@ -35,6 +35,8 @@ struct Entry {
     readonly: bool,
     stack: Option<String>,
     units: Option<String>,
+    #[serde(default, rename = "on-enospc")]
+    on_enospc: OnEnospc,
 }
 
 /// Reads the file at `path`.
@@ -47,10 +49,10 @@ pub fn read(path: &Path) -> Result<Vec<Spec>, Failure> {
 fn parse(text: &str) -> Result<Vec<Spec>, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut specs: Vec<Spec> = Vec::new();
-    for Entry { vm, vdev, path, backend, size, readonly, stack, units } in file.disk {
+    for Entry { vm, vdev, path, backend, size, readonly, stack, units, on_enospc } in file.disk {
         let size = size.map(|size| parse_size(&size)).transpose()?;
         let units = units.map(|units| parse_units(&units)).transpose()?;
-        let source = DiskSource { path, backend, size, readonly, stack, units };
+        let source = DiskSource { path, backend, size, readonly, stack, units, on_enospc };
         let Ok(domain) = vm.parse();
         let vdev: Vdev = vdev.parse()?;
         source.stack().map_err(|failure| format!("disk {vdev} of {vm}: {failure}"))?;
@@ -65,7 +67,7 @@ fn parse(text: &str) -> Result<Vec<Spec>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use xen_blk::front::Units;
+    use xen_blk::protocol::Units;
 
     #[test]
     fn a_configuration_is_read() {
@@ -95,6 +97,23 @@ mod tests {
         ] {
             let wrong = parse(text).unwrap_err();
             assert!(wrong.contains(part), "{text}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn sample_is_valid_and_manual_has_every_key() {
+        let sample = include_str!("../../../packaging/xen-disk.toml");
+        assert!(parse(sample).unwrap_err().contains("missing field `disk`"), "it serves nothing");
+        let lines = sample.lines().map(|line| line.strip_prefix('#').unwrap_or(line));
+        let disks: Vec<&str> = lines.filter(|line| !line.starts_with(' ')).collect();
+        assert_eq!(parse(&disks.join("\n")).unwrap().len(), 3);
+
+        let manual = include_str!("../../../packaging/xen-disk.toml.5");
+        let unknown = parse("[[disk]]\ncolour = 1").unwrap_err();
+        let keys: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+        assert!(keys.contains(&"vm") && keys.contains(&"units"), "{unknown}");
+        for key in keys {
+            assert!(manual.contains(&format!("\n.TP\n\\fB{key}\\fR = ")), "{key}");
         }
     }
 }

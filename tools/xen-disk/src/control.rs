@@ -1,42 +1,45 @@
-//! How other processes speak to the one that serves a disk: a line of JSON each way, over a unix socket.
+//! The questions of other processes to the one that serves a disk: a line of JSON each way, over a
+//! unix socket.
 
 use crate::disk::Disk;
 use crate::report::Report;
 use crate::{Code, Failure, Vdev};
 use embedded_io_async::{Read, Write};
+use nix::sys::socket::{self as sys, AddressFamily, SockFlag, SockType, UnixAddr};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use xen_blk::toolstack::Device;
 
-/// What can be asked.
+/// A question.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Question {
-    /// What the disk does.
+    /// The counts of the disk.
     Stats,
     /// To unplug it.
     Stop,
     /// To unplug it without waiting for the guest.
     Force,
-    /// To make it so many bytes long.
+    /// To give it another length.
     Resize {
         /// Its new length.
         bytes: u64,
-        /// Whether it may become shorter.
+        /// Permits it to become shorter.
         shrink: bool,
     },
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// It is done, or begun.
     Done,
-    /// What the disk does.
+    /// The counts of the disk.
     Stats(Box<Report>),
     /// It cannot be done.
     Failed(String),
@@ -50,7 +53,7 @@ pub fn socket(dir: &Path, device: &Device) -> PathBuf {
     dir.join(format!("{}-{}.sock", device.front, Vdev(device.vdev)))
 }
 
-/// Answers one question about `disk`, which has been served for so many seconds.
+/// Answers one question about `disk`, which has been served for `seconds`.
 pub async fn attend(disk: &Disk, seconds: f64, mut from: impl Read, mut to: impl Write) {
     let mut line = Vec::new();
     let mut piece = [0; LONGEST];
@@ -65,7 +68,7 @@ pub async fn attend(disk: &Disk, seconds: f64, mut from: impl Read, mut to: impl
         Err(error) => Answer::Failed(format!("that is no question: {error}")),
     };
     let text = serde_json::to_string(&answer).expect("an answer can be written") + "\n";
-    // Who asked may have left.
+    // The asker may have left.
     let _ = to.write_all(text.as_bytes()).await;
 }
 
@@ -83,50 +86,83 @@ async fn answer(disk: &Disk, seconds: f64, question: Question) -> Answer {
         Question::Resize { bytes, shrink } => {
             let info = disk.served.storage_info();
             if bytes < info.bytes && !shrink {
-                let text =
-                    format!("the disk has {} bytes: --shrink makes it shorter, and loses what is behind", info.bytes);
+                let text = format!(
+                    "the disk has {} bytes: --shrink makes it shorter, and loses what is behind",
+                    info.bytes
+                );
                 return Answer::Failed(text);
             }
             if bytes == 0 || !bytes.is_multiple_of(info.sector_size.into()) {
-                return Answer::Failed(format!("{bytes} bytes are not one or more sectors of {}", info.sector_size));
+                return Answer::Failed(format!(
+                    "{bytes} bytes are not one or more sectors of {}",
+                    info.sector_size
+                ));
             }
-            match disk.served.resize(bytes).await {
+            match disk.resize(bytes).await {
                 Ok(()) => Answer::Done,
-                Err(error) => Answer::Failed(error.to_string()),
+                Err(text) => Answer::Failed(text),
             }
         }
     }
 }
 
-/// Removes the sockets in `dir` of processes that were killed: those of disks that are not in xenstore. `known` says which
-/// are, and is asked once the sockets are known: a disk's folders are there before its socket is.
-pub async fn sweep<E>(dir: &Path, known: impl AsyncFnOnce() -> Result<Vec<Device>, E>) -> Result<(), E> {
+/// Removes the sockets in `dir` of processes that were killed, and the locks beside them: those of
+/// disks that are not in xenstore. `known` says which are, and is asked once the sockets are known:
+/// a disk's folders are there before its socket is.
+pub async fn sweep<E>(
+    dir: &Path,
+    known: impl AsyncFnOnce() -> Result<Vec<Device>, E>,
+) -> Result<(), E> {
     let found: Vec<PathBuf> =
         std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     let known: Vec<PathBuf> = known().await?.iter().map(|device| socket(dir, device)).collect();
-    for path in found.iter().filter(|path| path.extension().is_some_and(|end| end == "sock") && !known.contains(path)) {
-        // Another process may have been faster.
-        let _ = std::fs::remove_file(path);
+    for path in found {
+        let is_lock = path.extension().is_some_and(|end| end == "lock");
+        let socket = if is_lock { path.with_extension("") } else { path.clone() };
+        if socket.extension().is_some_and(|end| end == "sock") && !known.contains(&socket) {
+            // Another process may have been faster.
+            let _ = std::fs::remove_file(path);
+        }
     }
     Ok(())
 }
 
-/// Whether a process serves the disk whose socket that is.
+/// Returns true if a process serves the disk whose socket that is, even one that hangs. A process
+/// that may not connect any more learns nothing by this, and looks into xenstore alone.
 pub fn is_served(socket: &Path) -> bool {
-    UnixStream::connect(socket).is_ok()
+    match connect(socket) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
 }
 
-/// Asks the process that serves a disk; waits up to `patience` for the answer.
-pub fn ask(socket: &Path, question: Question, patience: Duration) -> Result<Answer, Failure> {
+/// Connects to a socket without waiting for a process that accepts nothing any more:
+/// [`io::ErrorKind::WouldBlock`] if too many others wait for it already.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let kind = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = sys::socket(AddressFamily::Unix, SockType::Stream, kind, None)?;
+    sys::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// Asks the process that serves a disk; waits up to `timeout` for the answer.
+pub fn ask(socket: &Path, question: Question, timeout: Duration) -> Result<Answer, Failure> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             Failure::new(Code::Missing, "no xen-disk serves such a disk here: see xen-disk list")
         }
+        io::ErrorKind::WouldBlock => Failure::other(format!(
+            "the xen-disk at {} does not answer within {timeout:?}: see its log",
+            socket.display()
+        )),
         _ => Failure::other(format!("cannot ask at {}: {error}", socket.display())),
     };
     let ask = || {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(patience))?;
+        let mut stream = connect(socket)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
         let question = serde_json::to_string(&question).expect("a question can be written") + "\n";
         io::Write::write_all(&mut stream, question.as_bytes())?;
         let mut line = String::new();
@@ -137,6 +173,8 @@ pub fn ask(socket: &Path, question: Question, patience: Duration) -> Result<Answ
     match serde_json::from_str(&line) {
         Ok(Answer::Failed(why)) => Err(Failure::other(why)),
         Ok(answer) => Ok(answer),
-        Err(error) => Err(Failure::other(format!("an answer from another version of xen-disk: {error}"))),
+        Err(error) => {
+            Err(Failure::other(format!("an answer from another version of xen-disk: {error}")))
+        }
     }
 }

@@ -1,114 +1,123 @@
 //! `xen-disk convert`: one storage into another.
 
-use crate::stack::{self, Files};
+use crate::stack::{self, Files, Made};
 use crate::storage::Storage;
 use crate::{Code, ConvertArguments, Failure};
 use std::io;
+use tools_common::Progress;
 
-/// Bytes that are copied at a time.
-const PIECE: usize = 1 << 20;
+/// Bytes that are read at a time.
+const PIECE: u64 = 1 << 20;
+/// Unit in which zeros are looked for, in bytes.
+const UNIT: usize = 4096;
 
-/// Shows how far a copy is.
-pub trait Progress {
-    /// It will be `bytes` long.
-    fn begin(&mut self, bytes: u64);
-    /// So many are done.
-    fn done(&mut self, bytes: u64);
-    /// It has ended.
-    fn end(&mut self);
-}
-
-/// What was copied.
+/// Result of a copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Copied {
-    /// The length of the disk, in bytes.
+    /// Length of the disk in bytes.
     pub bytes: u64,
-    /// How many of them were not zero, in whole pieces, and were written.
+    /// Number of them that were written; zeros are left out where the destination has some.
     pub written: u64,
 }
 
-/// Copies `args.source` to `args.destination`, makes the destination's file if it is a missing one, and flushes.
+/// Copies `args.source` to `args.destination`, makes the destination's file if it is a missing one,
+/// and flushes. A file that was made for a copy that fails is removed.
 pub fn convert(args: &ConvertArguments, progress: &mut impl Progress) -> Result<Copied, Failure> {
     let source = stack::build(&args.source, &Files { read_only: true, size: None })?;
     let bytes = source.info().bytes;
     let made = stack::create(&args.destination, bytes)?;
-    let destination = stack::build(&args.destination, &Files::default())?;
-    let have = destination.info().bytes;
-    if have < bytes {
-        let text = format!("{} has {have} bytes, and {bytes} are to be copied", args.destination);
-        return Err(Failure::new(Code::Usage, text));
+    let copied = copy_into(&*source, args, made.as_ref(), progress);
+    if let (Err(_), Some(made)) = (&copied, made) {
+        made.undo();
     }
-    progress.begin(bytes);
-    let copied = copy(&*source, &*destination, made, |done| progress.done(done));
+    copied
+}
+
+fn copy_into(
+    source: &dyn Storage,
+    args: &ConvertArguments,
+    made: Option<&Made>,
+    progress: &mut impl Progress,
+) -> Result<Copied, Failure> {
+    let destination = stack::build(&args.destination, &Files::default())?;
+    let (bytes, info) = (source.info().bytes, destination.info());
+    let usage = |text| Err(Failure::new(Code::Usage, text));
+    if info.read_only {
+        return usage(format!("{} cannot be written", args.destination));
+    }
+    if info.bytes < bytes {
+        let have = info.bytes;
+        return usage(format!(
+            "{} has {have} bytes, and {bytes} are to be copied",
+            args.destination
+        ));
+    }
+    let unit = info.sector_size.max(source.info().sector_size);
+    if !bytes.is_multiple_of(unit.into()) {
+        return usage(format!("{bytes} bytes are not whole sectors of {unit}"));
+    }
+    progress.begin("", bytes);
+    let copied = copy(source, &*destination, made.is_some(), |done| progress.done(done));
     progress.end();
-    copied.map_err(|error| Failure::new(Code::Storage, format!("the copy is not complete: {error}")))
+    copied
+        .map_err(|error| Failure::new(Code::Storage, format!("the copy is not complete: {error}")))
 }
 
 /// Copies all of `from`. Zeros are left out if `to` is known to be zero.
-fn copy(from: &dyn Storage, to: &dyn Storage, to_is_zero: bool, mut done: impl FnMut(u64)) -> io::Result<Copied> {
+fn copy(
+    from: &dyn Storage,
+    to: &dyn Storage,
+    to_is_zero: bool,
+    mut done: impl FnMut(u64),
+) -> io::Result<Copied> {
     let bytes = from.info().bytes;
-    let mut piece = vec![0; PIECE];
-    let mut written = 0;
-    for at in (0..bytes).step_by(PIECE) {
-        let piece = &mut piece[..(bytes - at).min(PIECE as u64) as usize];
+    let sector = u64::from(to.info().sector_size.max(from.info().sector_size));
+    let mut buffer = vec![0; PIECE as usize];
+    let (mut at, mut written) = (0, 0);
+    while at < bytes {
+        // Holes of the source are neither read nor written, if they are zero already.
+        let data = if to_is_zero { from.next_data(at)? } else { Some(at..bytes) };
+        let Some(data) = data.filter(|data| data.start < bytes) else { break };
+        at = at.max(data.start / sector * sector);
+        // Pieces end at whole ones, so that chunks and blocks are written once.
+        let end = data.end.next_multiple_of(sector).min((at / PIECE + 1) * PIECE).min(bytes);
+        let piece = &mut buffer[..(end - at) as usize];
         from.read(at, piece)?;
-        if !to_is_zero || piece.iter().any(|byte| *byte != 0) {
-            to.write(at, piece)?;
-            written += piece.len() as u64;
-        }
-        done(at + piece.len() as u64);
+        written += write_data(to, at, piece, to_is_zero)?;
+        at = end;
+        done(at);
+    }
+    if at < bytes || bytes == 0 {
+        done(bytes);
     }
     to.flush()?;
     Ok(Copied { bytes, written })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Steps(Vec<u64>);
-
-    impl Progress for Steps {
-        fn begin(&mut self, bytes: u64) {
-            self.0.push(bytes)
-        }
-        fn done(&mut self, bytes: u64) {
-            self.0.push(bytes)
-        }
-        fn end(&mut self) {}
+/// Writes a piece, without its units of zeros if there are zeros already. Returns the bytes that
+/// were written.
+fn write_data(to: &dyn Storage, at: u64, piece: &[u8], to_is_zero: bool) -> io::Result<u64> {
+    if !to_is_zero {
+        return to.write(at, piece).map(|()| piece.len() as u64);
     }
-
-    #[test]
-    fn a_copy_is_the_same_and_zeros_stay_holes() {
-        let source = std::env::temp_dir().join(format!("xen-disk-convert-{}", std::process::id()));
-        let copy = source.with_extension("copy");
-        let mut bytes = vec![0; 3 * PIECE + 512];
-        bytes[PIECE + 7] = 1;
-        std::fs::write(&source, &bytes).unwrap();
-        let mut args = ConvertArguments {
-            source: format!("cow:{}", source.display()),
-            destination: format!("file:{}", copy.display()),
-        };
-        let mut steps = Steps(Vec::new());
-        let copied = convert(&args, &mut steps).unwrap();
-        assert_eq!(copied, Copied { bytes: bytes.len() as u64, written: PIECE as u64 });
-        assert_eq!(steps.0, [3 * PIECE + 512, PIECE, 2 * PIECE, 3 * PIECE, 3 * PIECE + 512].map(|n| n as u64));
-        assert_eq!(std::fs::read(&copy).unwrap(), bytes);
-        // By way of another format, which is made as well.
-        let vhd = format!("vhd:{}", source.with_extension("vhd").display());
-        let there = ConvertArguments { source: args.source.clone(), destination: vhd.clone() };
-        let back =
-            ConvertArguments { source: vhd, destination: format!("file:{}", source.with_extension("back").display()) };
-        assert_eq!(convert(&there, &mut steps).unwrap().written, PIECE as u64);
-        convert(&back, &mut steps).unwrap();
-        assert_eq!(std::fs::read(source.with_extension("back")).unwrap(), bytes);
-        ["vhd", "back"].iter().for_each(|name| std::fs::remove_file(source.with_extension(name)).unwrap());
-        // One that is there is written in full.
-        std::fs::write(&copy, vec![9; bytes.len()]).unwrap();
-        assert_eq!(convert(&args, &mut steps).unwrap().written, bytes.len() as u64);
-        assert_eq!(std::fs::read(&copy).unwrap(), bytes);
-        args.destination = "ram:size=1M".into();
-        assert_eq!(convert(&args, &mut steps).unwrap_err().code, Code::Usage);
-        [source, copy].iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let is_zero = |unit: &[u8]| unit.iter().all(|byte| *byte == 0);
+    let mut written = 0;
+    let mut first = None;
+    let ends = (0..piece.len()).step_by(UNIT).map(|start| start..piece.len().min(start + UNIT));
+    for unit in ends.chain(std::iter::once(piece.len()..piece.len())) {
+        let data = !unit.is_empty() && !is_zero(&piece[unit.clone()]);
+        match (first, data) {
+            (None, true) => first = Some(unit.start),
+            (Some(start), false) => {
+                to.write(at + start as u64, &piece[start..unit.start])?;
+                written += (unit.start - start) as u64;
+                first = None;
+            }
+            _ => {}
+        }
     }
+    Ok(written)
 }
+
+#[cfg(test)]
+mod tests;

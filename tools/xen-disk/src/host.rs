@@ -1,22 +1,22 @@
 //! The commands on this host: its devices, signals, sockets and files.
 
 mod ask;
+mod log;
 mod privileges;
-mod progress;
 mod serve;
 
-use crate::{print, say};
+use crate::config::{self, Spec};
+use crate::layer::replay;
+use crate::stack::{self, Files};
+use crate::{Code, Command, Failure};
 use std::env;
 use std::future::Future;
 use std::path::PathBuf;
-use xen_disk::config::{self, Spec};
-use xen_disk::layer::replay;
-use xen_disk::stack::{self, Files};
-use xen_disk::{Code, Command, Failure};
+use tools_common::{Bar, print, report as say};
 use xen_linux::Linux;
 use xen_store::Store;
 
-/// Where the sockets are, unless XEN_DISK_RUNDIR says otherwise.
+/// Folder of the sockets, unless XEN_DISK_RUNDIR names another.
 const RUN_DIR: &str = "/run/xen-disk";
 
 /// Carries out `command`.
@@ -24,10 +24,12 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Connect(args) => {
             let spec = Spec { domain: args.domain, vdev: args.vdev, source: args.source };
+            log::install(args.verbose);
             serve::run(vec![spec], serve::Mode { wait: false, verbose: args.verbose })
         }
         Command::Serve(args) => {
             let specs = config::read(&args.config)?;
+            log::install(args.verbose);
             serve::run(specs, serve::Mode { wait: true, verbose: args.verbose })
         }
         Command::List(args) => on_linux(|_, store| async move { ask::list(&store, &args).await }),
@@ -37,7 +39,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Resize(args) => ask::resize(&args),
         Command::Convert(args) => {
-            let copied = xen_disk::convert(&args, &mut progress::Bar::new())?;
+            let copied = crate::convert(&args, &mut Bar::of_bytes())?;
             say(&format!("{} bytes, of which {} were written", copied.bytes, copied.written));
             Ok(())
         }
@@ -49,24 +51,30 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             let moved = stack::revert(&args.stack)?;
             print(&format!("{} clusters given up\n", moved.clusters))
         }
+        Command::Rebase(args) => stack::rebase(&args.stack).map_err(Failure::from),
         Command::Replay(args) => {
+            let failed = |code| {
+                let log = args.log.display().to_string();
+                move |error| Failure::new(code, format!("cannot replay {log}: {error}"))
+            };
+            let log = std::fs::File::open(&args.log).map_err(failed(Code::Other))?;
             let disk = stack::build(&args.stack, &Files::default())?;
-            let failed = |error| Failure::new(Code::Other, format!("cannot replay {}: {error}", args.log.display()));
-            let log = std::fs::File::open(&args.log).map_err(failed)?;
-            let count = replay(std::io::BufReader::new(log), &*disk).map_err(failed)?;
+            let count =
+                replay(std::io::BufReader::new(log), &*disk).map_err(failed(Code::Other))?;
+            disk.flush().map_err(failed(Code::Storage))?;
             print(&format!("{count} requests\n"))
         }
         #[cfg(feature = "object")]
         Command::Gc(args) => {
-            use xen_disk::storage::object::{collect, open_store};
+            use crate::storage::object::{collect, open_store};
             let grace = std::time::Duration::from_secs(u64::from(args.grace) * 3600);
             let collected = open_store(&args.store)
                 .and_then(|store| collect(&store, std::time::SystemTime::now(), grace, args.force))
                 .map_err(|error| Failure::other(format!("{}: {error}", args.store)))?;
-            let xen_disk::storage::object::Collected { disks, kept, removed } = collected;
+            let crate::storage::object::Collected { disks, kept, removed } = collected;
             print(&format!("{disks} disks with {kept} chunks; {removed} chunks removed\n"))
         }
-        Command::Generate { dir } => xen_disk::generate(&dir),
+        Command::Generate { dir } => crate::generate(&dir),
     }
 }
 

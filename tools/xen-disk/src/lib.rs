@@ -1,5 +1,7 @@
-//! The tool `xen-disk`, but for its `main`: storages, layers over them, and how they are served to a domain, over any
-//! platform, so that it can be tested without Xen.
+//! The tool `xen-disk` as a library: a program of one's own registers storages and layers, and is
+//! the same tool with these (`examples/own_storage.rs`).
+//!
+//! Disks are served over any platform, so that they can be tested without Xen.
 #![deny(unsafe_code)]
 
 mod args;
@@ -7,17 +9,30 @@ pub mod config;
 pub mod control;
 mod convert;
 pub mod disk;
-pub mod domain;
-mod failure;
 mod generate;
-pub mod layer;
+mod host;
+pub mod identity;
 pub mod pool;
 pub mod report;
 pub mod served;
-pub mod stack;
-pub mod storage;
 
 pub use args::*;
-pub use convert::{Copied, Progress, convert};
-pub use failure::{Code, Failure};
+pub use convert::{Copied, convert};
 pub use generate::generate;
+pub use tools_common::{Code, Failure};
+pub use xen_storage::{layer, stack, storage};
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Is the program `xen-disk`: carries out its command line, and returns its exit code. Storages
+/// and layers that were registered before ([`stack::register`]) are known to all commands.
+pub fn main() -> ExitCode {
+    match host::run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tools_common::report(&format!("xen-disk: {failure}"));
+            failure.code.into()
+        }
+    }
+}

@@ -34,7 +34,8 @@ struct State {
 }
 
 impl Pool {
-    /// At most `most` threads. `ring` is called on them after a waker was, to get the waiting thread out of its sleep.
+    /// At most `most` threads. `ring` is called on them after a waker was, to get the waiting
+    /// thread out of its sleep.
     pub fn new(most: usize, ring: impl Fn() + Send + Sync + 'static) -> Self {
         Pool {
             shared: Arc::default(),

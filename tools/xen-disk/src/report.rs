@@ -1,4 +1,4 @@
-//! What a disk does, for people and for programs.
+//! The counts of a disk, for people and for programs.
 
 use crate::Vdev;
 use crate::disk::Disk;
@@ -23,14 +23,14 @@ impl From<back::Count> for Count {
     }
 }
 
-/// What a disk has done since it was connected. Times are in microseconds.
+/// Counts of a disk since it was connected. Times are in microseconds.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// The domain's number.
     pub domain: u16,
     /// The disk's name.
     pub disk: String,
-    /// What it is kept in.
+    /// Its storage.
     pub storage: String,
     /// The process that serves it.
     pub pid: u32,
@@ -40,9 +40,9 @@ pub struct Report {
     pub bytes: u64,
     /// Bytes of a sector.
     pub sector_size: u32,
-    /// Whether it can be written.
+    /// Set if it cannot be written.
     pub read_only: bool,
-    /// How long it has been served.
+    /// Time for which it has been served, in seconds.
     pub seconds: f64,
     /// Reads.
     pub reads: Count,
@@ -68,22 +68,22 @@ pub struct Report {
     pub p99_us: f64,
     /// None took longer.
     pub max_us: f64,
-    /// How many requests were in the ring, and how often.
+    /// Numbers of requests in the ring, and how often each was found.
     pub ring: Vec<(usize, u64)>,
-    /// How many segments requests had, and how often.
+    /// Numbers of segments of requests, and how often each came.
     pub segments: Vec<(usize, u64)>,
     /// Events from the guest.
     pub events_received: u64,
     /// Events to the guest.
     pub events_sent: u64,
-    /// How often a frontend connected.
+    /// Number of times that a frontend connected.
     pub connections: u64,
-    /// What the frontend did wrong last.
+    /// Last fault of the frontend.
     pub broken: Option<String>,
 }
 
 impl Report {
-    /// What `disk` has done in the `seconds` that it was served.
+    /// Returns the counts of `disk`, which was served for `seconds`.
     pub fn of(disk: &Disk, seconds: f64) -> Report {
         let (info, stats) = (disk.served.storage_info(), disk.handle.stats());
         let percentile = |percent| stats.latencies.percentile(percent).as_secs_f64() * 1e6;
@@ -130,8 +130,11 @@ impl Report {
             let per_second = (count as f64 / seconds, mib / seconds);
             let failed = now.failed - then.failed;
             let (iops, rate) = per_second;
-            writeln!(text, "{name:9} {count:>10} {iops:>10.0} {mib:>10.1} {rate:>10.1} {failed:>8}")
-                .expect("a String takes everything");
+            writeln!(
+                text,
+                "{name:9} {count:>10} {iops:>10.0} {mib:>10.1} {rate:>10.1} {failed:>8}"
+            )
+            .expect("a String takes everything");
         };
         line("reads", self.reads, before.reads);
         line("writes", self.writes, before.writes);
@@ -160,7 +163,8 @@ impl Report {
         )
     }
 
-    /// How full the ring was and how long requests were, as the program's namesake prints it when it ends.
+    /// Formats the fill of the ring and the length of requests as the program's namesake prints it
+    /// when it ends.
     pub fn histograms(&self) -> String {
         let mut text = String::new();
         for (about, columns, entries) in [
@@ -176,14 +180,17 @@ impl Report {
         let ok: u64 = kinds.iter().map(|count| count.ok).sum();
         let failed: u64 = self.refused + kinds.iter().map(|count| count.failed).sum::<u64>();
         let total = ok + failed;
-        writeln!(text, "Total requests: {total}\nTotal OK: {ok}\nTotal Error: {failed}").expect("as above");
+        writeln!(text, "Total requests: {total}\nTotal OK: {ok}\nTotal Error: {failed}")
+            .expect("as above");
         text
     }
 }
 
 /// The mean of numbers that came so often each.
 fn mean(entries: &[(usize, u64)]) -> f64 {
-    let (sum, count) = entries.iter().fold((0, 0), |(sum, count), (n, often)| (sum + *n as u64 * often, count + often));
+    let (sum, count) = entries
+        .iter()
+        .fold((0, 0), |(sum, count), (n, often)| (sum + *n as u64 * often, count + often));
     if count == 0 { 0.0 } else { sum as f64 / count as f64 }
 }
 
@@ -193,17 +200,33 @@ mod tests {
 
     fn report() -> Report {
         let reads = Count { ok: 300, failed: 1, bytes: 3 << 20 };
-        Report { disk: "xvdb".into(), reads, seconds: 3.0, ring: vec![(1, 10), (3, 10)], ..Report::default() }
+        Report {
+            disk: "xvdb".into(),
+            reads,
+            seconds: 3.0,
+            ring: vec![(1, 10), (3, 10)],
+            ..Report::default()
+        }
     }
 
     #[test]
     fn rates_are_those_since_the_last_time() {
         let text = report().text(None);
-        assert!(text.contains("reads            300        100        3.0        1.0        1\n"), "{text}");
+        assert!(
+            text.contains("reads            300        100        3.0        1.0        1\n"),
+            "{text}"
+        );
         assert!(text.contains("ring      2.0 requests"), "{text}");
-        let before = Report { reads: Count { ok: 200, failed: 1, bytes: 1 << 20 }, seconds: 2.0, ..report() };
+        let before = Report {
+            reads: Count { ok: 200, failed: 1, bytes: 1 << 20 },
+            seconds: 2.0,
+            ..report()
+        };
         let text = report().text(Some(&before));
-        assert!(text.contains("reads            100        100        2.0        2.0        0\n"), "{text}");
+        assert!(
+            text.contains("reads            100        100        2.0        2.0        0\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -215,7 +238,10 @@ mod tests {
     #[test]
     fn the_histograms_are_those_of_the_namesake() {
         let text = report().histograms();
-        assert!(text.starts_with("# ring occupancy stats\n# slots-occupied frequency\n1 10\n3 10\n"), "{text}");
+        assert!(
+            text.starts_with("# ring occupancy stats\n# slots-occupied frequency\n1 10\n3 10\n"),
+            "{text}"
+        );
         assert!(text.ends_with("Total requests: 301\nTotal OK: 300\nTotal Error: 1\n"), "{text}");
     }
 }

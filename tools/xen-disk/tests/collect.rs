@@ -1,6 +1,7 @@
 //! Collecting the garbage of an object store beside other processes that use it.
 #![cfg(feature = "object")]
 
+#[path = "../../../crates/xen-storage/tests/common/mod.rs"]
 mod common;
 
 use common::Folder;
@@ -8,8 +9,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
-use xen_disk::storage::Storage;
-use xen_disk::storage::object::{CHUNK, Folder as Store, Object, Objects, collect};
+use xen_storage::storage::Storage;
+use xen_storage::storage::object::{CHUNK, Folder as Store, Object, Objects, collect};
 
 const BYTES: u64 = 2 * CHUNK as u64;
 /// Set for the process that uses a store, to the store.
@@ -18,7 +19,12 @@ const STORE: &str = "XEN_DISK_TEST_STORE";
 /// Runs the program itself.
 fn gc(folder: &Folder) -> Output {
     let store = folder.path("");
-    Command::new(env!("CARGO_BIN_EXE_xen-disk")).arg("gc").arg(store).args(["--grace", "0"]).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_xen-disk"))
+        .arg("gc")
+        .arg(store)
+        .args(["--grace", "0"])
+        .output()
+        .unwrap()
 }
 
 /// Only as the process that `user` starts: has a disk until it is killed or its input ends.
@@ -50,7 +56,8 @@ fn user(folder: &Folder) -> Child {
 
 /// A store with a disk whose first chunk was something else before: that is garbage.
 fn store(folder: &Folder) {
-    let disk = Object::open(Store::open(folder.as_ref()).unwrap(), "disk", Some(BYTES), 1 << 20).unwrap();
+    let disk =
+        Object::open(Store::open(folder.as_ref()).unwrap(), "disk", Some(BYTES), 1 << 20).unwrap();
     for byte in [1, 2] {
         disk.write(0, &vec![byte; CHUNK as usize]).unwrap();
         disk.flush().unwrap();
@@ -70,7 +77,10 @@ fn what_another_process_may_use_again_stays() {
     store(&folder);
     let mut user = user(&folder);
     let refused = gc(&folder);
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("in use"), "{refused:?}");
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("in use"),
+        "{refused:?}"
+    );
     drop(user.stdin.take());
     assert!(user.wait().unwrap().success());
     // The chunk that was garbage is the disk's again, and what it had instead is garbage.
@@ -131,7 +141,9 @@ fn without_locks_users_and_the_collector_see_each_other() {
     store(&folder);
     let unlocked = || Unlocked(Store::open(folder.as_ref()).unwrap());
     let open = || Object::open(unlocked(), "disk", None, 1 << 20);
-    let collect = |force| collect(&unlocked(), SystemTime::now() + Duration::from_secs(9), Duration::ZERO, force);
+    let collect = |force| {
+        collect(&unlocked(), SystemTime::now() + Duration::from_secs(9), Duration::ZERO, force)
+    };
     let disks = [open().unwrap(), open().unwrap()];
     let error = collect(false).unwrap_err().to_string();
     assert!(error.contains("in use 2 times") && error.contains("disk disk, process"), "{error}");

@@ -1,12 +1,14 @@
 //! The program itself, as far as it needs no Xen.
 
+#[path = "../../../crates/xen-storage/tests/common/mod.rs"]
 mod common;
 
 use common::Folder;
 use std::process::{Command, Output};
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_xen-disk")).args(args).output().unwrap();
+    let Output { status, stdout, stderr } =
+        Command::new(env!("CARGO_BIN_EXE_xen-disk")).args(args).output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
@@ -43,7 +45,56 @@ fn manual_pages_and_completions_are_generated() {
     let folder = Folder::new();
     let (code, _, text) = run(&["generate", folder.path("").to_str().unwrap()]);
     assert_eq!(code, Some(0), "{text}");
-    for name in ["xen-disk.1", "xen-disk-connect.1", "xen-disk.bash", "_xen-disk", "xen-disk.fish"] {
+    for name in ["xen-disk.8", "xen-disk.bash", "_xen-disk", "xen-disk.fish"] {
         assert!(folder.path(name).exists(), "{name}");
+    }
+    for name in ["connect", "serve", "list", "stats", "disconnect", "resize", "convert", "replay"] {
+        let page = std::fs::read_to_string(folder.path(&format!("xen-disk-{name}.8"))).unwrap();
+        for part in ["EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO"] {
+            assert!(page.contains(part), "{name}: {part}");
+        }
+        let examples = page.split(".SH EXAMPLES").nth(1).unwrap();
+        assert!(examples.contains("nf\nxen\\-disk ") && !page.contains("EXTRA"), "{examples}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_told_before_xen_is_looked_for() {
+    let folder = Folder::new();
+    let missing = folder.path("missing").display().to_string();
+    let config = folder.path("xen-disk.toml");
+    std::fs::write(&config, "[[disk]]\nvm = \"a\"\nvdev = \"xvdb\"\nstack = \"delay/ram\"\n")
+        .unwrap();
+    let connect = ["connect", "vm1"];
+    for (words, code, part) in [
+        (&["--path", &missing][..], 1, "No such file"),
+        (&["--path", &missing, "--backend", "cow"], 1, "No such file"),
+        (&["--stack", "floppy"], 2, "there is no storage or layer"),
+        (&["--stack", "throttle:iops=x/ram"], 2, "is no number"),
+        (&["--backend", "ram", "--size", "1000"], 2, "whole sectors"),
+    ] {
+        let (found, _, text) = run(&[&connect[..], words].concat());
+        assert!(found == Some(code) && text.contains(part), "{words:?}: {found:?} {text}");
+    }
+    let (code, _, text) = run(&["serve", config.to_str().unwrap()]);
+    assert!(code == Some(2) && text.contains("how long?"), "{code:?} {text}");
+}
+
+#[test]
+fn machine_without_xen_is_told_at_once() {
+    if ["/proc/xen", "/run/xenstored/socket"].iter().any(|p| std::path::Path::new(p).exists()) {
+        return; // A Xen domain.
+    }
+    for args in [
+        &["connect", "vm1", "--backend", "ram"][..],
+        &["list"],
+        &["disconnect", "vm1", "xvdb"],
+        &["stats", "vm1", "xvdb"],
+        &["resize", "vm1", "xvdb", "2G"],
+    ] {
+        let (code, _, text) = run(args);
+        let told = "xen-disk: this is no Xen domain: there is no /proc/xen; \
+                    `make run` boots an emulated one\n";
+        assert_eq!((code, &*text), (Some(1), told), "{args:?}");
     }
 }

@@ -5,9 +5,10 @@ use clap::Args;
 
 const EXAMPLES: &str = "  \
   vchan connect 2                          type lines, read the answers; Ctrl-D ends
-  vchan connect echo -v                    the domain by its name; tell how the channel is made
+  vchan connect echo -v                    the domain by its name; report how the channel is made, and what went through
   vchan connect 2 <in.bin >out.bin         all bytes there and back
   vchan connect 2 --timeout 60 <in.bin     wait for a server that is still booting
+  vchan connect echo --reconnect           go on when the domain was rebooted, or saved and restored
   vchan connect 2 --port log               a service in the std layout";
 
 /// The arguments of `vchan connect`.
@@ -18,12 +19,21 @@ pub struct ConnectArguments {
     #[command(flatten)]
     pub dial: Dial,
 
-    /// Once standard input has ended and the server has read everything and waits for more: how long nothing may come
-    /// from it before the channel is closed.
-    #[arg(long, value_name = "MS", default_value_t = 500)]
-    pub linger: u64,
+    /// Milliseconds of silence after which to leave a server that cannot half-close, once standard
+    /// input has ended and the server has read everything and waits for more. The exit code is 6
+    /// then: something may be missing. Without this such a server decides when the channel closes.
+    #[arg(long, value_name = "MS")]
+    pub linger: Option<u64>,
 
-    /// Tell on standard error how the channel is made.
+    /// Connect again when the server dies, or leaves while standard input goes on: to a domain of
+    /// that name after its reboot or restore, which has another number then. SECS is the time
+    /// within which it must be back, 300 by default. Bytes that were on their way are lost; their
+    /// number is reported, and the exit code is 4 in the end.
+    #[arg(long, value_name = "SECS", num_args = 0..=1, require_equals = true, default_missing_value = "300")]
+    pub reconnect: Option<u64>,
+
+    /// Report on standard error how the channel is made, and at the end the bytes that went each
+    /// way and the side that closed first.
     #[arg(short, long)]
     pub verbose: bool,
 }

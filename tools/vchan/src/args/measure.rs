@@ -25,7 +25,7 @@ pub struct PingArguments {
     #[command(flatten)]
     pub dial: Dial,
 
-    /// How many round trips.
+    /// Number of round trips.
     #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
 
@@ -54,7 +54,7 @@ pub struct BenchArguments {
     #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = some_bytes)]
     pub amount: usize,
 
-    /// How many round trips.
+    /// Number of round trips.
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub round_trips: u32,
 

@@ -1,24 +1,21 @@
 //! Which vchan: the domain at its other end, and where it is published.
 
-use crate::{Code, Failure};
 use clap::{Args, ValueEnum};
-use std::convert::Infallible;
-use std::str::FromStr;
 use std::time::Duration;
-use xen_platform::DomId;
+use tools_common::{Code, DomainArgument, Failure};
 
 /// The domain at the other end, and the place of the keys in xenstore.
 #[derive(Args, Clone, Debug)]
 pub struct Place {
-    /// The domain at the other end: its number or its name, as `xl list` shows them.
+    /// The domain at the other end: its number or its name, as `xl list` shows them, or its UUID.
     #[arg(value_name = "DOMID")]
     pub domain: DomainArgument,
 
-    /// Where the channel is published in xenstore: absolute, or within the server's folder.
+    /// Path of the channel in xenstore: absolute, or within the server's folder.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["layout", "port"])]
     pub path: Option<String>,
 
-    /// Where that is by convention [default: legacy, or std with --port].
+    /// Convention for that path [default: legacy, or std with --port].
     #[arg(long, value_enum)]
     pub layout: Option<Layout>,
 
@@ -35,9 +32,15 @@ impl Place {
         match (&self.path, self.layout, &self.port) {
             (Some(path), ..) => legacy(path),
             (None, None | Some(Layout::Legacy), None) => legacy("data/vchan"),
-            (None, None | Some(Layout::Std), Some(port)) => Ok(xen_vchan::Layout::Standard { port: port.clone() }),
-            (None, Some(Layout::Std), None) => usage("--layout std needs the service's name: add --port NAME"),
-            (None, Some(Layout::Legacy), Some(_)) => usage("--layout legacy has no ports: leave --port out"),
+            (None, None | Some(Layout::Std), Some(port)) => {
+                Ok(xen_vchan::Layout::Standard { port: port.clone() })
+            }
+            (None, Some(Layout::Std), None) => {
+                usage("--layout std needs the service's name: add --port NAME")
+            }
+            (None, Some(Layout::Legacy), Some(_)) => {
+                usage("--layout legacy has no ports: leave --port out")
+            }
         }
     }
 }
@@ -49,21 +52,22 @@ pub struct Dial {
     #[command(flatten)]
     pub place: Place,
 
-    /// How long to wait for the server to appear, and then for its first sign of life once something waits for it. With
-    /// 0 only what is there at once is taken; xenstore and the server have a second to answer.
+    /// Time limit for the server to appear, and then for its first sign of life once
+    /// something waits for it. With 0 only what is there at once is taken; xenstore and the server
+    /// have a second to answer.
     #[arg(long, value_name = "SECS", default_value_t = 10)]
     pub timeout: u64,
 }
 
 impl Dial {
-    /// How long the search for the server may take, and its first reaction: `--timeout`, but never less than the second
-    /// that xenstore has.
-    pub(crate) fn patience(&self) -> Duration {
+    /// Returns the time limit of the search for the server, and of its first reaction: `--timeout`,
+    /// but never less than the second that xenstore has.
+    pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout.max(1))
     }
 }
 
-/// Where servers publish their channels.
+/// Places at which servers publish their channels.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Layout {
     /// `data/vchan/<client>/<port>` in the server's folder: what libxenvchan's header recommends.
@@ -72,35 +76,17 @@ pub enum Layout {
     Legacy,
 }
 
-/// A domain as the user names it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum DomainArgument {
-    /// By its number.
-    Number(DomId),
-    /// By its name.
-    Name(String),
-}
-
-impl FromStr for DomainArgument {
-    type Err = Infallible;
-
-    /// Digits are a number, if a domain can have it; anything else is a name.
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = text.parse().ok().map(DomId).filter(|domid| digits && *domid < DomId::FIRST_RESERVED);
-        Ok(number.map_or_else(|| DomainArgument::Name(text.to_string()), DomainArgument::Number))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xen_platform::DomId;
 
     #[test]
     fn each_layout_has_its_path() {
         let path = |path: Option<&str>, layout, port: Option<&str>| {
             let domain = DomainArgument::Number(DomId(2));
-            let place = Place { domain, path: path.map(Into::into), layout, port: port.map(Into::into) };
+            let place =
+                Place { domain, path: path.map(Into::into), layout, port: port.map(Into::into) };
             let path = place.layout().and_then(|layout| Ok(layout.server_path(DomId(7))?));
             path.map_err(|failure| failure.code)
         };
@@ -113,15 +99,5 @@ mod tests {
         assert_eq!(path(None, Some(Layout::Legacy), Some("echo")), Err(Code::Usage));
         assert_eq!(path(None, None, Some("a/b")), Err(Code::Usage));
         assert_eq!(path(Some("a//b"), None, None), Err(Code::Usage));
-    }
-
-    #[test]
-    fn what_is_no_domain_number_is_a_name() {
-        let parsed = |text: &str| text.parse::<DomainArgument>().unwrap();
-        assert_eq!(parsed("0"), DomainArgument::Number(DomId(0)));
-        assert_eq!(parsed("32751"), DomainArgument::Number(DomId(0x7fef)));
-        for name in ["32752", "99999999999", "+2", "-1", "echo", "2a"] {
-            assert_eq!(parsed(name), DomainArgument::Name(name.to_string()));
-        }
     }
 }

@@ -1,19 +1,21 @@
 //! `vchan proxy`.
 
-use super::{Place, RingSizes, after_help};
+use super::{Owner, Place, RingSizes, after_help};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "  \
-  vchan proxy 2 --unix /run/echo.sock      who connects to the socket talks to domain 2
+  vchan proxy 2 --unix /run/echo.sock      programs that connect to the socket talk to domain 2
+  vchan proxy 2 --unix /run/echo.sock --mode 660 --owner root:staff
+                                           only programs of this group may
   vchan proxy 2 --tcp 127.0.0.1:7000       the same over TCP, for this machine only
   vchan proxy 2 --pty                      a terminal whose other end is domain 2; its name is printed
   vchan proxy 2 --server --tcp 127.0.0.1:22
                                            clients in domain 2 reach the local ssh server
 
-A server's channel is joined with local connections one after another, and the next waits until the last has ended.
-With --server each client has a local connection of its own, many at a time.";
+Each local connection has a channel of its own, and with --server each client a local connection of its own: many at a time,
+if the other end serves many at a time.";
 
 /// The arguments of `vchan proxy`.
 #[derive(Args, Clone, Debug)]
@@ -25,7 +27,15 @@ pub struct ProxyArguments {
 
     /// The local side.
     #[command(flatten)]
-    pub door: Door,
+    pub local: LocalAddress,
+
+    /// Permission bits of the unix socket, as 660; without this, those that the umask leaves.
+    #[arg(long, value_name = "MODE", value_parser = mode, conflicts_with_all = ["server", "tcp", "pty"])]
+    pub mode: Option<u32>,
+
+    /// Owner of the unix socket: a user, a user and a group, or a group alone, by names or numbers.
+    #[arg(long, value_name = "USER:GROUP", conflicts_with_all = ["server", "tcp", "pty"])]
+    pub owner: Option<Owner>,
 
     /// Offer the vchan to clients in the domain, and connect each of them to the local address.
     #[arg(long, conflicts_with = "pty")]
@@ -39,25 +49,26 @@ pub struct ProxyArguments {
     #[arg(long)]
     pub once: bool,
 
-    /// How long each connection waits for the server to appear, and for its first sign of life; with --server, how long
-    /// to wait for each client (without this, for as long as its domain lives).
+    /// Time limit of each connection for the server to appear, and for its first sign of life;
+    /// with --server, how long to wait for each client (without this, for as long as its domain
+    /// lives).
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
 
-    /// Once a local connection has sent its last and the server has read everything and waits for more: how long nothing
-    /// may come from it before the channel is closed.
-    #[arg(long, value_name = "MS", default_value_t = 500)]
-    pub linger: u64,
+    /// Milliseconds of silence after which to leave a server that cannot half-close, once a local
+    /// connection has sent its last and the server has read everything and waits for more.
+    #[arg(long, value_name = "MS")]
+    pub linger: Option<u64>,
 
-    /// Tell on standard error who comes and goes.
+    /// Report on standard error the connections that come and go.
     #[arg(short, long)]
     pub verbose: bool,
 }
 
-/// Where the local side is.
+/// The address of the local side.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
-pub struct Door {
+pub struct LocalAddress {
     /// A unix socket at this path; one that is left over and dead is replaced.
     #[arg(long, value_name = "PATH")]
     pub unix: Option<PathBuf>,
@@ -71,8 +82,16 @@ pub struct Door {
     pub pty: bool,
 }
 
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o777) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(mode),
+        _ => Err("permission bits are three octal digits, as 660".into()),
+    }
+}
+
 fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| "no address and port, as 127.0.0.1:7000".to_string())?;
+    let address: SocketAddr =
+        text.parse().map_err(|_| "no address and port, as 127.0.0.1:7000".to_string())?;
     match address.ip().is_loopback() {
         true => Ok(address),
         false => Err("only loopback addresses, since nothing protects the port: use ssh -L for other machines".into()),

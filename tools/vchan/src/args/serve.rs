@@ -8,12 +8,12 @@ use xen_vchan::{Order, Orders};
 const LISTEN_EXAMPLES: &str = "  \
   vchan listen 2 >log.txt </dev/null       take what a client in domain 2 sends
   vchan listen 2 --port log --keep >log    one client after another, in the std layout
-  vchan listen 2 --linger 500 <file        send a file, and close once the client has it
+  vchan listen 2 <file                     send a file
   vchan listen 2 --left 64K --right 1M     rings of these sizes";
 
 const EXEC_EXAMPLES: &str = "  \
   vchan exec 2 -- cat                      an echo server for domain 2
-  vchan exec 2 --port sh -- sh -i          a shell for whoever in domain 2 connects
+  vchan exec 2 --port sh -- sh -i          a shell for the clients in domain 2
   vchan exec 2 --clients 1 -- ./logger     one client after another
   vchan exec 2 --once -- tar xf -          one client, then end with the command's end
 
@@ -34,7 +34,8 @@ pub struct RingSizes {
 impl RingSizes {
     /// The smallest rings for that.
     pub(crate) fn orders(self) -> Orders {
-        Orders::for_sizes(self.left, self.right).expect("the sizes were checked when they were parsed")
+        Orders::for_sizes(self.left, self.right)
+            .expect("the sizes were checked when they were parsed")
     }
 }
 
@@ -58,16 +59,18 @@ pub struct ListenArguments {
     #[arg(long)]
     pub keep: bool,
 
-    /// Once standard input has ended and the client has read everything and waits for more: close the channel when
-    /// nothing has come from it for so long. Without this the client decides when it ends.
+    /// Milliseconds of silence after which to close the channel of a client that cannot half-close,
+    /// once standard input has ended and the client has read everything and waits for more. Without
+    /// this such a client decides when the channel closes.
     #[arg(long, value_name = "MS")]
     pub linger: Option<u64>,
 
-    /// How long to wait for a client; without this, for as long as its domain lives.
+    /// Time to wait for a client; without this, for as long as its domain lives.
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
 
-    /// Tell on standard error how the channel is made, and who comes and goes.
+    /// Report on standard error how the channel is made, the clients that come and go, and the
+    /// bytes that went each way.
     #[arg(short, long)]
     pub verbose: bool,
 }
@@ -88,19 +91,24 @@ pub struct ExecArguments {
     #[arg(long, conflicts_with = "clients")]
     pub once: bool,
 
-    /// How many clients are served at a time. One more can connect, and waits until another has left.
+    /// Number of clients that are served at a time. One more can connect, and waits until another
+    /// has left.
     #[arg(long, value_name = "NUMBER", default_value = "64", value_parser = clients)]
     pub clients: usize,
 
-    /// How long to wait for a client while there is none; without this, for as long as its domain lives.
+    /// Time to wait for a client while there is none; without this, for as long as its domain
+    /// lives.
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
 
-    /// How long the command may go on once the client has left, which ends its input; then it is killed.
+    /// Time in seconds that the command has to end once the client has left, which ends its input.
+    /// Then its process group gets SIGTERM, and after as long again SIGKILL. A client that was cut
+    /// off, and the end of this server, mean SIGTERM at once.
     #[arg(long, value_name = "SECS", default_value_t = 10)]
     pub grace: u64,
 
-    /// Tell on standard error how the channel is made, and who comes and goes.
+    /// Report on standard error how the channel is made, the clients that come and go, and the
+    /// bytes that went each way.
     #[arg(short, long)]
     pub verbose: bool,
 
@@ -116,8 +124,14 @@ pub(super) fn bytes(text: &str) -> Result<usize, String> {
         Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
         _ => (text, 1),
     };
-    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<usize>().ok()).flatten();
-    number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| "no number of bytes, as 8192, 64K or 1M".into())
+    let number = digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse::<usize>().ok())
+        .flatten();
+    number
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| "no number of bytes, as 8192, 64K or 1M".into())
 }
 
 fn clients(text: &str) -> Result<usize, String> {
@@ -141,10 +155,25 @@ mod tests {
 
     #[test]
     fn sizes_have_units_and_limits() {
-        assert_eq!(["0", "1", "8192", "64K", "1M", "3m"].map(bytes), [0, 1, 8192, 65536, 1 << 20, 3 << 20].map(Ok));
-        for wrong in ["", "K", "1G", "-1", "+1", "1.5K", "ä", "99999999999999999999M", "18446744073709551615K"] {
+        assert_eq!(
+            ["0", "1", "8192", "64K", "1M", "3m"].map(bytes),
+            [0, 1, 8192, 65536, 1 << 20, 3 << 20].map(Ok)
+        );
+        for wrong in [
+            "",
+            "K",
+            "1G",
+            "-1",
+            "+1",
+            "1.5K",
+            "ä",
+            "99999999999999999999M",
+            "18446744073709551615K",
+        ] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
-        assert!(ring_size("0").is_err() && ring_size("1048577").is_err() && ring_size("1M").is_ok());
+        assert!(
+            ring_size("0").is_err() && ring_size("1048577").is_err() && ring_size("1M").is_ok()
+        );
     }
 }

@@ -1,66 +1,111 @@
-//! A program for a client.
+//! A program for a client, in a process group of its own.
 
 use crate::other;
-use std::ffi::OsString;
-use std::future::Future;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
-use vchan::{Code, Failure};
-use xen_linux::{Input, Linux, Output};
-use xen_platform::{Clock, sleep};
+use vchan::{Failure, Program};
+use xen_linux::{Input, IoError, Linux, Output};
+use xen_platform::sleep;
 
-/// How often to look whether it has ended.
+/// The interval at which to look whether a program has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Starts `command`: its output, its input, and its end, to be waited for after both were dropped. Fails if it cannot be
-/// started; the end fails with the program's exit code if that is not 0, and kills what does not end within `grace`.
+/// Fails if there is no program called `name`, so that this is not told only once a client is
+/// there.
+pub(crate) fn check(name: &OsStr) -> Result<(), Failure> {
+    let path = Path::new(name);
+    let there = if name.as_bytes().contains(&b'/') {
+        path.exists()
+    } else {
+        let folders = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&folders).any(|folder| folder.join(path).exists())
+    };
+    if there {
+        return Ok(());
+    }
+    let text = format!("cannot run {}: there is no such program", path.display());
+    Err(Failure::other(text))
+}
+
+/// Starts `command`, with its output and its input as streams.
 pub(crate) fn start(
     linux: &Linux,
     command: &[OsString],
-    grace: Duration,
-) -> Result<(Input, Output, impl Future<Output = Result<(), Failure>> + use<>), Failure> {
+) -> Result<Program<Input, Output, Child>, Failure> {
     let name = command[0].to_string_lossy().into_owned();
-    let child = Command::new(&command[0]).args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let child = child.map_err(|error| Failure::new(Code::Other, format!("cannot run {name}: {error}")))?;
-    let mut running = Running(child);
-    let (Some(stdin), Some(stdout)) = (running.0.stdin.take(), running.0.stdout.take()) else {
+    let child = Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn();
+    let mut child =
+        child.map_err(|error| Failure::other(format!("cannot run {name}: {}", IoError(error))))?;
+    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         unreachable!("both were asked for")
     };
-    let output = Output::new(linux, stdin).map_err(other)?;
-    let linux = linux.clone();
-    let input = Input::new(&linux, stdout).map_err(other)?;
-    Ok((input, output, async move {
-        match running.end(&linux, grace).await.map_err(other)? {
-            None => Err(Failure::new(Code::Other, format!("{name} did not end within {grace:?} and was killed"))),
-            Some(status) if status.code().is_some_and(|code| code != 0) => {
-                Err(Failure::new(Code::Other, format!("{name} ended with {status}")))
-            }
-            _ => Ok(()),
-        }
-    }))
+    let child = Child { child, linux: linux.clone() };
+    let input = Output::new(linux, stdin).map_err(IoError).map_err(other)?;
+    let output = Input::new(linux, stdout).map_err(IoError).map_err(other)?;
+    Ok(Program { output, input, child })
 }
 
-/// A program that is ended when this is dropped.
-struct Running(Child);
+/// The process group of a program. It is killed when this is dropped.
+pub(crate) struct Child {
+    child: std::process::Child,
+    linux: Linux,
+}
 
-impl Running {
-    /// Waits for its end; `None` if it takes too long.
-    async fn end(&mut self, linux: &Linux, grace: Duration) -> std::io::Result<Option<ExitStatus>> {
-        let until = linux.now() + grace;
+impl vchan::Child for Child {
+    async fn wait(&mut self) -> Result<u8, Failure> {
         loop {
-            match self.0.try_wait()? {
-                None if linux.now() < until => sleep(linux, LOOK_EVERY).await,
-                ended => return Ok(ended),
+            match self.child.try_wait().map_err(IoError).map_err(other)? {
+                Some(status) => return Ok(shell_status(status)),
+                None => sleep(&self.linux, LOOK_EVERY).await,
             }
+        }
+    }
+
+    fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn kill(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+impl Child {
+    /// Signals the whole group, whose number stays taken for as long as it has a process.
+    fn signal(&self, signal: Signal) {
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // A group that has ended already needs no signal.
+        let _ = group.map(|group| kill_process_group(group, signal));
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.signal(Signal::KILL);
+            // It was killed: this does not take long, and leaves no zombie.
+            let _ = self.child.wait();
         }
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        // One that has ended already, and was waited for, is left alone by both.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// The status as a shell has it: 128+n for a program that signal n ended.
+fn shell_status(status: ExitStatus) -> u8 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code as u8,
+        (None, Some(signal)) => 128u8.wrapping_add(signal as u8),
+        (None, None) => 1,
     }
 }
 
@@ -68,42 +113,64 @@ impl Drop for Running {
 mod tests {
     use super::*;
     use embedded_io_async::{Read, Write};
-
-    const GRACE: Duration = Duration::from_secs(60);
+    use vchan::Child as _;
 
     fn command(words: &[&str]) -> Vec<OsString> {
         words.iter().map(OsString::from).collect()
     }
 
+    /// The status of a program that `act` has done something to.
+    fn status_of(words: &[&str], act: fn(&mut Child)) -> Result<u8, Failure> {
+        let (linux, command) = (Linux::new(), command(words));
+        linux.run({
+            let linux = linux.clone();
+            |_| async move {
+                let Program { mut child, mut output, .. } = start(&linux, &command)?;
+                // It says that it is ready to be signalled.
+                output.read(&mut [0; 9]).await.unwrap();
+                act(&mut child);
+                child.wait().await
+            }
+        })
+    }
+
     #[test]
-    fn a_program_reads_writes_and_ends_with_its_input() {
+    fn program_reads_writes_and_ends_with_its_input() {
         let linux = Linux::new();
         let ended = linux.run({
             let linux = linux.clone();
             |_| async move {
-                let (mut output, mut input, end) = start(&linux, &command(&["cat"]), GRACE)?;
+                let Program { mut output, mut input, mut child } =
+                    start(&linux, &command(&["cat"]))?;
                 input.write_all(b"through").await.unwrap();
                 let mut got = [0; 7];
                 output.read_exact(&mut got).await.unwrap();
                 assert_eq!(&got, b"through");
                 drop((input, output));
-                end.await
+                child.wait().await
             }
         });
-        assert_eq!(ended, Ok(()));
+        assert_eq!(ended, Ok(0));
     }
 
     #[test]
-    fn how_it_failed_is_told() {
-        let linux = Linux::new();
-        let end_within = |words: &[&str], grace| {
-            let (of_program, command) = (linux.clone(), command(words));
-            linux.run(move |_| async move { start(&of_program, &command, grace)?.2.await }).unwrap_err().text
-        };
-        let end = |words: &[&str]| end_within(words, GRACE);
-        assert_eq!(end(&["sh", "-c", "exit 3"]), "sh ended with exit status: 3");
-        assert!(end(&["/nowhere/program"]).starts_with("cannot run /nowhere/program: No such file"));
-        let stubborn = end_within(&["sleep", "1000"], Duration::ZERO);
-        assert_eq!(stubborn, "sleep did not end within 0ns and was killed");
+    fn status_is_that_of_a_shell() {
+        assert_eq!(status_of(&["sh", "-c", "exit 3"], |_| ()), Ok(3));
+        assert_eq!(status_of(&["sh", "-c", "kill -TERM $$"], |_| ()), Ok(128 + 15));
+        let missing = status_of(&["/nowhere/program"], |_| ()).unwrap_err().text;
+        assert!(missing.starts_with("cannot run /nowhere/program: No such file"), "{missing}");
+    }
+
+    /// The shell waits for its child, which would outlive a signal to the shell alone.
+    #[test]
+    fn signals_reach_the_whole_group() {
+        let words = ["sh", "-c", "sleep 1000 & echo; wait"];
+        assert_eq!(status_of(&words, |child| child.terminate()), Ok(128 + 15));
+        let stubborn = ["sh", "-c", "trap '' TERM; echo; while :; do sleep 1; done"];
+        let ended = status_of(&stubborn, |child| {
+            child.terminate();
+            child.kill();
+        });
+        assert_eq!(ended, Ok(128 + 9));
     }
 }

@@ -1,10 +1,8 @@
 //! A world with a guest that serves, and a client with scripted streams.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
-mod blind;
 mod program;
 
-pub use blind::Blind;
 pub use program::program;
 
 use embedded_io_async::{ErrorType, Read, Write};
@@ -12,9 +10,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Future, pending};
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Duration;
-use vchan::{ConnectArguments, Dial, DomainArgument, Failure, Place};
+use vchan::{ConnectArguments, Dial, DomainArgument, Failure, Place, Session, Stop};
 use xen_platform::{Clock, DomId, deadline, sleep};
 use xen_sim::xenstore::Xenstored;
 use xen_sim::{Domain, Sim, Task};
@@ -24,11 +23,8 @@ use xen_vchan::{Connection, Offer, Order, Reader, ServerConfig, Writer};
 pub const DOM0: DomId = DomId(0);
 pub const GUEST: DomId = DomId(1);
 
-/// A world with dom0, a guest named "echo", and a xenstored. At its end nothing may be left in it.
-pub struct Bench {
-    pub sim: Sim,
-    pub xs: Xenstored,
-}
+/// A world with dom0, a guest named "echo", and a xenstored.
+pub struct Bench(xen_sim::Bench);
 
 /// One step of what comes through standard input.
 pub enum Step {
@@ -53,7 +49,7 @@ pub struct Output {
     pub most: usize,
 }
 
-/// How `vchan connect` ended.
+/// End of `vchan connect`.
 pub struct Ended {
     pub result: Result<(), Failure>,
     pub output: Vec<u8>,
@@ -71,12 +67,11 @@ impl Bench {
     }
 
     fn with(sim: Sim) -> Self {
-        let xs = Xenstored::new();
-        xs.introduce(GUEST);
-        xs.set("/local/domain/1/name", "echo");
-        let graves = xs.clone();
-        sim.world().on_destroy(move |domain| graves.release(domain));
-        Bench { sim, xs }
+        let set_up = |xs: &Xenstored| {
+            xs.introduce(GUEST);
+            xs.set("/local/domain/1/name", "echo");
+        };
+        Bench(xen_sim::Bench::new(sim, set_up).leaves_keys())
     }
 
     /// A new process of a domain, connected to xenstore.
@@ -88,7 +83,8 @@ impl Bench {
         (domain, store)
     }
 
-    /// A process in the guest that, after `delay`, serves one client with `work`, and closes the channel then.
+    /// A process in the guest that, after `delay`, serves one client with `work`, and closes the
+    /// channel then.
     pub fn serve<F: Future<Output = ()> + 'static>(
         &self,
         delay: Duration,
@@ -99,7 +95,7 @@ impl Bench {
         let serving = async move {
             sleep(&domain, delay).await;
             let order = Order::new(12).unwrap();
-            let config = ServerConfig { peer: DOM0, path: "data/vchan".into(), left: order, right: order };
+            let config = ServerConfig::new(DOM0, "data/vchan").rings(order, order);
             let offer = Offer::publish(&domain, &store, &config).await.unwrap();
             let connection: Connection<Domain> = offer.accept().await.unwrap();
             let (reader, writer) = connection.split();
@@ -116,33 +112,63 @@ impl Bench {
     }
 
     /// The same, with a standard output that `slow` has made worse.
-    pub fn connect_to(&mut self, args: ConnectArguments, steps: Vec<Step>, slow: impl FnOnce(&mut Output)) -> Ended {
+    pub fn connect_to(
+        &mut self,
+        args: ConnectArguments,
+        steps: Vec<Step>,
+        slow: impl FnOnce(&mut Output),
+    ) -> Ended {
         let (dom0, store) = self.host(DOM0);
         let (input, mut output) = streams(&dom0, steps);
         slow(&mut output);
         let bytes = output.bytes.clone();
         let start = dom0.now();
         let clock = dom0.clone();
-        let platform = Blind(dom0.clone());
+        dom0.forbid_state_queries();
         let (result, said) = self.sim.run(async move {
-            let mut said = Vec::new();
-            let work = vchan::connect(&platform, &store, &args, input, output, |text| said.push(text.to_string()));
-            let result = deadline(&dom0, Some(start + Duration::from_secs(3600)), work).await.expect("it hangs");
-            (result, said)
+            let said = RefCell::new(Vec::new());
+            let report = |text: &str| said.borrow_mut().push(text.to_string());
+            let stop = Stop::new();
+            let session = Session { platform: &dom0, store: &store, stop: &stop, report: &report };
+            let work = vchan::connect(session, &args, input, output);
+            let result = deadline(&dom0, Some(start + Duration::from_secs(3600)), work)
+                .await
+                .expect("it hangs");
+            (result, said.into_inner())
         });
         Ended { result, output: bytes.take(), said, took: clock.now().since(start) }
     }
 }
 
+impl Deref for Bench {
+    type Target = xen_sim::Bench;
+
+    fn deref(&self) -> &xen_sim::Bench {
+        &self.0
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut xen_sim::Bench {
+        &mut self.0
+    }
+}
+
 /// Standard input that takes these steps, and standard output that takes everything at once.
 pub fn streams(clock: &Domain, steps: Vec<Step>) -> (Input, Output) {
-    let output = Output { clock: clock.clone(), bytes: Rc::default(), pause: Duration::ZERO, most: usize::MAX };
+    let output = Output {
+        clock: clock.clone(),
+        bytes: Rc::default(),
+        pause: Duration::ZERO,
+        most: usize::MAX,
+    };
     (Input { clock: clock.clone(), steps: steps.into() }, output)
 }
 
-/// What `vchan connect 1` has for arguments.
+/// Returns the arguments of `vchan connect 1`.
 pub fn args() -> ConnectArguments {
-    ConnectArguments { dial: Dial { place: place(), timeout: 10 }, linger: 500, verbose: false }
+    let dial = Dial { place: place(), timeout: 10 };
+    ConnectArguments { dial, linger: None, reconnect: None, verbose: false }
 }
 
 /// The guest, and the channel of the seed's path.
@@ -151,7 +177,12 @@ pub fn place() -> Place {
 }
 
 /// A server that sends everything back in capitals, and takes `thinking` for each piece.
-pub async fn capitalize(domain: Domain, mut reader: Reader<Domain>, mut writer: Writer<Domain>, thinking: Duration) {
+pub async fn capitalize(
+    domain: Domain,
+    mut reader: Reader<Domain>,
+    mut writer: Writer<Domain>,
+    thinking: Duration,
+) {
     let mut chunk = [0; 3000];
     while let Ok(count @ 1..) = reader.read(&mut chunk).await {
         chunk[..count].make_ascii_uppercase();
@@ -206,4 +237,9 @@ impl Write for Output {
     async fn flush(&mut self) -> Result<(), Infallible> {
         Ok(())
     }
+}
+
+/// A session whose messages nobody reads.
+pub fn quiet<'a, P>(platform: &'a P, store: &'a Store, stop: &'a Stop) -> Session<'a, P> {
+    Session { platform, store, stop, report: &|_| () }
 }

@@ -18,9 +18,9 @@ struct Shared {
     changes: EventCounter,
 }
 
-/// What the program writes.
+/// Output of the program.
 pub struct Stdout(Rc<Shared>);
-/// What the program reads.
+/// Input of the program.
 pub struct Stdin(Rc<Shared>);
 
 /// Starts it. It ends when its input is dropped, or after `most` bytes.
@@ -63,7 +63,9 @@ impl Read for Stdout {
             let count = bytes.len().min(to.len());
             if count == 0 && !self.0.closed.get() {
                 let mut seen = self.0.changes.count();
-                let Poll::Pending = self.0.changes.poll_after(&mut seen, cx) else { unreachable!() };
+                let Poll::Pending = self.0.changes.poll_after(&mut seen, cx) else {
+                    unreachable!()
+                };
                 return Poll::Pending;
             }
             to[..count].iter_mut().for_each(|to| *to = bytes.pop_front().unwrap());

@@ -9,12 +9,11 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use xen_blk::front::Units;
+use xen_blk::protocol::Units;
 
 /// The arguments of `xen-disk connect`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = after_help(&format!("\
-  xen-disk connect vm1 --path disk.raw
+#[command(after_help = after_help(&format!("  xen-disk connect vm1 --path disk.raw
   xen-disk connect vm1 --path golden.raw --backend cow
   xen-disk connect 7 --vdev xvdc --size 10G --backend ram
   xen-disk connect vm1 --stack 'throttle:iops=500/file:disk.raw'
@@ -24,10 +23,10 @@ pub struct ConnectArguments {
     /// The domain: its number, name or UUID.
     #[arg(value_name = "VM")]
     pub domain: DomainArgument,
-    /// What the guest calls the disk, for instance xvdb [default: the first that is free].
+    /// The guest's name for the disk, for instance xvdb [default: the first that is free].
     #[arg(long, value_name = "DISK")]
     pub vdev: Option<Vdev>,
-    /// What the disk is kept in.
+    /// The storage of the disk.
     #[command(flatten)]
     pub source: DiskSource,
     /// Also tells what the guest negotiates, and at the end what it did.
@@ -35,13 +34,13 @@ pub struct ConnectArguments {
     pub verbose: bool,
 }
 
-/// What a disk is kept in, as the command line and configuration files say it.
+/// The storage of a disk, as the command line and configuration files say it.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DiskSource {
     /// The image or block device.
     #[arg(long, value_name = "PATH", conflicts_with = "stack")]
     pub path: Option<PathBuf>,
-    /// How it is kept [default: file with --path, discard without].
+    /// Kind of its storage [default: file with --path, discard without].
     #[arg(long, value_enum, conflicts_with = "stack")]
     pub backend: Option<Backend>,
     /// The length of a disk without a file, for instance 20G [default: 1G].
@@ -53,13 +52,27 @@ pub struct DiskSource {
     /// Layers over a storage; see below.
     #[arg(long, value_name = "STACK")]
     pub stack: Option<String>,
-    /// How the guest counts sectors of 4096 bytes: header (Linux, Ringside), qemu (Windows, Unikraft), freebsd, minios or
-    /// tapdisk [default: header].
+    /// The guest's way to count sectors of 4096 bytes: header (Linux, Ringside), qemu (Windows,
+    /// Unikraft), freebsd, minios or tapdisk [default: header].
     #[arg(long, value_name = "NAME", value_parser = parse_units)]
     pub units: Option<Units>,
+    /// Action on a write that finds no room.
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = OnEnospc::Pause)]
+    pub on_enospc: OnEnospc,
 }
 
-/// How a disk is kept.
+/// Action on a write that finds no room.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnEnospc {
+    /// It waits until there is room: the guest waits with it.
+    #[default]
+    Pause,
+    /// It fails: the guest is told.
+    Fail,
+}
+
+/// Kind of a storage.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
@@ -76,32 +89,50 @@ pub enum Backend {
 }
 
 impl DiskSource {
-    /// The stack that they amount to.
+    /// Returns the stack that they amount to.
     pub fn stack(&self) -> Result<String, Failure> {
         let usage = |text: String| Err(Failure::new(Code::Usage, text));
         if let Some(stack) = &self.stack {
             return match (&self.path, self.backend) {
                 (None, None) => Ok(stack.clone()),
-                _ => usage("a stack says where the disk is: leave the path and the backend out".into()),
+                _ => usage(
+                    "a stack says where the disk is: leave the path and the backend out".into(),
+                ),
             };
         }
-        let backend = self.backend.unwrap_or(if self.path.is_some() { Backend::File } else { Backend::Discard });
+        let backend = self.backend.unwrap_or(if self.path.is_some() {
+            Backend::File
+        } else {
+            Backend::Discard
+        });
         let name = backend.to_possible_value().expect("none is skipped").get_name().to_string();
         let needs_path = !matches!(backend, Backend::Discard | Backend::Ram);
         match &self.path {
             Some(path) if needs_path => match path.to_str() {
                 Some(path) if !path.contains('"') => Ok(format!("{name}:\"{path}\"")),
-                _ => usage(format!("the path {path:?} cannot be used: it has a quote, or is no UTF-8")),
+                _ => usage(format!(
+                    "the path {path:?} cannot be used: it has a quote, or is no UTF-8"
+                )),
             },
-            Some(_) => usage(format!("the backend {name} keeps nothing in a file: leave the path out")),
+            Some(_) => {
+                usage(format!("the backend {name} keeps nothing in a file: leave the path out"))
+            }
             None if needs_path => usage(format!("the backend {name} needs a path")),
             None => Ok(name),
         }
     }
 
+    /// Finds what is wrong with the words and with the files that they name; opens and makes
+    /// nothing.
+    pub fn check(&self) -> Result<(), Failure> {
+        let files = Files { read_only: self.readonly, size: self.size };
+        Ok(stack::check(&self.stack()?, &files)?)
+    }
+
     /// Opens it.
     pub fn open(&self) -> Result<Arc<dyn Storage>, Failure> {
-        // An overlay or a copy on write is written even if what it stands on is not; the guest is told by other means.
+        // An overlay or a copy on write is written even if what it stands on is not; the guest is
+        // told by other means.
         let files = Files { read_only: self.readonly, size: self.size };
         stack::build(&self.stack()?, &files).map_err(|error: StackError| error.into())
     }
@@ -109,8 +140,7 @@ impl DiskSource {
 
 /// The arguments of `xen-disk serve`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = after_help("\
-  xen-disk serve /etc/xen-disk.toml
+#[command(after_help = after_help("  xen-disk serve /etc/xen/xen-disk.toml
 
 with for instance in that file:
   [[disk]]

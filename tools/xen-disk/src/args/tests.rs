@@ -27,7 +27,9 @@ fn what_a_disk_is_kept_in() {
     assert_eq!(stack_of(&["--backend", "ram", "--size", "1G"]).unwrap(), "ram");
     assert_eq!(stack_of(&["--stack", "verify/ram"]).unwrap(), "verify/ram");
     assert!(stack_of(&["--backend", "mmap"]).unwrap_err().contains("needs a path"));
-    assert!(stack_of(&["--backend", "ram", "--path", "x"]).unwrap_err().contains("leave the path out"));
+    assert!(
+        stack_of(&["--backend", "ram", "--path", "x"]).unwrap_err().contains("leave the path out")
+    );
     assert!(stack_of(&["--path", "a\"b"]).unwrap_err().contains("quote"));
 }
 
@@ -66,7 +68,10 @@ fn what_contradicts_itself_is_wrong_usage() {
 #[test]
 fn every_command_has_examples_and_exit_codes() {
     for command in Arguments::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-        let text = command.get_after_help().unwrap_or_else(|| panic!("{}", command.get_name())).to_string();
+        let text = command
+            .get_after_help()
+            .unwrap_or_else(|| panic!("{}", command.get_name()))
+            .to_string();
         let example = format!("xen-disk {}", command.get_name());
         assert!(text.contains(&example) && text.contains("Exit codes:"), "{text}");
     }

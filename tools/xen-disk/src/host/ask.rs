@@ -1,25 +1,30 @@
 //! The commands that ask the processes which serve.
 
 use super::{on_linux, print, run_dir, say};
+use crate::control::{self, Answer, Question};
+use crate::disk::{self, KIND};
+use crate::identity;
+use crate::report::Report;
+use crate::{
+    Code, DisconnectArguments, DiskArguments, Failure, ListArguments, ResizeArguments,
+    StatsArguments, Vdev,
+};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
+use tools_common::resolve_domain;
 use xen_blk::toolstack::{self, Device};
-use xen_disk::control::{self, Answer, Question};
-use xen_disk::disk::{self, KIND};
-use xen_disk::report::Report;
-use xen_disk::{
-    Code, DisconnectArguments, DiskArguments, Failure, ListArguments, ResizeArguments, StatsArguments, Vdev, domain,
-};
 use xen_linux::Linux;
 use xen_platform::{DomId, sleep};
-use xen_store::Store;
+use xen_store::{Store, domains};
 
-/// How long a question may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a guest has to let go of a disk, and a little: the process that serves it gives up before.
-const UNPLUG_PATIENCE: Duration = Duration::from_secs(100);
-/// How often it is looked whether it has.
+/// Time limit of a question that waits for the storage.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of a question about a disk's state, which waits for nothing.
+const STATS_TIMEOUT: Duration = Duration::from_millis(800);
+/// Time for a guest to let go of a disk, and a little: the process that serves it gives up before.
+const UNPLUG_TIMEOUT: Duration = Duration::from_secs(100);
+/// Time between two looks whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One row of the list.
@@ -29,39 +34,72 @@ struct Row {
     name: Option<String>,
     disk: String,
     storage: Option<String>,
-    /// None if nobody serves it.
+    /// None if nobody serves it, or its server does not answer.
     served: Option<Report>,
+    /// The process that serves it, if it has no socket here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    served_by: Option<u32>,
+    /// Its server did not answer in time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    hangs: bool,
+}
+
+/// Asks all servers at once, so that one that hangs delays no other.
+fn ask_all(devices: &[Device]) -> Vec<(Option<Report>, bool)> {
+    let ask = |device: &Device| {
+        let socket = control::socket(&run_dir(), device);
+        match control::ask(&socket, Question::Stats, STATS_TIMEOUT) {
+            Ok(Answer::Stats(report)) => (Some(*report), false),
+            Ok(_) => (None, true),
+            Err(failure) => (None, failure.code != Code::Missing),
+        }
+    };
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = devices.iter().map(|device| scope.spawn(move || ask(device))).collect();
+        asked.into_iter().map(|thread| thread.join().unwrap_or((None, true))).collect()
+    })
 }
 
 pub(super) async fn list(store: &Store, args: &ListArguments) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    for device in toolstack::list(store, DomId(0), KIND).await? {
-        let asked = control::ask(&control::socket(&run_dir(), &device), Question::Stats, PATIENCE);
-        let served = match asked {
-            Ok(Answer::Stats(report)) => Some(*report),
+    let devices = toolstack::list(store, DomId(0), KIND).await?;
+    let asked = ask_all(&devices);
+    for (device, (served, hangs)) in devices.into_iter().zip(asked) {
+        let served_by = match &served {
+            None if !hangs => identity::server(store, &device).await?,
             _ => None,
         };
         rows.push(Row {
             domain: device.front.0,
-            name: domain::name(store, device.front).await?,
+            name: domains::name(store, device.front).await?,
             disk: Vdev(device.vdev).to_string(),
             storage: disk::params(store, &device).await?,
             served,
+            served_by,
+            hangs,
         });
     }
     if args.json {
         return print(&(json(&rows) + "\n"));
     }
-    let mut text =
-        format!("{:>5} {:16} {:6} {:12} {:>16} {:>7}  STORAGE\n", "DOMID", "NAME", "DISK", "STATE", "BYTES", "PID");
-    for Row { domain, name, disk, storage, served } in rows {
+    let mut text = format!(
+        "{:>5} {:16} {:6} {:12} {:>16} {:>7}  STORAGE\n",
+        "DOMID", "NAME", "DISK", "STATE", "BYTES", "PID"
+    );
+    for Row { domain, name, disk, storage, served, served_by, hangs } in rows {
         let name = name.unwrap_or_default();
+        let elsewhere = served_by.map(|pid| pid.to_string());
         let (state, bytes, pid) = match served {
+            None if elsewhere.is_some() => {
+                ("elsewhere".into(), "-".into(), elsewhere.unwrap_or_default())
+            }
             Some(report) => (report.state, report.bytes.to_string(), report.pid.to_string()),
+            None if hangs => ("no answer".into(), "-".into(), "-".into()),
             None => ("not served".into(), "-".into(), "-".into()),
         };
         let storage = storage.unwrap_or_default();
-        text += &format!("{domain:>5} {name:16} {disk:6} {state:12} {bytes:>16} {pid:>7}  {storage}\n");
+        text +=
+            &format!("{domain:>5} {name:16} {disk:6} {state:12} {bytes:>16} {pid:>7}  {storage}\n");
     }
     print(&text)
 }
@@ -71,7 +109,7 @@ fn json(value: &impl Serialize) -> String {
 }
 
 async fn device(store: &Store, args: &DiskArguments) -> Result<Device, Failure> {
-    let front = domain::resolve(store, &args.domain).await?;
+    let front = resolve_domain(store, &args.domain).await?;
     Ok(Device { front, back: DomId(0), vdev: args.vdev.0, kind: KIND.into() })
 }
 
@@ -81,7 +119,8 @@ fn find(args: &DiskArguments) -> Result<Device, Failure> {
 }
 
 fn report(device: &Device) -> Result<Report, Failure> {
-    match control::ask(&control::socket(&run_dir(), device), Question::Stats, PATIENCE)? {
+    let socket = control::socket(&run_dir(), device);
+    match control::ask(&socket, Question::Stats, STATS_TIMEOUT)? {
         Answer::Stats(report) => Ok(*report),
         other => Err(Failure::other(format!("unexpected answer {other:?}"))),
     }
@@ -104,21 +143,36 @@ pub(super) fn stats(args: &StatsArguments) -> Result<(), Failure> {
 
 pub(super) fn resize(args: &ResizeArguments) -> Result<(), Failure> {
     let question = Question::Resize { bytes: args.size, shrink: args.shrink };
-    control::ask(&control::socket(&run_dir(), &find(&args.disk)?), question, PATIENCE).map(drop)
+    control::ask(&control::socket(&run_dir(), &find(&args.disk)?), question, TIMEOUT).map(drop)
 }
 
-/// Asks who serves the disk, or removes what is left of one that nobody serves.
-pub(super) async fn disconnect(linux: &Linux, store: &Store, args: &DisconnectArguments) -> Result<(), Failure> {
+/// Asks the server of the disk, or removes what is left of one that nobody serves.
+pub(super) async fn disconnect(
+    linux: &Linux,
+    store: &Store,
+    args: &DisconnectArguments,
+) -> Result<(), Failure> {
     let device = device(store, &args.disk).await?;
     if !toolstack::list(store, DomId(0), KIND).await?.contains(&device) {
-        let text = format!("domain {} has no disk {} of ours: see xen-disk list", device.front, args.disk.vdev);
+        let text = format!(
+            "domain {} has no disk {} of ours: see xen-disk list",
+            device.front, args.disk.vdev
+        );
         return Err(Failure::new(Code::Missing, text));
     }
     let socket = control::socket(&run_dir(), &device);
     let question = if args.force { Question::Force } else { Question::Stop };
-    match control::ask(&socket, question, PATIENCE) {
+    match control::ask(&socket, question, TIMEOUT) {
         Ok(_) => until_gone(linux, store, &device, &socket).await,
         Err(failure) if failure.code == Code::Missing => {
+            if let Some(pid) = identity::server(store, &device).await? {
+                let text = format!(
+                    "process {pid} serves it, and has no socket in {}: stop it there, or name its \
+                     folder with XEN_DISK_RUNDIR",
+                    run_dir().display()
+                );
+                return Err(Failure::other(text));
+            }
             say("nobody serves it any more: removing what is left");
             toolstack::remove(store, &device).await?;
             sweep_sockets(store).await
@@ -132,13 +186,21 @@ pub(super) async fn sweep_sockets(store: &Store) -> Result<(), Failure> {
     Ok(control::sweep(&run_dir(), async || toolstack::list(store, DomId(0), KIND).await).await?)
 }
 
-async fn until_gone(linux: &Linux, store: &Store, device: &Device, socket: &Path) -> Result<(), Failure> {
-    let steps = UNPLUG_PATIENCE.as_millis() / LOOK_EVERY.as_millis();
+async fn until_gone(
+    linux: &Linux,
+    store: &Store,
+    device: &Device,
+    socket: &Path,
+) -> Result<(), Failure> {
+    let steps = UNPLUG_TIMEOUT.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..steps {
         if !toolstack::list(store, DomId(0), KIND).await?.contains(device) && !socket.exists() {
             return Ok(());
         }
         sleep(linux, LOOK_EVERY).await;
     }
-    Err(Failure::new(Code::Forced, "the guest does not let go of it; unmount it there, or use --force"))
+    Err(Failure::new(
+        Code::Forced,
+        "the guest does not let go of it; unmount it there, or use --force",
+    ))
 }

@@ -1,39 +1,50 @@
 //! `connect` and `serve`: disks, signals and sockets around them.
 
 use super::ask::sweep_sockets;
-use super::{privileges, run_dir, say};
+use super::privileges::{self, Reach, Sockets};
+use super::{run_dir, say};
+use crate::config::Spec;
+use crate::disk::{Disk, KIND, Plugged, plug, verdict};
+use crate::identity::Identity;
+use crate::pool::Pool;
+use crate::report::Report;
+use crate::served::Served;
+use crate::storage::{Pace, Storage};
+use crate::{Code, Failure, Vdev, control, stack};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tools_common::{find_domain, resolve_domain};
 use xen_blk::back::{Config, End, Handle};
-use xen_blk::front::Units;
+use xen_blk::protocol::Units;
 use xen_blk::toolstack;
-use xen_disk::config::Spec;
-use xen_disk::disk::{Disk, KIND, Plugged, plug, verdict};
-use xen_disk::pool::Pool;
-use xen_disk::report::Report;
-use xen_disk::served::Served;
-use xen_disk::storage::{Pace, Storage};
-use xen_disk::{Code, Failure, Vdev, control, domain, stack};
 use xen_exec::Spawner;
-use xen_linux::{Bell, Doorbell, Linux, LocalListener, Signals, Streams};
+use xen_linux::{Doorbell, EventFd, Linux, LocalListener, Signals, SocketAccess, Streams};
 use xen_platform::{Clock, DomId, EventCounter, deadline};
 use xen_store::Store;
 
-/// The most threads of a disk.
+/// Most threads of a disk.
 const THREADS: usize = 32;
-/// How long somebody at a socket may take to say what is wanted.
+/// Time for a program at a socket to ask its question.
 const QUESTION: Duration = Duration::from_secs(10);
-/// How long after a domain has come its name is looked for: it is written a moment later.
+/// Time after which the name of a domain that has come is looked for again: it is written a moment
+/// later.
 const NAMED: Duration = Duration::from_secs(2);
 
-/// How disks are served.
+/// Time after which a disk of a configuration that could not be served is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The user of a server of many domains: the numbers below are those of one domain each.
+const SERVER: u32 = 0xffff;
+
+/// Way in which disks are served.
 #[derive(Clone, Copy)]
 pub(super) struct Mode {
     /// Waits for domains that are not there, also once they have ended.
@@ -42,34 +53,56 @@ pub(super) struct Mode {
     pub verbose: bool,
 }
 
-/// What all disks of this process share.
+/// The parts that all disks of this process share.
 struct Host {
     linux: Linux,
     store: Store,
     spawner: Spawner,
-    doorbell: Doorbell,
+    event_fd: EventFd,
     mode: Mode,
-    /// How often the user asked to end.
+    /// Number of times that the user asked to end.
     asked: Cell<u32>,
     asking: EventCounter,
     /// Those of the disks that are served, by domain and number.
     handles: RefCell<BTreeMap<(DomId, u32), Handle>>,
+    /// Threads on which storages are opened while others are served.
+    openers: Pool,
 }
 
 /// Serves all of `specs` until they end, or the user ends them.
 pub(super) fn run(specs: Vec<Spec>, mode: Mode) -> Result<(), Failure> {
-    // A mistake in what a disk is kept in is found before anything is done.
+    // A mistake in the arguments is found before anything is looked up.
     for spec in &specs {
-        spec.source.stack()?;
+        match spec.source.check() {
+            // The image of a domain that is yet to come may come with it.
+            Err(failure) if mode.wait && failure.code != Code::Usage => {
+                say(&format!("xen-disk: disk of {}: {failure}", spec.domain));
+            }
+            checked => checked?,
+        }
+        // An image that cannot be served is no reason to wait for xenstore.
+        if !mode.wait {
+            drop(spec.source.open()?);
+        }
     }
     let linux = Linux::new();
     linux.run({
         let linux = linux.clone();
         move |spawner| async move {
             let store = xen_linux::open_store(&linux, &spawner).await.map_err(Failure::other)?;
-            let doorbell = Doorbell::new(&linux).map_err(Failure::other)?;
-            let (asked, asking, handles) = (Cell::new(0), EventCounter::new(), RefCell::default());
-            let host = Rc::new(Host { linux, store, spawner, doorbell, mode, asked, asking, handles });
+            let event_fd = EventFd::new(&linux).map_err(Failure::other)?;
+            let doorbell: Doorbell = event_fd.doorbell();
+            let host = Rc::new(Host {
+                linux,
+                store,
+                spawner,
+                event_fd,
+                mode,
+                asked: Cell::new(0),
+                asking: EventCounter::new(),
+                handles: RefCell::default(),
+                openers: Pool::new(specs.len(), move || doorbell.ring()),
+            });
             host.serve_all(specs).await
         }
     })
@@ -79,18 +112,32 @@ impl Host {
     async fn serve_all(self: Rc<Self>, specs: Vec<Spec>) -> Result<(), Failure> {
         make_run_dir(&run_dir())?;
         for device in toolstack::sweep(&self.store, DomId(0), KIND).await? {
-            say(&format!("removed what was left of disk {} of domain {}", Vdev(device.vdev), device.front));
+            say(&format!(
+                "removed what was left of disk {} of domain {}",
+                Vdev(device.vdev),
+                device.front
+            ));
         }
         sweep_sockets(&self.store).await?;
         let signals = Signals::catch(&self.linux).map_err(Failure::other)?;
+        let mut network = false;
+        for spec in &specs {
+            network |= stack::needs(&spec.source.stack()?)?.network;
+        }
         // What opens the storages needs no more, nor do the threads that some of them make.
         privileges::keep_files()?;
+        if self.mode.wait || network {
+            privileges::restrict(&Reach {
+                files: files_of(&specs)?,
+                run_dir: run_dir(),
+                makes_sockets: true,
+                network,
+            })?;
+        }
         if self.mode.wait {
-            let mut network = false;
-            for spec in &specs {
-                network |= stack::needs(&spec.source.stack()?)?.network;
-            }
-            privileges::confine(&self.linux, network)?;
+            privileges::become_own(SERVER)?;
+            privileges::keep_files_only()?;
+            privileges::confine(&self.linux, Sockets { listens: true, network })?;
         }
         let listening = self.clone();
         self.spawner.spawn(async move { listening.obey(signals).await });
@@ -137,15 +184,27 @@ impl Host {
     async fn serve(&self, spec: &Spec) -> Result<(), Failure> {
         loop {
             let front = match self.mode.wait {
-                false => domain::resolve(&self.store, &spec.domain).await?,
+                false => resolve_domain(&self.store, &spec.domain).await?,
                 true => match self.until_there(spec).await? {
                     Some(front) => front,
                     None => return Ok(()),
                 },
             };
             match self.serve_in(spec, front).await {
-                Err(failure) if failure.code == Code::Gone && self.mode.wait && self.asked.get() == 0 => {
+                Err(failure)
+                    if failure.code == Code::Gone && self.mode.wait && self.asked.get() == 0 =>
+                {
                     say(&failure.to_string());
+                }
+                // The cause may go: a file that is in use, a store that is out of reach.
+                Err(failure) if self.mode.wait && self.asked.get() == 0 => {
+                    let seconds = RETRY.as_secs();
+                    say(&format!("xen-disk: {failure}; tried again in {seconds} s"));
+                    let at = self.linux.now() + RETRY;
+                    let asked = poll_fn(|cx| self.asking.poll_after(&mut 0, cx));
+                    if deadline(&self.linux, Some(at), asked).await.is_ok() {
+                        return Err(failure);
+                    }
                 }
                 done => return done,
             }
@@ -160,7 +219,7 @@ impl Host {
             if self.asked.get() > 0 {
                 return Ok(None);
             }
-            if let Some(front) = domain::find(&self.store, &spec.domain).await? {
+            if let Some(front) = find_domain(&self.store, &spec.domain).await? {
                 return Ok(Some(front));
             }
             if !told {
@@ -181,28 +240,30 @@ impl Host {
     }
 
     async fn serve_in(&self, spec: &Spec, front: DomId) -> Result<(), Failure> {
-        let stack = spec.source.stack()?;
-        let storage = spec.source.open()?;
+        let Some((storage, identity)) = self.open(spec).await? else { return Ok(()) };
+        let stack = identity.stack.clone();
         say(&format!("Operating on VM domain id: {front}"));
-        let is_served = |device: &toolstack::Device| control::is_served(&control::socket(&run_dir(), device));
+        let is_served =
+            |device: &toolstack::Device| control::is_served(&control::socket(&run_dir(), device));
         let read_only = spec.source.readonly;
-        let (device, plugged) = plug(&self.store, DomId(0), front, spec.vdev, &stack, read_only, is_served).await?;
+        let (device, plugged) =
+            plug(&self.store, DomId(0), front, spec.vdev, &identity, is_served).await?;
         let name = Vdev(device.vdev);
         match plugged {
-            Plugged::New => say(&format!("Creating device {} (linux device /dev/{name})", device.vdev)),
-            Plugged::TakenOver if !storage.outlives() && !read_only => {
-                let text = format!(
-                    "what the guest wrote to {name} is gone with who served it: \
-                     xen-disk disconnect {front} {name} takes the disk away from it"
-                );
-                return Err(Failure::new(Code::Storage, text));
+            Plugged::New => {
+                say(&format!("Creating device {} (linux device /dev/{name})", device.vdev))
             }
-            Plugged::TakenOver => say(&format!("Going on with device {} (linux device /dev/{name})", device.vdev)),
+            Plugged::TakenOver => {
+                say(&format!("Going on with device {} (linux device /dev/{name})", device.vdev))
+            }
         }
-        // Privileges are given up before the disk's threads are made, and after all that needs them.
-        let listener = LocalListener::unix(&self.linux, &control::socket(&run_dir(), &device));
-        let listener = listener.map_err(|error| Failure::other(format!("cannot make the disk's socket: {error}")));
-        let ready = listener.and_then(|listener| self.give_up(&stack).map(|()| listener));
+        // Privileges are given up before the disk's threads are made, and after all that needs
+        // them.
+        let path = control::socket(&run_dir(), &device);
+        let listener = LocalListener::unix(&self.linux, &path, &SocketAccess::default());
+        let listener = listener
+            .map_err(|error| Failure::other(format!("cannot make the disk's socket: {error}")));
+        let ready = listener.and_then(|listener| self.give_up(&stack, front).map(|()| listener));
         let listener = match ready {
             Ok(listener) => listener,
             Err(failure) => {
@@ -213,39 +274,78 @@ impl Host {
                 return Err(failure);
             }
         };
-        let served = self.served(storage, read_only);
-        let disk = Rc::new(Disk { device, stack, served, handle: Handle::new() });
+        let on_enospc = spec.source.on_enospc;
+        let served = self.served(storage, read_only).on_enospc(on_enospc);
+        let (handle, store) = (Handle::new(), self.store.clone());
+        let disk = Rc::new(Disk { device, stack, served, handle, store });
         let key = (front, disk.device.vdev);
         self.handles.borrow_mut().insert(key, disk.handle.clone());
         if self.asked.get() > 0 {
             disk.handle.stop();
         }
-        let config = Config { units: spec.source.units.unwrap_or(Units::HEADER), ..Config::default() };
+        let config = Config::default()
+            .with(|config| config.units = spec.source.units.unwrap_or(Units::HEADER));
         say("Press Control+C to disconnect device.");
         let end = self.serve_disk(&disk, &config, listener).await;
         self.handles.borrow_mut().remove(&key);
         verdict(&disk.name(), end?)
     }
 
-    /// Gives up what a single disk does not need, once it is open; those of a configuration are yet to come.
-    fn give_up(&self, stack: &str) -> Result<(), Failure> {
+    /// Opens the storage of a disk, and finds out which one it is: beside other disks on a thread
+    /// of its own, since a store may not answer. `None` if the user ends that.
+    async fn open(&self, spec: &Spec) -> Result<Option<(Arc<dyn Storage>, Identity)>, Failure> {
+        let source = spec.source.clone();
+        let open = move || {
+            let (storage, stack) = (source.open()?, source.stack()?);
+            let identity = Identity::of(&*storage, &stack, source.readonly);
+            Ok((storage, identity))
+        };
+        if !self.mode.wait {
+            return open().map(Some);
+        }
+        let opening = async { self.openers.run(open).await.map(Some) };
+        let asked = async {
+            poll_fn(|cx| self.asking.poll_after(&mut 0, cx)).await;
+            self.openers.abandon();
+            Ok(None)
+        };
+        first(opening, asked).await
+    }
+
+    /// Gives up what a single disk does not need, once it is open; those of a configuration are yet
+    /// to come.
+    fn give_up(&self, stack: &str, front: DomId) -> Result<(), Failure> {
         if self.mode.wait {
             return Ok(());
         }
         let needs = stack::needs(stack)?;
-        if !needs.files {
-            privileges::give_up()?;
+        if !needs.network {
+            let files = if needs.files { stack::files(stack)? } else { Some(Vec::new()) };
+            let (run_dir, makes_sockets, network) = (run_dir(), false, false);
+            privileges::restrict(&Reach { files, run_dir, makes_sockets, network })?;
         }
-        privileges::confine(&self.linux, needs.network)
+        privileges::become_own(front.0.into())?;
+        match needs.files {
+            true => privileges::keep_files_only()?,
+            false => privileges::give_up()?,
+        }
+        let sockets = Sockets { listens: false, network: needs.network };
+        privileges::confine(&self.linux, sockets)
     }
 
-    fn served(&self, storage: std::sync::Arc<dyn Storage>, read_only: bool) -> Served {
-        let bell: Bell = self.doorbell.bell();
-        let pool = (storage.pace() != Pace::Quick).then(|| Pool::new(THREADS, move || bell.ring()));
+    fn served(&self, storage: Arc<dyn Storage>, read_only: bool) -> Served {
+        let doorbell: Doorbell = self.event_fd.doorbell();
+        let pool =
+            (storage.pace() != Pace::Quick).then(|| Pool::new(THREADS, move || doorbell.ring()));
         Served::new(storage, pool, read_only, say)
     }
 
-    async fn serve_disk(&self, disk: &Rc<Disk>, config: &Config, listener: LocalListener) -> Result<End, Failure> {
+    async fn serve_disk(
+        &self,
+        disk: &Rc<Disk>,
+        config: &Config,
+        listener: LocalListener,
+    ) -> Result<End, Failure> {
         let start = self.linux.now();
         let serving = disk.serve(&self.linux, &self.store, config);
         let listening = async {
@@ -272,12 +372,14 @@ impl Host {
         let (disk, linux) = (disk.clone(), self.linux.clone());
         self.spawner.spawn(async move {
             let at = linux.now() + QUESTION;
-            let _ = deadline(&linux, Some(at), control::attend(&disk, since.as_secs_f64(), from, to)).await;
+            let _ =
+                deadline(&linux, Some(at), control::attend(&disk, since.as_secs_f64(), from, to))
+                    .await;
         });
     }
 }
 
-/// The result of whichever ends first.
+/// Returns the result of the one that ends first.
 async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
     let (mut one, mut other) = (pin!(one), pin!(other));
     poll_fn(|cx| match one.as_mut().poll(cx) {
@@ -287,8 +389,22 @@ async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) 
     .await
 }
 
+/// Returns the files of all disks; `None` if some can be anywhere.
+fn files_of(specs: &[Spec]) -> Result<Option<Vec<PathBuf>>, Failure> {
+    let mut all = Vec::new();
+    for spec in specs {
+        match stack::files(&spec.source.stack()?)? {
+            Some(files) => all.extend(files),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(all))
+}
+
 /// Only root may speak to the processes.
 fn make_run_dir(dir: &Path) -> Result<(), Failure> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| Failure::other(format!("cannot make the folder {}: {error}", dir.display())))
+    made.map_err(|error| {
+        Failure::other(format!("cannot make the folder {}: {error}", dir.display()))
+    })
 }

@@ -1,0 +1,125 @@
+//! `vchan exec`: a program for each client.
+
+use super::{Service, SessionEnd, serve};
+use crate::relay::{EndPolicy, Relay, RelayConfig, Transfer};
+use crate::{Code, ExecArguments, Failure, Session};
+use embassy_futures::select::{Either, select};
+use embedded_io_async::{Read, Write};
+use std::time::Duration;
+use xen_platform::{Platform, deadline};
+use xen_vchan::{Connection, Live};
+
+/// The status that a shell reports for a command that cannot be run.
+const CANNOT_RUN: u8 = 127;
+
+/// A program that was started for a client.
+pub struct Program<O, I, C> {
+    /// Its output.
+    pub output: O,
+    /// Its input.
+    pub input: I,
+    /// Its processes.
+    pub child: C,
+}
+
+/// The processes of a program.
+pub trait Child {
+    /// Waits for the program to end, and returns its exit status: 128+n if signal n ended it. May
+    /// be called again.
+    fn wait(&mut self) -> impl Future<Output = Result<u8, Failure>>;
+    /// Asks all processes of the program to end, with SIGTERM.
+    fn terminate(&mut self);
+    /// Kills all processes of the program, with SIGKILL.
+    fn kill(&mut self);
+}
+
+/// Offers a vchan, and starts a program for each client with `start`. Many clients are served at a
+/// time. The rest is as for [`listen`](super::listen).
+pub async fn exec<P: Platform, O: Read, I: Write, C: Child>(
+    session: Session<'_, P>,
+    args: &ExecArguments,
+    start: impl AsyncFn() -> Result<Program<O, I, C>, Failure>,
+) -> Result<(), Failure> {
+    let &ExecArguments { ref place, sizes, timeout, verbose, once, clients, .. } = args;
+    let service = Service { place, sizes, once, clients, timeout, verbose };
+    let grace = Duration::from_secs(args.grace);
+    let config = RelayConfig {
+        end: EndPolicy::Drained { stuck: grace },
+        reaction: None,
+        input: "the command's output",
+        output: "the command",
+    };
+    let serve_client = async |connection: &Connection<P>, transfer: &Transfer| {
+        let Program { output, input, mut child } = match start().await {
+            Ok(program) => program,
+            Err(failure) => {
+                return SessionEnd { result: Some(Err(failure)), status: Some(CANNOT_RUN) };
+            }
+        };
+        let relay = Relay { platform: session.platform, connection, config: &config, transfer };
+        let exited = async { child.wait().await.map_or((), drop) };
+        let Some(relayed) = session.stop.or(relay.run(output, input, exited)).await else {
+            // The server ends, and says so to its client by cutting the connection off.
+            let _ = make_end(session.platform, &mut child, grace).await;
+            return SessionEnd::new(None);
+        };
+        let waiting = end(session.platform, connection, &mut child, grace);
+        let Some(status) = session.stop.or(waiting).await else {
+            let _ = make_end(session.platform, &mut child, grace).await;
+            return SessionEnd::new(None);
+        };
+        let status = match relayed.and(status) {
+            Ok(status) => status,
+            Err(failure) => return SessionEnd::new(Some(Err(failure))),
+        };
+        let result = match status {
+            0 => Ok(()),
+            status => {
+                let name = args.command.first().map(|name| name.to_string_lossy().into_owned());
+                let name = name.unwrap_or_default();
+                let text = format!("{name} ended with exit status {status}");
+                Err(Failure::new(Code::Status(status), text))
+            }
+        };
+        SessionEnd { result: Some(result), status: Some(status) }
+    };
+    serve(session, &service, serve_client).await
+}
+
+/// Waits for the end of a program whose streams have ended: for as long as its client waits for it
+/// too, and once the client has left for `grace`, until it is made to end.
+async fn end<P: Platform>(
+    platform: &P,
+    connection: &Connection<P>,
+    child: &mut impl Child,
+    grace: Duration,
+) -> Result<u8, Failure> {
+    if connection.can_half_close()
+        && connection.state() == Live::Connected
+        && let Either::First(status) = select(child.wait(), connection.over()).await
+    {
+        return status;
+    }
+    let within = |after| Some(platform.now() + after);
+    if connection.state() != Live::Died
+        && let Ok(status) = deadline(platform, within(grace), child.wait()).await
+    {
+        return status;
+    }
+    make_end(platform, child, grace).await
+}
+
+/// Asks a program to end, and kills it if it has not within `grace`.
+async fn make_end<P: Platform>(
+    platform: &P,
+    child: &mut impl Child,
+    grace: Duration,
+) -> Result<u8, Failure> {
+    let within = |after| Some(platform.now() + after);
+    child.terminate();
+    if let Ok(status) = deadline(platform, within(grace), child.wait()).await {
+        return status;
+    }
+    child.kill();
+    child.wait().await
+}
