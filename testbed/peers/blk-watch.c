@@ -27,9 +27,9 @@ static uint64_t guest_before, dom0_before;
 
 static uint64_t used(uint32_t domid)
 {
-    xc_dominfo_t info;
+    xc_domaininfo_t info;
 
-    if (xc_domain_getinfo(xc, domid, 1, &info) != 1 || info.domid != domid) {
+    if (xc_domain_getinfolist(xc, domid, 1, &info) != 1 || info.domain != domid) {
         fprintf(stderr, "blk-watch: there is no domain %u\n", domid);
         exit(1);
     }

@@ -12,9 +12,9 @@
 
 static uint64_t used(xc_interface *xc, uint32_t domid)
 {
-    xc_dominfo_t info;
+    xc_domaininfo_t info;
 
-    if (xc_domain_getinfo(xc, domid, 1, &info) != 1 || info.domid != domid) {
+    if (xc_domain_getinfolist(xc, domid, 1, &info) != 1 || info.domain != domid) {
         fprintf(stderr, "cpu-time: there is no domain %u\n", domid);
         exit(1);
     }

@@ -16,7 +16,7 @@ use crate::wire::{Decoder, Frame, Message, Request, Status};
 
 mod spawn;
 
-/// How long a process's output is read on after it ended, in case that a
+/// Time that a process's output is read on after it ended, in case that a
 /// child of its own holds the pipes.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
@@ -81,7 +81,9 @@ fn handle(frame: Frame, output: &Output, table: &Table) {
             }
         }
         Message::Signal(number) => {
-            if let (Some(running), Some(number)) = (lock(table).get(&id), Signal::from_named_raw(number)) {
+            if let (Some(running), Some(number)) =
+                (lock(table).get(&id), Signal::from_named_raw(number))
+            {
                 let _ = signal(running.pid, number);
             }
         }

@@ -1,4 +1,4 @@
-//! What the project puts into the host: the kernel, the tools, this program.
+//! Files that the project puts into the host: the kernel, the tools, this program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::image::linux::Linux;
+use crate::image::suite::Suite;
 use crate::image::{Node, Tree};
 use crate::peers;
 
@@ -37,11 +38,12 @@ pub fn logs() -> Result<PathBuf> {
     Ok(logs)
 }
 
-/// The folder of the compiled C programs, up to date.
-pub fn peers() -> Result<PathBuf> {
+/// Returns the folder of the C programs, up to date, compiled for `suite` with the headers and
+/// libraries below `sysroot`, or with this machine's.
+pub fn peers(suite: Suite, sysroot: Option<&Path>) -> Result<PathBuf> {
     let root = root()?;
-    let built = root.join("target/testbed/peers");
-    peers::build(&root.join("testbed/peers"), &built)?;
+    let built = root.join("target/testbed").join(format!("peers-{}", suite.name()));
+    peers::build(&root.join("testbed/peers"), &built, sysroot)?;
     Ok(built)
 }
 
@@ -60,6 +62,7 @@ pub fn tree(top: &str, peers: Option<&Path>) -> Result<Tree> {
     tree.insert("usr/bin/vchan", Node::Link(format!("{top}/out/vchan")));
     tree.insert(top, Node::Directory);
     add(&mut tree, &root.join("out"), &format!("{top}/out"))?;
+    add(&mut tree, &root.join("out/dist"), &format!("{top}/out/dist"))?;
     add(&mut tree, &root.join("xl"), &format!("{top}/xl"))?;
     if let Some(peers) = peers {
         add(&mut tree, peers, &format!("{top}/peers"))?;
@@ -68,20 +71,29 @@ pub fn tree(top: &str, peers: Option<&Path>) -> Result<Tree> {
 }
 
 /// The two files that the Linux guest boots from, by name, with our programs
-/// and those of the folder `peers` in its root.
-pub fn linux(guest: &Linux, peers: &Path) -> Result<[(&'static str, Vec<u8>); 2]> {
-    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+/// and those of the folder `peers` in its root, and what is in the archive `part`.
+pub fn linux(
+    guest: &Linux,
+    peers: &Path,
+    part: Option<&Path>,
+) -> Result<[(&'static str, Vec<u8>); 2]> {
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut tree = Tree::default();
     tree.insert("usr/bin/vchan", Node::File(0o755, read(&root()?.join("out/vchan"))?));
     add(&mut tree, peers, "usr/bin")?;
     let mut root = read(&guest.root)?;
+    if let Some(part) = part {
+        root.extend(read(part)?);
+    }
     root.extend(tree.archive());
     Ok([("vmlinuz", read(&guest.kernel)?), ("root.cpio", root)])
 }
 
-/// Whether a file is of use in dom0: not this program again, not debug information.
+/// Returns true for a file that is of use in dom0: not this program again, no debug information, no
+/// tarball.
 fn useful(name: &str) -> bool {
-    name != "testbed" && !name.ends_with(".debug")
+    name != "testbed" && !name.ends_with(".debug") && !name.ends_with(".tar.gz")
 }
 
 /// Adds the plain files of `folder`.
@@ -91,7 +103,8 @@ fn add(tree: &mut Tree, folder: &Path, at: &str) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type()?.is_file() && useful(&name) {
-            let data = fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
+            let data = fs::read(entry.path())
+                .with_context(|| format!("cannot read {}", entry.path().display()))?;
             tree.insert(&format!("{at}/{name}"), Node::File(0o755, data));
         }
     }

@@ -14,7 +14,7 @@ mod process;
 
 pub use process::{Finished, Process};
 
-/// What a process has said so far; `ended` once nothing more will come.
+/// Output of a process so far; `ended` once nothing more will come.
 #[derive(Default)]
 struct Mailbox {
     state: Mutex<State>,
@@ -39,14 +39,19 @@ impl Mailbox {
     }
 
     /// Waits until `find` finds something or `deadline` is over.
-    fn wait<T>(&self, deadline: Instant, mut find: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+    fn wait<T>(
+        &self,
+        deadline: Instant,
+        mut find: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
         let mut state = self.lock();
         loop {
             if let Some(found) = find(&mut state) {
                 return Some(found);
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -61,8 +66,10 @@ struct Shared {
     output: Mutex<Box<dyn Write + Send>>,
     table: Mutex<HashMap<u32, Arc<Mailbox>>>,
     next: AtomicU32,
-    /// No wait lasts longer than this, whatever its own patience.
+    /// No wait lasts longer than this, whatever its own timeout.
     limit: Mutex<Option<Instant>>,
+    /// Factor by which each wait may last longer than on an idle machine.
+    slowness: Mutex<f64>,
     /// The agent itself: `Hello` is its output, the loss of the channel its end.
     link: Mailbox,
 }
@@ -75,6 +82,7 @@ impl Client {
             table: Mutex::default(),
             next: AtomicU32::new(1),
             limit: Mutex::default(),
+            slowness: Mutex::new(1.0),
             link: Mailbox::default(),
         });
         let reader = shared.clone();
@@ -99,9 +107,14 @@ impl Client {
         *lock(&self.shared.limit) = limit;
     }
 
-    fn deadline(&self, patience: Duration) -> Instant {
-        let wish = Instant::now() + patience;
-        lock(&self.shared.limit).map_or(wish, |limit| limit.min(wish))
+    /// Lets waits last longer by this factor from now on, because the machine is busy.
+    pub fn set_slowness(&self, slowness: f64) {
+        *lock(&self.shared.slowness) = slowness;
+    }
+
+    fn deadline(&self, timeout: Duration) -> Instant {
+        let latest = Instant::now() + timeout.mul_f64(*lock(&self.shared.slowness));
+        lock(&self.shared.limit).map_or(latest, |limit| limit.min(latest))
     }
 
     /// Starts a process.

@@ -3,7 +3,8 @@
 //!
 //! ```ignore
 //! let disk = Disk::new(host, "stamps", Kind::Loop { mib: 32, sector: 512, read_only: false })?;
-//! let guest = Guest::linux_with(host, name, "role=blk-write seed=7", &[&disks(&[(&disk, "xvda")])])?;
+//! let settings = disks(&[(&disk, "xvda")]);
+//! let guest = Guest::linux_with(host, name, "role=blk-write seed=7", &[&settings])?;
 //! disk.stamped(Stamp { seed: 7, ..Stamp::default() })?;
 //! disk.remove()?;
 //! ```
@@ -43,9 +44,15 @@ impl<'a> Disk<'a> {
         Disk::made(self.host, name, kind, Some(Box::new(self)))
     }
 
-    fn made(host: &'a Host, name: &str, kind: Kind, under: Option<Box<Disk<'a>>>) -> Result<Disk<'a>> {
+    fn made(
+        host: &'a Host,
+        name: &str,
+        kind: Kind,
+        under: Option<Box<Disk<'a>>>,
+    ) -> Result<Disk<'a>> {
         let script = kind.create(name, under.as_ref().map_or("", |disk| &disk.path));
-        let path = run(host, &script).with_context(|| format!("cannot make the disk {name} ({kind:?})"))?;
+        let path = run(host, &script)
+            .with_context(|| format!("cannot make the disk {name} ({kind:?})"))?;
         let path = path.trim().to_string();
         ensure!(path.starts_with('/'), "making the disk {name} printed {path:?} and not a path");
         Ok(Disk { host, name: name.to_string(), kind, path, under, gone: false })
@@ -56,7 +63,7 @@ impl<'a> Disk<'a> {
         &self.path
     }
 
-    /// What xl is told of it: one word of a `disk=` list.
+    /// Returns its description for xl: one word of a `disk=` list.
     pub fn spec(&self, vdev: &str) -> String {
         // Xen's own script takes seconds of an emulated CPU.
         let script = self.host.emulated().then_some(BLOCK_QUICK_PATH);
@@ -75,7 +82,10 @@ impl<'a> Disk<'a> {
 
     /// Replaces what is mapped to where, while the disk is in use.
     pub fn remap(&self, mapping: Mapping) -> Result<()> {
-        let under = self.under.as_ref().with_context(|| format!("the disk {} is not a mapped one", self.name))?;
+        let under = self
+            .under
+            .as_ref()
+            .with_context(|| format!("the disk {} is not a mapped one", self.name))?;
         run(self.host, &Kind::remap(&self.name, &under.path, mapping)).map(drop)
     }
 
@@ -83,7 +93,8 @@ impl<'a> Disk<'a> {
     /// backend tells the guest with the next request that it gets.
     pub fn resize(&self, mib: u32) -> Result<()> {
         let script = self.kind.resize(&self.name, &self.path, mib);
-        let script = script.with_context(|| format!("a disk of kind {:?} cannot be resized", self.kind))?;
+        let script =
+            script.with_context(|| format!("a disk of kind {:?} cannot be resized", self.kind))?;
         run(self.host, &script).map(drop)
     }
 
@@ -101,7 +112,7 @@ impl<'a> Disk<'a> {
         Ok(sum.split_whitespace().next().context("sha256sum printed nothing")?.to_string())
     }
 
-    /// What our guest's test `sum` prints of it as `vdev`.
+    /// Returns the line that our guest's test `sum` prints of it as `vdev`.
     pub fn sums(&self, vdev: &str) -> Result<String> {
         let program = self.host.peer("blk-sum");
         run(self.host, &self.kind.with_raw(&self.path, &format!("{program} -l {vdev} $raw")))
@@ -110,8 +121,13 @@ impl<'a> Disk<'a> {
     /// Writes something else over the beginning of a sector of 512 bytes.
     pub fn damage(&self, sector: u64) -> Result<()> {
         let path = self.kind.writable(&self.name, &self.path);
-        run(self.host, &format!("printf damaged | dd of={path} bs=512 seek={sector} conv=notrunc,fsync status=none"))
-            .map(drop)
+        run(
+            self.host,
+            &format!(
+                "printf damaged | dd of={path} bs=512 seek={sector} conv=notrunc,fsync status=none"
+            ),
+        )
+        .map(drop)
     }
 
     /// Writes stamped sectors, before a guest has the disk.
@@ -151,14 +167,17 @@ impl Drop for Disk<'_> {
     fn drop(&mut self) {
         if !self.gone {
             // After a failure, while the guest may still have it: whatever can be undone at once.
-            let _ = self.host.exec(&["bash", "-c", &self.kind.delete(&self.name, &self.path)], PATIENCE);
+            let _ = self
+                .host
+                .exec(&["bash", "-c", &self.kind.delete(&self.name, &self.path)], PATIENCE);
         }
     }
 }
 
 /// The `disk=` setting for `xl create` that gives a guest these disks.
 pub fn disks(list: &[(&Disk, &str)]) -> String {
-    let specs: Vec<String> = list.iter().map(|(disk, vdev)| format!("'{}'", disk.spec(vdev))).collect();
+    let specs: Vec<String> =
+        list.iter().map(|(disk, vdev)| format!("'{}'", disk.spec(vdev))).collect();
     format!("disk=[{}]", specs.join(","))
 }
 
@@ -170,7 +189,8 @@ pub fn sweep(host: &Host) {
     }
 }
 
-/// Runs a script with bash: busybox's shell would prefer its own lesser `dd`, `losetup` and `blockdev`.
+/// Runs a script with bash: busybox's shell would prefer its own lesser `dd`, `losetup` and
+/// `blockdev`.
 fn run(host: &Host, script: &str) -> Result<String> {
     host.exec(&["bash", "-c", script], PATIENCE)?.success()
 }

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use crate::client::Process;
 use crate::host::{Host, PATIENCE, until};
 
-/// What the guest's console says once it serves.
+/// Words on the guest's console once it serves.
 pub const READY: &str = "echo: ready";
 
-/// Where xenconsoled keeps what guests print.
+/// Folder in which xenconsoled keeps what guests print.
 const CONSOLES: &str = "/var/log/xen/console";
 
 /// A domain that we created; dropping it does not end it.
@@ -33,7 +33,12 @@ impl<'a> Guest<'a> {
     }
 
     /// The same with more settings for `xl create`, such as its disks.
-    pub fn linux_with(host: &'a Host, name: &str, words: &str, settings: &[&str]) -> Result<Guest<'a>> {
+    pub fn linux_with(
+        host: &'a Host,
+        name: &str,
+        words: &str,
+        settings: &[&str],
+    ) -> Result<Guest<'a>> {
         let kernel = format!("kernel=\"{}\"", host.linux("vmlinuz"));
         let root = format!("ramdisk=\"{}\"", host.linux("root.cpio"));
         let extra = format!("extra=\"console=hvc0 quiet panic=-1 rdinit=/init {words}\"");
@@ -41,15 +46,23 @@ impl<'a> Guest<'a> {
         Guest::create_from(host, "/dev/null", name, &[&own, settings].concat())
     }
 
-    /// Runs `xl create` with the file `xl` and `settings` on top. Among them can be flags, such as `-p`.
-    pub fn create_from(host: &'a Host, xl: &str, name: &str, settings: &[&str]) -> Result<Guest<'a>> {
+    /// Runs `xl create` with the file `xl` and `settings` on top. Among them can be flags, such as
+    /// `-p`.
+    pub fn create_from(
+        host: &'a Host,
+        xl: &str,
+        name: &str,
+        settings: &[&str],
+    ) -> Result<Guest<'a>> {
         let log = log_path(name);
         host.shell(&format!("mkdir -p {CONSOLES}; : >{log}"))?;
         let console = host.spawn(&["tail", "-n", "+1", "-F", &log])?;
         let label = format!("name=\"{name}\"");
         // xl takes no flag behind the first setting.
-        let (flags, settings): (Vec<&str>, Vec<&str>) = settings.iter().partition(|word| word.starts_with('-'));
-        let arguments = [&["create"], &flags[..], &[xl, &label], host.settings(), &settings].concat();
+        let (flags, settings): (Vec<&str>, Vec<&str>) =
+            settings.iter().partition(|word| word.starts_with('-'));
+        let arguments =
+            [&["create"], &flags[..], &[xl, &label], host.settings(), &settings].concat();
         host.xl(&arguments).with_context(|| format!("cannot create guest {name}"))?;
         Ok(Guest { host, name: name.to_string(), console })
     }
@@ -85,15 +98,21 @@ impl<'a> Guest<'a> {
             if found >= count {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "{} said {text:?} {found} times, not {count}:\n{said}", self.name);
+            ensure!(
+                Instant::now() < deadline,
+                "{} said {text:?} {found} times, not {count}:\n{said}",
+                self.name
+            );
             self.console.output_after(said.len(), Duration::from_secs(1));
         }
     }
 
-    /// What the console has shown so far.
+    /// Returns everything that the console has shown so far.
     pub fn console(&self) -> String {
-        String::from_utf8_lossy(&self.console.output_after(0, Duration::from_millis(1)).unwrap_or_default())
-            .into_owned()
+        String::from_utf8_lossy(
+            &self.console.output_after(0, Duration::from_millis(1)).unwrap_or_default(),
+        )
+        .into_owned()
     }
 
     /// Its domain id now (it changes with a reboot).
@@ -141,7 +160,7 @@ impl<'a> Guest<'a> {
     }
 }
 
-/// Where the console of the guest called `name` is logged.
+/// Returns the path of the log of the console of the guest called `name`.
 pub fn log_path(name: &str) -> String {
     format!("{CONSOLES}/guest-{name}.log")
 }

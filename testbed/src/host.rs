@@ -10,17 +10,32 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::cli::HostKind;
+use crate::cli::{HostArgs, HostKind};
 use crate::client::{Client, Finished, Process};
 use crate::image::Node;
+use crate::image::suite::Suite;
 use crate::progress::Progress;
 use crate::wire::Request;
-use crate::{artefacts, image};
+use crate::{artefacts, image, peers, setup};
 
-/// How long an ordinary command may take, emulated and on a busy machine.
+/// Time limit of an ordinary command, emulated and on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where dom0 of the emulated host keeps the project's tree.
+/// Time in which an emulated host boots on an idle machine of some years.
+const BOOT: Duration = Duration::from_secs(20);
+
+/// Largest factor for timeouts: whatever is still not there after that hangs.
+const MAX_SLOWNESS: f64 = 12.0;
+
+/// Returns how many tasks of this machine want each of its processors.
+fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let tasks = text.split(' ').next().and_then(|word| word.parse::<f64>().ok());
+    let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
+    tasks.unwrap_or_default() / processors
+}
+
+/// Folder in which dom0 of the emulated host has the project's tree.
 const GUEST_TREE: &str = "/root/ringside";
 
 /// Asks again and again until the answer is yes; no if that takes longer than
@@ -39,20 +54,58 @@ pub fn until(patience: Duration, ask: impl Fn() -> Result<bool>) -> Result<bool>
     }
 }
 
-/// What kind of host is wanted.
-pub struct Wish {
-    /// Where.
-    pub kind: HostKind,
+/// Requirements of a host.
+pub struct HostConfig {
+    /// Which host, and how an emulated one is made.
+    pub on: HostArgs,
     /// Memory of an emulated host, in MiB.
     pub memory: u32,
-    /// Whether our C programs are wanted on it, which takes a C compiler.
+    /// True if our C programs are on it, which takes a C compiler.
     pub peers: bool,
-    /// Whether the Linux guest is wanted, which takes more packages.
+    /// True if the Linux guest is on it, which takes more packages.
     pub linux: bool,
-    /// Whether QEMU is wanted in dom0, for qdisk: more packages, and a larger dom0.
+    /// True if dom0 has QEMU, for qdisk: more packages, and a larger dom0.
     pub qemu: bool,
-    /// Whether an emulated host's time shall be a count of instructions.
+    /// True if dom0 and the Linux guest have ssh.
+    pub ssh: bool,
+    /// True if an emulated host's time is a count of instructions.
     pub counted: bool,
+}
+
+impl HostConfig {
+    /// Returns the configuration of a host for our guest and our tools alone, with `memory` MiB
+    /// unless the command line says how much.
+    pub fn plain(on: HostArgs, memory: u32) -> HostConfig {
+        let memory = on.memory.unwrap_or(memory);
+        HostConfig {
+            on,
+            memory,
+            peers: false,
+            linux: false,
+            qemu: false,
+            ssh: false,
+            counted: false,
+        }
+    }
+}
+
+impl HostArgs {
+    /// Returns true if this machine itself is the host.
+    fn is_local(&self) -> bool {
+        self.host == HostKind::Local || (self.host == HostKind::Auto && local::is_xen())
+    }
+
+    /// Returns the release that an emulated host is made of.
+    pub fn suite(&self) -> Result<Suite> {
+        match self.host {
+            HostKind::Bullseye => Suite::Bullseye.on_a_mirror(),
+            HostKind::Bookworm => Suite::Bookworm.on_a_mirror(),
+            HostKind::Trixie => Suite::Trixie.on_a_mirror(),
+            HostKind::Sid => Suite::Sid.on_a_mirror(),
+            HostKind::Machine | HostKind::Local => Ok(Suite::Machine),
+            HostKind::Auto | HostKind::Emulated => Suite::by_default(),
+        }
+    }
 }
 
 /// A running Xen host with our programs on it.
@@ -62,41 +115,61 @@ pub struct Host {
     tree: String,
     peers: String,
     linux: String,
+    /// Number of times longer that the host took to boot than on an idle machine.
+    boot_slowness: f64,
     /// Folder for this run's logs.
     pub logs: PathBuf,
 }
 
 impl Host {
-    /// Brings up the host that `wish` describes.
-    pub fn up(wish: &Wish, progress: &Progress) -> Result<Host> {
+    /// Brings up the host that `config` describes.
+    pub fn up(config: &HostConfig, progress: &Progress) -> Result<Host> {
         let logs = artefacts::logs()?;
-        let built = (wish.peers || wish.linux).then(artefacts::peers).transpose()?;
-        let built = built.unwrap_or_default();
-        let linux = if wish.linux {
-            let guest = image::linux::ready(progress)?;
-            artefacts::linux(&guest, &built)?.to_vec()
+        if !config.on.is_local() {
+            setup::emulator()?;
+        }
+        let suite = config.on.suite()?;
+        let built = if config.peers || config.linux {
+            let local = config.on.is_local() && peers::can_be_built_here();
+            let root = if local { None } else { Some(image::sysroot::ready(suite, progress)?) };
+            artefacts::peers(suite, root.as_deref())?
+        } else {
+            PathBuf::new()
+        };
+        let ssh = if config.ssh { Some(image::ssh::ready(suite, progress)?) } else { None };
+        let linux = if config.linux {
+            let guest = image::linux::ready(suite, progress)?;
+            artefacts::linux(&guest, &built, ssh.as_deref())?.to_vec()
         } else {
             Vec::new()
         };
-        if wish.kind == HostKind::Local || (wish.kind == HostKind::Auto && local::is_xen()) {
+        if config.on.is_local() {
             let tree = artefacts::root()?.display().to_string();
             for (name, data) in linux {
-                fs::write(logs.join(name), data).with_context(|| format!("cannot write the Linux guest's {name}"))?;
+                fs::write(logs.join(name), data)
+                    .with_context(|| format!("cannot write the Linux guest's {name}"))?;
             }
             let (peers, linux) = (built.display().to_string(), logs.display().to_string());
-            return Ok(Host { client: local::connect()?, machine: None, tree, peers, linux, logs });
+            let client = local::connect()?;
+            let (machine, boot_slowness) = (None, 1.0);
+            return Ok(Host { client, machine, tree, peers, linux, boot_slowness, logs });
         }
-        let mut image = image::ready(progress)?;
-        if wish.qemu {
-            image.parts.push(image::qemu::ready(progress)?);
+        let mut image = image::ready(suite, progress)?;
+        if config.qemu {
+            image.parts.push(image::qemu::ready(suite, progress)?);
         }
+        image.parts.extend(ssh);
         progress.stage("collecting our programs");
         let (peers, at) = (format!("{GUEST_TREE}/peers"), format!("{GUEST_TREE}/linux"));
-        let mut extra = artefacts::tree(GUEST_TREE, wish.peers.then_some(built.as_path()))?;
-        linux.into_iter().for_each(|(name, data)| extra.insert(&format!("{at}/{name}"), Node::File(0o644, data)));
-        let (machine, client) = qemu::Qemu::boot(&image, &extra, wish, &logs, progress)?;
-        let tree = GUEST_TREE.to_string();
-        Ok(Host { client, machine: Some(machine), tree, peers, linux: at, logs })
+        let mut extra = artefacts::tree(GUEST_TREE, config.peers.then_some(built.as_path()))?;
+        linux.into_iter().for_each(|(name, data)| {
+            extra.insert(&format!("{at}/{name}"), Node::File(0o644, data))
+        });
+        let begun = Instant::now();
+        let (machine, client) = qemu::Qemu::boot(&image, &extra, config, &logs, progress)?;
+        let boot_slowness = begun.elapsed().div_duration_f64(BOOT);
+        let (machine, tree) = (Some(machine), GUEST_TREE.to_string());
+        Ok(Host { client, machine, tree, peers, linux: at, boot_slowness, logs })
     }
 
     /// Makes sure that consoles of guests are logged, as scenarios need it.
@@ -104,12 +177,20 @@ impl Host {
         if self.emulated() { Ok(()) } else { local::logs_consoles() }
     }
 
-    /// Lets no wait last beyond `limit`.
-    pub fn set_limit(&self, limit: Option<Instant>) {
-        self.client.set_limit(limit);
+    /// Lets no wait from now on last beyond `timeout`, which like all timeouts is that of an idle
+    /// machine: a busy one gets more.
+    pub fn begin(&self, timeout: Duration) {
+        let slowness = self.boot_slowness.max(load()).clamp(1.0, MAX_SLOWNESS);
+        self.client.set_slowness(slowness);
+        self.client.set_limit(Some(Instant::now() + timeout.mul_f64(slowness)));
     }
 
-    /// Whether time here is emulated (and much slower than real).
+    /// Takes the limit of [`Host::begin`] away.
+    pub fn end(&self) {
+        self.client.set_limit(None);
+    }
+
+    /// Returns true if time here is emulated (and much slower than real).
     pub fn emulated(&self) -> bool {
         self.machine.is_some()
     }
@@ -156,18 +237,27 @@ impl Host {
         format!("{}/{name}", self.peers)
     }
 
-    /// The path of one of the Linux guest's files, if they were wished for.
+    /// The path of one of the Linux guest's files, if the host has it.
     pub fn linux(&self, name: &str) -> String {
         format!("{}/{name}", self.linux)
     }
 
-    /// What every xl file needs on this host beside its own words.
+    /// Returns the words that every xl file needs on this host beside its own words.
     pub fn settings(&self) -> &'static [&'static str] {
         // An emulated CPU's clock is not invariant, so that reading it would trap.
         if self.emulated() { &["tsc_mode=\"native\""] } else { &[] }
     }
 
-    /// What the hypervisor said so far.
+    /// Returns the versions of Xen and of dom0's Linux, and the name of the xenstore daemon.
+    pub fn describe(&self) -> Result<String> {
+        let field = "xl info xen_version && uname -r";
+        let versions = self.shell(field)?;
+        let daemon = "ps -o comm | grep -x oxenstored || echo xenstored";
+        let (versions, daemon) = (versions.trim().replace('\n', ", Linux "), self.shell(daemon)?);
+        Ok(format!("Xen {versions}, {}", daemon.trim()))
+    }
+
+    /// Returns the hypervisor's messages so far.
     pub fn hypervisor_log(&self) -> String {
         match &self.machine {
             Some(machine) => machine.log(),

@@ -4,6 +4,7 @@
 
 mod agent;
 mod artefacts;
+mod bare;
 mod bench;
 mod cli;
 mod client;
@@ -11,11 +12,12 @@ mod disk;
 mod guest;
 mod host;
 mod image;
-mod install;
+mod matrix;
 mod peers;
 mod progress;
 mod scenario;
 mod session;
+mod setup;
 mod terminal;
 mod wire;
 
@@ -25,7 +27,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use cli::{BenchKind, Cli, Job};
-use host::{Host, Wish};
+use host::{Host, HostConfig};
 use progress::Progress;
 
 fn main() -> ExitCode {
@@ -47,7 +49,7 @@ fn start(cli: &Cli) -> Result<ExitCode> {
             terminal::attach(&up(cli, 2048)?, &argv)
         }
         Job::Image => {
-            println!("{}", image::ready(&Progress::new())?.root.display());
+            println!("{}", image::ready(cli.on.suite()?, &Progress::new())?.root.display());
             Ok(ExitCode::SUCCESS)
         }
         Job::Agent { device } => {
@@ -57,23 +59,35 @@ fn start(cli: &Cli) -> Result<ExitCode> {
         }
         Job::Test { list: true, .. } => {
             for scenario in scenario::ALL {
-                println!("{:5} {:18} {}", if scenario.full { "full" } else { "" }, scenario.name, scenario.about);
+                println!(
+                    "{:5} {:18} {}",
+                    if scenario.full { "full" } else { "" },
+                    scenario.name,
+                    scenario.about
+                );
             }
             Ok(ExitCode::SUCCESS)
         }
-        Job::Test { patterns, full, keep, .. } => {
+        Job::Bare { suites, only } => bare::run(suites, only.as_deref()),
+        Job::Matrix { jobs, only } => {
             artefacts::require()?;
-            let (host, code) = scenario::run(cli.host, cli.memory, &scenario::Choice { patterns, full: *full })?;
+            matrix::run(*jobs, only)
+        }
+        Job::Test { patterns, full, short, keep, .. } => {
+            artefacts::require()?;
+            let (host, code) =
+                scenario::run(cli.on, &scenario::Choice { patterns, full: *full, short: *short })?;
             if *keep {
                 terminal::attach(&host, &["bash", "-i"])?;
             }
             Ok(code)
         }
-        Job::Bench { what, only, json, amount } => {
+        Job::Bench { what, only, json, plot, amount } => {
             artefacts::require()?;
+            let output = bench::Output { json: *json, plot: plot.as_deref() };
             match what {
-                BenchKind::Vchan => bench::run(cli.host, cli.memory, *amount, *json),
-                BenchKind::Block => bench::block::run(cli.host, cli.memory, *json, only),
+                BenchKind::Vchan => bench::run(cli.on, *amount, output),
+                BenchKind::Block => bench::block::run(cli.on, only, output),
             }
         }
         Job::Run { settings } => {
@@ -85,15 +99,7 @@ fn start(cli: &Cli) -> Result<ExitCode> {
 
 fn up(cli: &Cli, memory: u32) -> Result<Host> {
     let progress = Progress::new();
-    let wish = Wish {
-        kind: cli.host,
-        memory: cli.memory.unwrap_or(memory),
-        peers: false,
-        linux: false,
-        qemu: false,
-        counted: false,
-    };
-    let host = Host::up(&wish, &progress)?;
+    let host = Host::up(&HostConfig::plain(cli.on, memory), &progress)?;
     progress.done("the host is up");
     Ok(host)
 }

@@ -15,7 +15,7 @@ use crate::wire::Status;
 /// The name that `xl/echo.xl` gives its guest.
 const NAME: &str = "echo";
 
-/// How long the guest may take to go, before it is made to.
+/// The most time that the guest may take to go, before it is made to.
 const GOODBYE: Duration = Duration::from_secs(15);
 
 /// Creates the guest with `settings` on top of `xl/echo.xl`, shows its boot
@@ -33,14 +33,20 @@ pub fn run(host: &Host, settings: &[String]) -> Result<ExitCode> {
     if std::io::stdin().is_terminal() {
         say("(type lines; Ctrl-D ends)");
     }
-    let status = terminal::join(host.spawn(&["out/vchan", "connect", &domid, "--timeout", "30"])?)?;
+    let status =
+        terminal::join(host.spawn(&["out/vchan", "connect", &domid, "--timeout", "30"])?)?;
 
     say(&format!("$ xl shutdown -w {NAME}"));
-    if host.exec(&["xl", "shutdown", "-w", NAME], GOODBYE).and_then(|finished| finished.expect(0)).is_err() {
+    if host
+        .exec(&["xl", "shutdown", "-w", NAME], GOODBYE)
+        .and_then(|finished| finished.expect(0))
+        .is_err()
+    {
         host.xl(&["destroy", NAME])?;
     }
     // What the console said meanwhile, now that it disturbs nobody.
-    let _ = console.wait(Duration::from_secs(5)).map(|finished| print(finished.stdout.get(shown..)));
+    let _ =
+        console.wait(Duration::from_secs(5)).map(|finished| print(finished.stdout.get(shown..)));
     match status {
         Status::Code(0) => Ok(ExitCode::SUCCESS),
         status => bail!("the client ended with {status}"),
@@ -56,8 +62,14 @@ fn show_boot(console: &Process) -> Result<usize> {
             if console.running() && Instant::now() < deadline {
                 continue;
             }
-            let finished = console.wait(Duration::from_millis(1)).context("the guest does not say that it is ready")?;
-            bail!("the guest ended while booting ({}): {}", finished.status, finished.stderr.trim());
+            let finished = console
+                .wait(Duration::from_millis(1))
+                .context("the guest does not say that it is ready")?;
+            bail!(
+                "the guest ended while booting ({}): {}",
+                finished.status,
+                finished.stderr.trim()
+            );
         };
         let whole = data.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         print(data.get(..whole));
@@ -83,6 +95,8 @@ fn print(bytes: Option<&[u8]>) {
 
 /// The words as one would type them.
 fn quoted(words: &[&str]) -> String {
-    let quote = |word: &&str| if word.contains(['"', ' ']) { format!("'{word}'") } else { word.to_string() };
+    let quote = |word: &&str| {
+        if word.contains(['"', ' ']) { format!("'{word}'") } else { word.to_string() }
+    };
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }

@@ -13,7 +13,7 @@ pub const MAX_PAYLOAD: usize = 1 << 20;
 const HEADER: usize = 12;
 const MAGIC: [u8; 3] = [b'R', b'S', 1];
 
-/// How a process ended.
+/// End of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// It exited with this code.
@@ -40,11 +40,11 @@ pub struct Request {
     pub cwd: String,
     /// Variables set beside the agent's own.
     pub env: Vec<(String, String)>,
-    /// Whether it gets a terminal instead of pipes.
+    /// True if it gets a terminal instead of pipes.
     pub terminal: bool,
 }
 
-/// What a frame says about its process.
+/// News of a process in a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// The agent is there (its first words).
@@ -70,9 +70,9 @@ pub enum Message {
 /// A message about process `id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Number of the process, chosen by who starts it.
+    /// Number of the process, chosen by the side that starts it.
     pub id: u32,
-    /// What is said.
+    /// The content.
     pub message: Message,
 }
 
@@ -119,8 +119,11 @@ impl Message {
     }
 
     fn decode(kind: u8, payload: &[u8]) -> Result<Message, Malformed> {
-        let number = || Ok(i32::from_le_bytes(payload.try_into().map_err(|_| Malformed("number"))?));
-        let empty = |message| if payload.is_empty() { Ok(message) } else { Err(Malformed("unexpected payload")) };
+        let number =
+            || Ok(i32::from_le_bytes(payload.try_into().map_err(|_| Malformed("number"))?));
+        let empty = |message| {
+            if payload.is_empty() { Ok(message) } else { Err(Malformed("unexpected payload")) }
+        };
         match kind {
             0 => empty(Message::Hello),
             1 => Ok(Message::Exec(Request::decode(payload)?)),
@@ -141,22 +144,30 @@ impl Request {
     /// Texts ended by zero bytes: terminal, folder, number of arguments, the
     /// arguments, then the variables as NAME=VALUE.
     fn encode(&self) -> Vec<u8> {
-        let mut texts = vec![self.terminal.to_string(), self.cwd.clone(), self.argv.len().to_string()];
+        let mut texts =
+            vec![self.terminal.to_string(), self.cwd.clone(), self.argv.len().to_string()];
         texts.extend(self.argv.iter().cloned());
         texts.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
-        texts.into_iter().flat_map(|text| text.into_bytes().into_iter().filter(|byte| *byte != 0).chain([0])).collect()
+        texts
+            .into_iter()
+            .flat_map(|text| text.into_bytes().into_iter().filter(|byte| *byte != 0).chain([0]))
+            .collect()
     }
 
     fn decode(payload: &[u8]) -> Result<Request, Malformed> {
         let whole = text(payload)?;
-        let mut texts = whole.strip_suffix('\0').ok_or(Malformed("request without end"))?.split('\0');
+        let mut texts =
+            whole.strip_suffix('\0').ok_or(Malformed("request without end"))?.split('\0');
         let mut next = || texts.next().ok_or(Malformed("short request"));
         let terminal = next()?.parse().map_err(|_| Malformed("terminal"))?;
         let cwd = next()?.to_string();
         let count: usize = next()?.parse().map_err(|_| Malformed("count"))?;
         let argv = (0..count).map(|_| next().map(str::to_string)).collect::<Result<_, _>>()?;
-        let pair = |text: &str| text.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()));
-        let env = texts.map(|text| pair(text).ok_or(Malformed("variable"))).collect::<Result<_, _>>()?;
+        let pair = |text: &str| {
+            text.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()))
+        };
+        let env =
+            texts.map(|text| pair(text).ok_or(Malformed("variable"))).collect::<Result<_, _>>()?;
         Ok(Request { argv, cwd, env, terminal })
     }
 }
@@ -188,7 +199,9 @@ impl Decoder {
         if header[..3] != MAGIC {
             return Err(Malformed("bad magic"));
         }
-        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word = |at: usize| {
+            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
         let length = word(8) as usize;
         if length > MAX_PAYLOAD {
             return Err(Malformed("too long"));

@@ -45,21 +45,37 @@ fn on_pipes(request: &Request) -> Result<Spawned> {
     let stdin = Box::new(child.stdin.take().context("no pipe")?);
     let stdout = Box::new(child.stdout.take().context("no pipe")?);
     let stderr = Box::new(child.stderr.take().context("no pipe")?);
-    Ok(Spawned { child, stdin, outputs: vec![(stdout, Message::Stdout), (stderr, Message::Stderr)] })
+    Ok(Spawned {
+        child,
+        stdin,
+        outputs: vec![(stdout, Message::Stdout), (stderr, Message::Stderr)],
+    })
 }
 
 fn on_terminal(request: &Request) -> Result<Spawned> {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).context("cannot open a terminal")?;
+    let master =
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).context("cannot open a terminal")?;
     grantpt(&master)?;
     unlockpt(&master)?;
     let name = ptsname(&master, Vec::new())?.into_string()?;
-    let slave = File::options().read(true).write(true).open(&name).with_context(|| format!("cannot open {name}"))?;
+    let slave = File::options()
+        .read(true)
+        .write(true)
+        .open(&name)
+        .with_context(|| format!("cannot open {name}"))?;
     // setsid makes the terminal the process's own and then becomes it.
-    let argv: Vec<String> =
-        ["setsid", "-c"].map(str::to_string).into_iter().chain(request.argv.iter().cloned()).collect();
+    let argv: Vec<String> = ["setsid", "-c"]
+        .map(str::to_string)
+        .into_iter()
+        .chain(request.argv.iter().cloned())
+        .collect();
     let mut command = command(request, &argv)?;
     command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
     let child = command.spawn().context("cannot start setsid (package util-linux)")?;
     let master = File::from(master);
-    Ok(Spawned { child, stdin: Box::new(master.try_clone()?), outputs: vec![(Box::new(master), Message::Stdout)] })
+    Ok(Spawned {
+        child,
+        stdin: Box::new(master.try_clone()?),
+        outputs: vec![(Box::new(master), Message::Stdout)],
+    })
 }

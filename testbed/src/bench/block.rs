@@ -15,24 +15,25 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::Output;
 use super::figures::number;
-use crate::cli::HostKind;
+use crate::cli::HostArgs;
 use crate::client::Process;
 use crate::disk::{Disk, Kind, disks};
 use crate::guest::{Guest, log_path};
-use crate::host::{Host, PATIENCE, Wish};
+use crate::host::{Host, HostConfig, PATIENCE};
 use crate::progress::Progress;
 
 /// Memory of the emulated host, in MiB.
-const MEMORY: u32 = 1792;
+const MEMORY: u32 = 2048;
 
-/// How long one guest may take for all of its measurements.
+/// The most time that one guest may take for all of its measurements.
 const LONG: Duration = Duration::from_secs(900);
 
 /// MiB of each disk, of which the guests use the first 100.
 const SIZE: u32 = 128;
 
-/// What answers the guests.
+/// A backend and its disk.
 const BACKENDS: &[(&str, Server)] = &[
     ("null_blk", Server::Xl(Kind::Null { mib: SIZE, sector: 512, keeps: false })),
     ("brd", Server::Xl(Kind::Ram { mib: SIZE })),
@@ -43,7 +44,7 @@ const BACKENDS: &[(&str, Server)] = &[
     ("xen-disk file", Server::XenDisk { storage: "file", in_file: true }),
 ];
 
-/// What serves a disk.
+/// A program that serves a disk.
 #[derive(Clone, Copy)]
 enum Server {
     /// Linux or QEMU, as xl sets it up.
@@ -52,10 +53,10 @@ enum Server {
     XenDisk { storage: &'static str, in_file: bool },
 }
 
-/// What xen-disk says once the guest has its disk.
+/// The words of xen-disk once the guest has its disk.
 const PLUGGED: &str = "Press Control+C to disconnect device.";
 
-/// Who asks.
+/// A guest with a frontend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Frontend {
     /// The Linux guest.
@@ -82,7 +83,7 @@ struct Figure {
     dom0_cpu: f64,
 }
 
-/// What one guest measured at one backend.
+/// Figures that one guest measured at one backend.
 struct Row {
     backend: &'static str,
     frontend: Frontend,
@@ -90,34 +91,55 @@ struct Row {
 }
 
 /// Measures all backends whose name has one of the words of `only`, or all, and prints it.
-pub fn run(kind: HostKind, memory: Option<u32>, json: bool, only: &[String]) -> Result<ExitCode> {
+pub fn run(on: HostArgs, only: &[String], output: Output) -> Result<ExitCode> {
     let chosen = choose(only)?;
     let progress = Progress::new();
-    let wish = Wish { kind, memory: memory.unwrap_or(MEMORY), peers: true, linux: true, qemu: true, counted: true };
-    let host = Host::up(&wish, &progress)?;
+    let config = HostConfig {
+        peers: true,
+        linux: true,
+        qemu: true,
+        counted: true,
+        ..HostConfig::plain(on, MEMORY)
+    };
+    let host = Host::up(&config, &progress)?;
     host.logs_consoles()?;
     let mut rows = Vec::new();
     for (backend, server) in chosen {
         for frontend in [Frontend::Linux, Frontend::Ours] {
             progress.stage(&format!("{backend}: {frontend:?} guest"));
-            let figures =
-                measure(&host, backend, server, frontend).with_context(|| format!("{backend}, {frontend:?}"))?;
-            let speeds: Vec<_> = figures.iter().map(|figure| format!("{} {:.1}", figure.test, figure.mib)).collect();
+            let figures = measure(&host, backend, server, frontend)
+                .with_context(|| format!("{backend}, {frontend:?}"))?;
+            let speeds: Vec<_> =
+                figures.iter().map(|figure| format!("{} {:.1}", figure.test, figure.mib)).collect();
             progress.stage(&format!("{backend}: {frontend:?} guest: MiB/s: {}", speeds.join(", ")));
             rows.push(Row { backend, frontend, figures });
         }
     }
     progress.done("all is measured");
-    print!("{}", if json { table::json(&rows, host.emulated()) } else { table::text(&rows, host.emulated()) });
+    print!(
+        "{}",
+        if output.json {
+            table::json(&rows, host.emulated())
+        } else {
+            table::text(&rows, host.emulated())
+        }
+    );
+    output.draw(|| table::plot(&rows, host.emulated()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The backends whose name has one of these words; all of them, if there are no words.
 fn choose(only: &[String]) -> Result<Vec<(&'static str, Server)>> {
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word.as_str()));
+    let wanted =
+        |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word.as_str()));
     let chosen: Vec<_> = BACKENDS.iter().copied().filter(|(name, _)| wanted(name)).collect();
     let names = || BACKENDS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    ensure!(!chosen.is_empty(), "no backend is called {}; there are {}", only.join(" or "), names());
+    ensure!(
+        !chosen.is_empty(),
+        "no backend is called {}; there are {}",
+        only.join(" or "),
+        names()
+    );
     Ok(chosen)
 }
 
@@ -127,7 +149,9 @@ fn measure(host: &Host, backend: &str, server: Server, frontend: Frontend) -> Re
     let name = format!("ringside-bench-{label}-{frontend:?}").to_lowercase();
     let disk = match server {
         Server::Xl(kind) => Some(Disk::new(host, &name, kind)?),
-        Server::XenDisk { in_file: true, .. } => Some(Disk::new(host, &name, Kind::File { mib: SIZE })?),
+        Server::XenDisk { in_file: true, .. } => {
+            Some(Disk::new(host, &name, Kind::File { mib: SIZE })?)
+        }
         Server::XenDisk { in_file: false, .. } => None,
     };
     let list = match (server, &disk) {
@@ -135,9 +159,16 @@ fn measure(host: &Host, backend: &str, server: Server, frontend: Frontend) -> Re
         _ => disks(&[]),
     };
     let guest = match frontend {
-        Frontend::Linux => Guest::linux_with(host, &name, &format!("role=blk-bench backend={label}"), &[&list, "-p"])?,
+        Frontend::Linux => Guest::linux_with(
+            host,
+            &name,
+            &format!("role=blk-bench backend={label}"),
+            &[&list, "-p"],
+        )?,
         Frontend::Ours => {
-            let extra = format!("extra=\"blk.disk=xvda blk.run=bench blk.destroy=xvda blk.backend={label}\"");
+            let extra = format!(
+                "extra=\"blk.disk=xvda blk.run=bench blk.destroy=xvda blk.backend={label}\""
+            );
             Guest::create_from(host, "xl/block.xl", &name, &[&extra, &list, "-p"])?
         }
     };
@@ -147,7 +178,10 @@ fn measure(host: &Host, backend: &str, server: Server, frontend: Frontend) -> Re
     };
     let watcher = host.spawn(&[&host.peer("blk-watch"), &guest.domid()?, &log_path(&name)])?;
     host.xl(&["unpause", &name])?;
-    let printed = watcher.wait(LONG)?.success().with_context(|| format!("the console says:\n{}", guest.console()))?;
+    let printed = watcher
+        .wait(LONG)?
+        .success()
+        .with_context(|| format!("the console says:\n{}", guest.console()))?;
     // It may have gone by itself meanwhile.
     let _ = host.xl(&["destroy", &name]);
     guest.gone(LONG)?;
@@ -175,9 +209,12 @@ fn plug(host: &Host, guest: &Guest, storage: &str, disk: Option<&Disk>) -> Resul
 impl Figure {
     /// Reads a line of blk-watch.
     fn read(line: &str) -> Result<Figure> {
-        let of = |name| number(line, name).with_context(|| format!("there is no number {name:?} in {line:?}"));
+        let of = |name| {
+            number(line, name).with_context(|| format!("there is no number {name:?} in {line:?}"))
+        };
         let test = line.split("\"test\":\"").nth(1).and_then(|rest| rest.split('"').next());
-        let test = test.with_context(|| format!("there is no name of a test in {line:?}"))?.to_string();
+        let test =
+            test.with_context(|| format!("there is no name of a test in {line:?}"))?.to_string();
         let moved = of("mib")?;
         ensure!(moved > 0.0, "nothing was moved in {line:?}");
         let per_gib = |name| Ok::<f64, anyhow::Error>(of(name)? * 1024.0 / moved);

@@ -1,4 +1,4 @@
-//! What a bench client prints, read back.
+//! Figures that a bench client prints, read back.
 
 use anyhow::{Result, ensure};
 
@@ -25,10 +25,16 @@ impl Figures {
     pub fn read(json: &str) -> Result<Figures> {
         let (sizes, mib) = (numbers(json, "size"), numbers(json, "mib_per_second"));
         let round_trip = number(json, "median_us");
-        ensure!(!sizes.is_empty() && sizes.len() == mib.len(), "these are no figures for each size of messages");
+        ensure!(
+            !sizes.is_empty() && sizes.len() == mib.len(),
+            "these are no figures for each size of messages"
+        );
         let of = sizes.into_iter().zip(mib);
         let throughput = of.map(|(size, mib)| Throughput { size: size as u32, mib }).collect();
-        Ok(Figures { throughput, round_trip: round_trip.ok_or_else(|| anyhow::anyhow!("no time of round trips"))? })
+        Ok(Figures {
+            throughput,
+            round_trip: round_trip.ok_or_else(|| anyhow::anyhow!("no time of round trips"))?,
+        })
     }
 }
 
@@ -56,7 +62,10 @@ mod tests {
                    "rtt":{"count":9,"median_us":96.9,"p99_us":1},"rtt_1":{"median_us":95}}"#;
         let figures = Figures::read(c).unwrap();
         let of = |size, mib| Throughput { size, mib };
-        assert_eq!(figures, Figures { throughput: vec![of(64, 22.5), of(1 << 20, 26.0)], round_trip: 96.9 });
+        assert_eq!(
+            figures,
+            Figures { throughput: vec![of(64, 22.5), of(1 << 20, 26.0)], round_trip: 96.9 }
+        );
     }
 
     #[test]

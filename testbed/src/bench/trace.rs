@@ -28,13 +28,13 @@ const LOST: u32 = 0x0001_f001;
 /// `__HYPERVISOR_event_channel_op` of `xen.h`.
 const EVENT_CHANNEL_OP: u32 = 32;
 
-/// Where the records go in dom0.
+/// File in dom0 for the records.
 const FILE: &str = "/tmp/ringside-trace";
 
-/// How long a traced client may take.
+/// The most time that a traced client may take.
 const LONG: Duration = Duration::from_secs(300);
 
-/// How often things happened.
+/// Counts of what happened.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Counts {
     /// The guest was left for Xen, for whatever reason.
@@ -82,7 +82,8 @@ fn count(mut trace: &[u8]) -> Result<Counts> {
         let stamp = if header >> 31 == 1 { 8 } else { 0 };
         let extra = 4 * (header >> 28 & 7) as usize;
         ensure!(rest.len() >= stamp + extra, "the trace ends within a record");
-        let (event, first) = (header & 0x0fff_ffff, word(&rest[stamp..stamp + extra]).map(|(value, _)| value));
+        let (event, first) =
+            (header & 0x0fff_ffff, word(&rest[stamp..stamp + extra]).map(|(value, _)| value));
         match event {
             EXIT => counts.exits += 1.0,
             INTERRUPT => counts.interrupts += 1.0,

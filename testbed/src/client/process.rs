@@ -16,12 +16,12 @@ pub struct Process {
     mailbox: Arc<Mailbox>,
 }
 
-/// What a process left behind.
+/// Output and end of a process.
 #[derive(Debug)]
 pub struct Finished {
     /// The command, for messages.
     pub words: String,
-    /// How it ended.
+    /// Its end.
     pub status: Status,
     /// All of its standard output.
     pub stdout: Vec<u8>,
@@ -41,7 +41,12 @@ impl Finished {
             return Ok(self);
         }
         let said = format!("{}{}", tail(&self.text()), tail(&self.stderr));
-        bail!("'{}' ended with {} instead of exit code {code}:\n{}", self.words, self.status, said.trim_end());
+        bail!(
+            "'{}' ended with {} instead of exit code {code}:\n{}",
+            self.words,
+            self.status,
+            said.trim_end()
+        );
     }
 
     /// Standard output as text if it exited with 0, else an error.
@@ -63,7 +68,8 @@ impl Process {
 
     /// Sends bytes to its standard input.
     pub fn write(&self, data: &[u8]) -> Result<()> {
-        data.chunks(MAX_PAYLOAD).try_for_each(|piece| self.client.send(self.id, Message::Stdin(piece.to_vec())))
+        data.chunks(MAX_PAYLOAD)
+            .try_for_each(|piece| self.client.send(self.id, Message::Stdin(piece.to_vec())))
     }
 
     /// Ends its standard input.
@@ -76,12 +82,12 @@ impl Process {
         self.client.send(self.id, Message::Signal(number))
     }
 
-    /// Whether it still runs.
+    /// Returns true if it still runs.
     pub fn running(&self) -> bool {
         self.mailbox.lock().ended.is_none()
     }
 
-    /// How many bytes it has written to standard output.
+    /// Returns the number of bytes that it has written to standard output.
     pub fn written(&self) -> usize {
         self.mailbox.lock().stdout.len()
     }
@@ -89,15 +95,19 @@ impl Process {
     /// The last of what it said so far, for messages.
     pub fn said(&self) -> String {
         let state = self.mailbox.lock();
-        [&state.stdout[..], &state.stderr[..]].map(|data| tail(&String::from_utf8_lossy(data))).concat()
+        [&state.stdout[..], &state.stderr[..]]
+            .map(|data| tail(&String::from_utf8_lossy(data)))
+            .concat()
     }
 
     /// Waits for output beyond the first `seen` bytes; none if it ended or the
     /// time is over (then [`Process::running`] tells which).
     pub fn output_after(&self, seen: usize, patience: Duration) -> Option<Vec<u8>> {
-        let found = self.mailbox.wait(self.client.deadline(patience), |state| match state.stdout.get(seen..) {
-            Some(data) if !data.is_empty() => Some(Some(data.to_vec())),
-            _ => state.ended.is_some().then_some(None),
+        let found = self.mailbox.wait(self.client.deadline(patience), |state| {
+            match state.stdout.get(seen..) {
+                Some(data) if !data.is_empty() => Some(Some(data.to_vec())),
+                _ => state.ended.is_some().then_some(None),
+            }
         });
         found.flatten()
     }
@@ -115,7 +125,11 @@ impl Process {
             Some(false) => "ended",
             None => "was still running",
         };
-        bail!("'{}' {why} without saying {text:?} (waited up to {patience:?}); it said:\n{}", self.words, self.said());
+        bail!(
+            "'{}' {why} without saying {text:?} (waited up to {patience:?}); it said:\n{}",
+            self.words,
+            self.said()
+        );
     }
 
     /// Waits for its end; kills it when that takes longer than `patience`.
@@ -126,9 +140,15 @@ impl Process {
         });
         let Some((ended, stdout, stderr)) = ended else {
             self.signal(9)?;
-            bail!("'{}' was still running after {patience:?} and was killed; it said:\n{}", self.words, self.said());
+            bail!(
+                "'{}' was still running after {patience:?} and was killed; it said:\n{}",
+                self.words,
+                self.said()
+            );
         };
-        let status = ended.map_err(|reason| anyhow!(reason)).with_context(|| format!("'{}' failed", self.words))?;
+        let status = ended
+            .map_err(|reason| anyhow!(reason))
+            .with_context(|| format!("'{}' failed", self.words))?;
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         Ok(Finished { words: self.words.clone(), status, stdout, stderr })
     }

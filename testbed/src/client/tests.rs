@@ -80,7 +80,8 @@ fn waiting_has_an_end() {
 #[test]
 fn a_process_can_have_a_terminal() {
     let (client, _link) = connected();
-    let mut request = request(&["sh", "-c", "test -t 0 && test -t 1 && read line && echo got $line"]);
+    let mut request =
+        request(&["sh", "-c", "test -t 0 && test -t 1 && read line && echo got $line"]);
     request.terminal = true;
     let process = client.spawn(request).unwrap();
     process.write(b"typed\n").unwrap();

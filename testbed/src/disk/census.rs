@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 
 use crate::host::{Host, PATIENCE, until};
 
-/// How long backends may take to let go.
+/// The most time that backends may take to let go.
 const BURIAL: Duration = Duration::from_secs(30);
 
-/// What there is of disks on a host. Take one before, and ask
+/// Everything of disks on a host. Take one before, and ask
 /// [`Census::unchanged`] after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
@@ -57,7 +57,7 @@ fn parse(printed: &str) -> (Vec<String>, Vec<String>) {
     (words(devices), words(backends))
 }
 
-/// How many grants are in use, as Xen's debug key `g` tells.
+/// Returns the number of grants in use, as Xen's debug key `g` tells.
 fn grants(host: &Host) -> Result<usize> {
     const END: &str = "gnttab_usage_print_all ] done";
     let before = host.hypervisor_log().matches(END).count();
@@ -72,7 +72,9 @@ fn grants(host: &Host) -> Result<usize> {
 /// Entries in the last list of grants in a log of the hypervisor's.
 fn used(log: &str) -> usize {
     let list = log.rsplit_once("gnttab_usage_print_all [").map_or("", |(_, list)| list);
-    list.lines().filter(|line| line.trim_start_matches("(XEN)").trim_start().starts_with("[0x")).count()
+    list.lines()
+        .filter(|line| line.trim_start_matches("(XEN)").trim_start().starts_with("[0x"))
+        .count()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! What kinds of disks there are, and the words that make them.
+//! Kinds of disks, and the words that make them.
 
-/// Where the files of disks lie in dom0.
+/// Folder of dom0 for the files of disks.
 const FOLDER: &str = "/tmp/ringside-disks";
 
-/// Where null_blk is configured.
+/// Folder in which null_blk is configured.
 const NULL: &str = "/sys/kernel/config/nullb";
 
 /// A script that takes away all disks that a script of [`Kind::create`] may
@@ -12,7 +12,7 @@ pub(super) const SWEEP: &str = "dmsetup remove_all --force --noudevsync --noudev
     for disk in /sys/kernel/config/nullb/*/; do echo 0 >$disk/power && rmdir $disk; done; \
     [ ! -b /dev/ram0 ] || rmmod brd; rm -rf /tmp/ringside-disks";
 
-/// What a disk is made of. Sizes are in MiB.
+/// Stuff that a disk is made of. Sizes are in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A loop device over a sparse file, with logical sectors of `sector` bytes.
@@ -21,7 +21,7 @@ pub enum Kind {
         mib: u32,
         /// 512, 1024, 2048 or 4096.
         sector: u32,
-        /// Whether dom0 and the guest may only read it.
+        /// True if dom0 and the guest may only read it.
         read_only: bool,
     },
     /// A plain file, which xl's `block` script turns into a loop device.
@@ -40,7 +40,7 @@ pub enum Kind {
         mib: u32,
         /// 512 to 4096.
         sector: u32,
-        /// Whether it keeps what is written, and so can be verified; it can discard then, too.
+        /// True if it keeps what is written, and so can be verified; it can discard then, too.
         keeps: bool,
     },
     /// A raw file behind QEMU (the scenario must ask for QEMU).
@@ -57,7 +57,7 @@ pub enum Kind {
     Mapped(Mapping),
 }
 
-/// What a device-mapper target does with the disk below it.
+/// Effect of a device-mapper target on the disk below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapping {
     /// Hands everything through.
@@ -66,7 +66,7 @@ pub enum Mapping {
     Error {
         /// The first failing sector.
         first: u64,
-        /// How many fail.
+        /// Number of those that fail.
         count: u64,
     },
     /// Fails everything.
@@ -98,7 +98,7 @@ pub struct Stamp {
     pub generation: u64,
     /// The first sector, in units of 512 bytes.
     pub first: u64,
-    /// How many; none for all up to the end.
+    /// Number of them; `None` for all up to the end.
     pub sectors: Option<u64>,
 }
 
@@ -112,7 +112,10 @@ impl Stamp {
     /// The words for the Linux guest.
     pub fn words(&self) -> String {
         let Stamp { seed, generation, first, sectors } = self;
-        format!("seed={seed} generation={generation} first={first} sectors={}", sectors.unwrap_or(0))
+        format!(
+            "seed={seed} generation={generation} first={first} sectors={}",
+            sectors.unwrap_or(0)
+        )
     }
 }
 
@@ -123,9 +126,14 @@ impl Kind {
         match *self {
             Kind::Loop { mib, sector, read_only } => {
                 let mode = if read_only { "--read-only" } else { "" };
-                format!("{}; losetup --find --show --sector-size {sector} {mode} {FOLDER}/{name}", file(mib))
+                format!(
+                    "{}; losetup --find --show --sector-size {sector} {mode} {FOLDER}/{name}",
+                    file(mib)
+                )
             }
-            Kind::File { mib } | Kind::QdiskRaw { mib } => format!("{}; echo {FOLDER}/{name}", file(mib)),
+            Kind::File { mib } | Kind::QdiskRaw { mib } => {
+                format!("{}; echo {FOLDER}/{name}", file(mib))
+            }
             Kind::Qcow2 { mib } => format!(
                 "set -e; mkdir -p {FOLDER}; qemu-img create -q -f qcow2 {FOLDER}/{name} {mib}M; echo {FOLDER}/{name}"
             ),
@@ -156,13 +164,19 @@ impl Kind {
     pub(super) fn delete(&self, name: &str, path: &str) -> String {
         match self {
             Kind::Loop { .. } => format!("losetup -d {path}; rm -f {FOLDER}/{name}"),
-            Kind::File { .. } | Kind::QdiskRaw { .. } | Kind::Qcow2 { .. } => format!("rm -f {path}"),
+            Kind::File { .. } | Kind::QdiskRaw { .. } | Kind::Qcow2 { .. } => {
+                format!("rm -f {path}")
+            }
             Kind::Ram { .. } => "[ ! -b /dev/ram0 ] || rmmod brd".to_string(),
             Kind::Null { .. } => {
-                format!("[ ! -d {NULL}/{name} ] || {{ echo 0 >{NULL}/{name}/power && rmdir {NULL}/{name}; }}")
+                format!(
+                    "[ ! -d {NULL}/{name} ] || {{ echo 0 >{NULL}/{name}/power && rmdir {NULL}/{name}; }}"
+                )
             }
             Kind::Mapped(_) => {
-                format!("! dmsetup info {name} >/dev/null 2>&1 || dmsetup remove --noudevsync --noudevrules {name}")
+                format!(
+                    "! dmsetup info {name} >/dev/null 2>&1 || dmsetup remove --noudevsync --noudevrules {name}"
+                )
             }
         }
     }
@@ -178,11 +192,12 @@ impl Kind {
 
     /// A script that changes the size of what is in use, where that is possible.
     pub(super) fn resize(&self, name: &str, path: &str, mib: u32) -> Option<String> {
-        matches!(self, Kind::Loop { .. })
-            .then(|| format!("set -e; truncate -s {mib}M {FOLDER}/{name}; losetup --set-capacity {path}"))
+        matches!(self, Kind::Loop { .. }).then(|| {
+            format!("set -e; truncate -s {mib}M {FOLDER}/{name}; losetup --set-capacity {path}")
+        })
     }
 
-    /// What xl is told. `script` is for block devices, instead of Xen's own.
+    /// Returns the description for xl. `script` is for block devices, instead of Xen's own.
     pub(super) fn spec(&self, path: &str, vdev: &str, script: Option<&str>) -> String {
         let (format, more) = match (self, script) {
             (Kind::File { .. }, _) => ("raw", ",script=block".to_string()),
@@ -196,7 +211,7 @@ impl Kind {
         format!("format={format},vdev={vdev},access={access}{more},target={path}")
     }
 
-    /// Where dom0 writes what a guest shall read.
+    /// Returns the path where dom0 writes what a guest shall read.
     pub(super) fn writable(&self, name: &str, path: &str) -> String {
         match self {
             Kind::Loop { read_only: true, .. } => format!("{FOLDER}/{name}"),
@@ -211,9 +226,13 @@ impl Kind {
                 "raw={path}.raw; set -o pipefail; qemu-img convert -f qcow2 -O raw {path} $raw && {{ {command}; }}; \
                  code=$?; rm -f $raw; exit $code"
             ),
-            Kind::File { .. } | Kind::QdiskRaw { .. } => format!("raw={path}; set -o pipefail; {command}"),
+            Kind::File { .. } | Kind::QdiskRaw { .. } => {
+                format!("raw={path}; set -o pipefail; {command}")
+            }
             // dom0's own cache of the device knows nothing of what a backend wrote.
-            _ => format!("raw={path}; set -o pipefail; blockdev --flushbufs $raw && {{ {command}; }}"),
+            _ => format!(
+                "raw={path}; set -o pipefail; blockdev --flushbufs $raw && {{ {command}; }}"
+            ),
         }
     }
 }
@@ -232,8 +251,14 @@ impl Mapping {
             Mapping::Delay { ms } => all(&format!("delay {under} 0 {ms}")),
             Mapping::Error { first, count } => {
                 let end = first + count;
-                let before = if first > 0 { format!("0 {first} linear {under} 0\\n") } else { String::new() };
-                format!("{before}{first} {count} error\\n{end} '$((size - {end}))' linear {under} {end}\\n")
+                let before = if first > 0 {
+                    format!("0 {first} linear {under} 0\\n")
+                } else {
+                    String::new()
+                };
+                format!(
+                    "{before}{first} {count} error\\n{end} '$((size - {end}))' linear {under} {end}\\n"
+                )
             }
         }
     }
@@ -253,7 +278,11 @@ mod tests {
         assert!(spec(Kind::Loop { mib: 8, sector: 512, read_only: true }).contains("access=ro"));
         assert!(spec(Kind::File { mib: 8 }).contains("script=block,"));
         let qcow2 = spec(Kind::Qcow2 { mib: 8 });
-        assert!(qcow2.contains("format=qcow2") && qcow2.contains("backendtype=qdisk") && !qcow2.contains("script"));
+        assert!(
+            qcow2.contains("format=qcow2")
+                && qcow2.contains("backendtype=qdisk")
+                && !qcow2.contains("script")
+        );
     }
 
     #[test]
@@ -265,7 +294,10 @@ mod tests {
 
     #[test]
     fn only_loop_devices_are_resized() {
-        assert!(LOOP.resize("a", "/dev/loop0", 16).is_some_and(|script| script.contains("truncate -s 16M")));
+        assert!(
+            LOOP.resize("a", "/dev/loop0", 16)
+                .is_some_and(|script| script.contains("truncate -s 16M"))
+        );
         assert_eq!(Kind::Ram { mib: 8 }.resize("a", "/dev/ram0", 16), None);
     }
 

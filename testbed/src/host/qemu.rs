@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Wish, serial};
+use super::{HostConfig, serial};
+use crate::cli::{Dom0, Xenstored};
 use crate::client::Client;
 use crate::image::{Image, Tree};
-use crate::install;
 use crate::progress::Progress;
 
-/// How long a boot may take on a slow, busy machine.
-const PATIENCE: Duration = Duration::from_secs(420);
+/// Time limit of a boot on a slow, busy machine.
+const PATIENCE: Duration = Duration::from_secs(900);
 
-/// What the emulated CPU offers: AMD's SVM with nested paging for the guests,
+/// Features of the emulated CPU: AMD's SVM with nested paging for the guests,
 /// and random numbers so that nobody waits for entropy.
 const CPU: &str = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand";
 
@@ -26,40 +26,40 @@ const CPU: &str = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand";
 const XEN: &str = "console=com1 com1=115200,8n1 dom0_max_vcpus=1 bootscrub=0 loglvl=info guest_loglvl=all noreboot";
 
 /// dom0's memory in MiB: half of it can be files, disks of guests among them.
-const DOM0_MEMORY: u32 = 512;
+const DOM0_MEMORY: u32 = 768;
 
 /// dom0's memory when it runs QEMU for guests.
-const DOM0_MEMORY_WITH_QEMU: u32 = 896;
+const DOM0_MEMORY_WITH_QEMU: u32 = 1152;
 
 /// dom0's options; a comma would end them.
 const DOM0: &str = "console=hvc0 quiet panic=-1 rdinit=/init clocksource=xen";
 
 /// Makes time a count of executed instructions, two nanoseconds each, and all
 /// else that could differ from run to run the same.
-const COUNTED: [&str; 6] = ["-icount", "shift=1,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"];
+const COUNTED: [&str; 6] =
+    ["-icount", "shift=1,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"];
 
 /// A running QEMU; dropping it ends it.
 pub struct Qemu {
     child: Child,
-    /// What Xen, dom0 and port 0xE9 of the guests wrote.
+    /// File of all that Xen, dom0 and port 0xE9 of the guests wrote.
     pub serial: PathBuf,
 }
 
 impl Qemu {
-    /// Boots `image` with `extra` on top as `wish` says, keeping its files in
+    /// Boots `image` with `extra` on top as `config` says, keeping its files in
     /// `folder`, and waits until its agent answers.
     pub fn boot(
         image: &Image,
         extra: &Tree,
-        wish: &Wish,
+        config: &HostConfig,
         folder: &Path,
         progress: &Progress,
     ) -> Result<(Qemu, Client)> {
-        install::program("qemu-system-x86_64", "qemu-system-x86")?;
         lay_out(image, extra, folder)?;
         let (ours, theirs) = UnixStream::pair()?;
         let serial = folder.join("host.log");
-        let child = command(wish, folder)
+        let child = command(config, folder)
             .stdin(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .stderr(fs::File::create(folder.join("qemu.log"))?)
@@ -87,11 +87,17 @@ impl Qemu {
             let why = match (serial::trouble(&log), status) {
                 (Some(_), _) => "the emulated host failed while booting".to_string(),
                 (None, Some(status)) => format!("QEMU ended while booting ({status})"),
-                _ if Instant::now() > deadline => format!("the emulated host did not come up within {PATIENCE:?}"),
+                _ if Instant::now() > deadline => {
+                    format!("the emulated host did not come up within {PATIENCE:?}")
+                }
                 _ => continue,
             };
             let errors = fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
-            bail!("{why}; the whole log is {}\n{}{errors}", self.serial.display(), serial::excerpt(&log));
+            bail!(
+                "{why}; the whole log is {}\n{}{errors}",
+                self.serial.display(),
+                serial::excerpt(&log)
+            );
         }
     }
 
@@ -108,7 +114,7 @@ impl Drop for Qemu {
     }
 }
 
-/// What QEMU reads when it starts: hypervisor, dom0's kernel and root.
+/// Files that QEMU reads when it starts: hypervisor, dom0's kernel and root.
 const BOOT_FILES: [&str; 3] = ["xen", "vmlinuz", "root.cpio"];
 
 /// Puts the boot files where QEMU's command line can name them without commas
@@ -117,7 +123,8 @@ fn lay_out(image: &Image, extra: &Tree, folder: &Path) -> Result<()> {
     let [xen, kernel, root] = BOOT_FILES;
     for (name, target) in [(xen, &image.xen), (kernel, &image.kernel)] {
         let link = folder.join(name);
-        std::os::unix::fs::symlink(target, &link).with_context(|| format!("cannot create {}", link.display()))?;
+        std::os::unix::fs::symlink(target, &link)
+            .with_context(|| format!("cannot create {}", link.display()))?;
     }
     let mut bytes = Vec::new();
     for path in [&image.root].into_iter().chain(&image.parts) {
@@ -127,22 +134,38 @@ fn lay_out(image: &Image, extra: &Tree, folder: &Path) -> Result<()> {
     fs::write(folder.join(root), bytes).context("cannot write dom0's root")
 }
 
-fn command(wish: &Wish, folder: &Path) -> Command {
+fn command(config: &HostConfig, folder: &Path) -> Command {
     // setpriv ends QEMU with us, however we end.
     let mut command = Command::new("setpriv");
     command.current_dir(folder).args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     command.args(["-accel", "tcg,thread=single", "-smp", "1", "-cpu", CPU]);
-    if wish.counted {
+    if config.counted {
         command.args(COUNTED);
     }
-    command.args(["-m", &wish.memory.to_string()]);
-    command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none"]);
+    command.args(["-m", &config.memory.to_string()]);
+    command.args([
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-nic",
+        "none",
+    ]);
     command.args(["-serial", "file:host.log"]);
     command.args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]);
     command.args(["-device", "virtserialport,chardev=agent,name=ringside"]);
-    let dom0 = if wish.qemu { DOM0_MEMORY_WITH_QEMU } else { DOM0_MEMORY };
-    command.args(["-kernel", "xen", "-append", &format!("{XEN} dom0_mem={dom0}M,max:{dom0}M")]);
-    let more = if wish.counted { " nokaslr" } else { "" };
-    command.args(["-initrd", &format!("vmlinuz {DOM0}{more},root.cpio")]);
+    let dom0 = if config.qemu { DOM0_MEMORY_WITH_QEMU } else { DOM0_MEMORY };
+    let kind = if config.on.dom0 == Dom0::Pvh { " dom0=pvh" } else { "" };
+    let xen = format!("{XEN} dom0_mem={dom0}M,max:{dom0}M{kind}");
+    command.args(["-kernel", "xen", "-append", &xen]);
+    let mut linux = DOM0.to_string();
+    if config.counted {
+        linux += " nokaslr";
+    }
+    if config.on.xenstored == Xenstored::Oxenstored {
+        linux += " xenstored=oxenstored";
+    }
+    command.args(["-initrd", &format!("vmlinuz {linux},root.cpio")]);
     command
 }

@@ -43,11 +43,16 @@ mod tests {
 
     #[test]
     fn the_excerpt_is_around_the_failure() {
-        let log: String =
-            (0..200).map(|n| format!("{}{n}\n", if n == 90 { "Kernel panic " } else { "line " })).collect();
+        let log: String = (0..200)
+            .map(|n| format!("{}{n}\n", if n == 90 { "Kernel panic " } else { "line " }))
+            .collect();
         let excerpt = excerpt(&log);
         assert_eq!(trouble(&log), Some(90));
-        assert!(excerpt.contains("Kernel panic 90") && excerpt.contains("line 65\n") && excerpt.contains("line 114\n"));
+        assert!(
+            excerpt.contains("Kernel panic 90")
+                && excerpt.contains("line 65\n")
+                && excerpt.contains("line 114\n")
+        );
         assert!(!excerpt.contains("line 64\n") && !excerpt.contains("line 115\n"));
     }
 

@@ -1,4 +1,4 @@
-//! What goes into the dom0 image: plain lists, nothing else.
+//! Contents of the dom0 image: plain lists, nothing else.
 //!
 //! To put a program into dom0, name its package in [`PACKAGES`] and its path in
 //! [`FILES`]; the shared libraries it needs are found by themselves. To put a
@@ -18,11 +18,15 @@ pub const PACKAGES: &[Alternatives] = &[
     &["mount"],
     &["e2fsprogs"],
     &["dmsetup"],
+    &["dpkg"],
+    &["libc-bin"],
+    &["tar"],
     &["libgcc-s1"],
 ];
 
 /// Dependencies are followed when their name starts with one of these.
-pub const FOLLOW: &[&str] = &["lib", "zlib", "xen", "linux-image-", "linux-modules-"];
+pub const FOLLOW: &[&str] =
+    &["lib", "zlib", "xen", "linux-image-", "linux-base-", "linux-binary-", "linux-modules-"];
 
 /// Files to take out of the packages (`*` matches within one path component).
 pub const FILES: &[&str] = &[
@@ -35,6 +39,13 @@ pub const FILES: &[&str] = &[
     "usr/sbin/losetup",
     "usr/sbin/blockdev",
     "usr/sbin/dmsetup",
+    "usr/bin/dpkg",
+    "usr/bin/dpkg-deb",
+    "usr/bin/dpkg-query",
+    "usr/bin/dpkg-split",
+    "usr/bin/tar",
+    "usr/sbin/ldconfig",
+    "usr/sbin/start-stop-daemon",
     "usr/sbin/mke2fs",
     "usr/sbin/e2fsck",
     "etc/mke2fs.conf",
@@ -42,13 +53,18 @@ pub const FILES: &[&str] = &[
     "usr/bin/xenstore-*",
     "etc/xen/xl.conf",
     "etc/xen/scripts/*",
+    "etc/xen/oxenstored.conf",
+    // oxenstored of Xen 4.20 and later loads how it asks Xen for domains.
+    "usr/lib/xen-*/ocaml/xsd_glue/xenctrl_plugin/*",
 ];
 
 /// Xen's version-dependent programs (`usr/lib/xen-X/bin`); each is also
 /// reachable as `/usr/sbin/NAME`.
 pub const XEN_TOOLS: &[&str] = &[
     "xl",
+    "libxl-save-helper",
     "xenstored",
+    "oxenstored",
     "xenconsoled",
     "xenconsole",
     "xen-init-dom0",

@@ -1,12 +1,12 @@
 //! Writes the "newc" cpio archives that Linux unpacks as its first root.
 //!
 //! An archive is a sorted map from path to [`Node`]; every file belongs to
-//! root, whoever builds it. Archives can be put one behind the other: Linux
+//! root, no matter which user builds it. Archives can be put one behind the other: Linux
 //! unpacks them in turn and the later one wins.
 
 use std::collections::BTreeMap;
 
-/// What stands at a path.
+/// Thing that stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {
     /// A directory, mode 0755.
@@ -64,7 +64,15 @@ fn entry(out: &mut Vec<u8>, inode: u32, path: &str, node: &Node) {
     pad(out);
 }
 
-fn header(out: &mut Vec<u8>, inode: u32, mode: u32, links: u32, size: u32, device: (u32, u32), path: &str) {
+fn header(
+    out: &mut Vec<u8>,
+    inode: u32,
+    mode: u32,
+    links: u32,
+    size: u32,
+    device: (u32, u32),
+    path: &str,
+) {
     // Fields in order: inode, mode, uid, gid, links, mtime, size, device and
     // special device (major, minor each), length of the name with its zero, sum.
     let name = path.len() as u32 + 1;

@@ -14,7 +14,8 @@ use super::unpack::{Files, fits};
 pub fn add(tree: &mut Tree, files: &Files) -> Result<()> {
     let shelf = shelf(files);
     let late = |name: &&str| LOADED_LATE.iter().any(|pattern| fits(pattern, name));
-    let mut wanted: BTreeSet<String> = shelf.keys().copied().filter(late).map(str::to_string).collect();
+    let mut wanted: BTreeSet<String> =
+        shelf.keys().copied().filter(late).map(str::to_string).collect();
     for (_, node) in tree.iter() {
         if let Node::File(_, data) = node {
             wanted.extend(needs(data));
@@ -26,7 +27,9 @@ pub fn add(tree: &mut Tree, files: &Files) -> Result<()> {
             continue;
         }
         let path = shelf.get(name.as_str()).with_context(|| {
-            format!("no package holds {name}: name the one that does in testbed/src/image/contents.rs")
+            format!(
+                "no package holds {name}: name the one that does in testbed/src/image/contents.rs"
+            )
         })?;
         let data = follow(files, path)?;
         wanted.extend(needs(data));
@@ -36,15 +39,16 @@ pub fn add(tree: &mut Tree, files: &Files) -> Result<()> {
     Ok(())
 }
 
-/// Where each library name is found.
+/// Path at which each library name is found.
 fn shelf(files: &Files) -> HashMap<&str, &str> {
-    let mut paths: Vec<&str> = files.keys().map(String::as_str).filter(|path| is_library(path)).collect();
+    let mut paths: Vec<&str> =
+        files.keys().map(String::as_str).filter(|path| is_library(path)).collect();
     // The loader is found in lib64 and elsewhere; the shorter path wins.
     paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
     paths.into_iter().filter_map(|path| Some((path.rsplit('/').next()?, path))).collect()
 }
 
-/// Whether `path` is that of a shared library on the loader's own search path.
+/// Returns true if `path` is that of a shared library on the loader's own search path.
 pub fn is_library(path: &str) -> bool {
     let mut parts = path.rsplit('/');
     let name = parts.next().unwrap_or_default();
@@ -62,7 +66,9 @@ fn follow<'a>(files: &'a Files, path: &'a str) -> Result<&'a [u8]> {
                 let name = target.rsplit('/').next().unwrap_or(target);
                 at = files
                     .keys()
-                    .find(|other| is_library(other) && other.rsplit('/').next() == Some(name) && *other != at)
+                    .find(|other| {
+                        is_library(other) && other.rsplit('/').next() == Some(name) && *other != at
+                    })
                     .with_context(|| format!("{at} points to {target}, which no package holds"))?;
             }
             _ => break,

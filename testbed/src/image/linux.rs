@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::packages::Alternatives;
+use super::suite::Suite;
 use super::unpack::Files;
-use super::{Node, Recipe, Tree, cached, libs, modules, newest};
+use super::{Node, Recipe, Tree, cached, is_kernel, kernel, libs, modules};
 use crate::progress::Progress;
 
 /// The first program of the guest.
 const INIT: &str = include_str!("../../linux/init");
 
-/// What that one does with disks.
+/// The part of it that uses disks.
 const BLOCK: &str = include_str!("../../linux/block.sh");
 
 /// Debian's kernel for virtual machines is the smallest that has all of Xen's
@@ -23,18 +24,33 @@ const BLOCK: &str = include_str!("../../linux/block.sh");
 const PACKAGES: &[Alternatives] = &[
     &["linux-image-cloud-amd64", "linux-image-virtual", "linux-image-generic"],
     &["busybox-static"],
+    &["coreutils"],
     &["xen-system-amd64"],
     &["libgcc-s1"],
     &["e2fsprogs"],
 ];
 
 const MODULES: &[&str] =
-    &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xen-blkfront", "ext4", "crc32c_generic"];
+    &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xen-blkfront", "ext4"];
 
-const FILES: &[&str] = &["usr/bin/busybox", "usr/sbin/mke2fs", "etc/mke2fs.conf"];
+/// A checksum that ext4 asks for by name, in kernels that have it as a module.
+const CHECKSUM: &str = "crc32c_generic";
 
-const DIRECTORIES: &[&str] =
-    &["dev", "etc", "mnt", "proc", "root", "sys", "tmp", "usr/bin", "usr/lib", "usr/lib64", "usr/sbin"];
+const FILES: &[&str] = &["usr/bin/busybox", "usr/bin/dd", "usr/sbin/mke2fs", "etc/mke2fs.conf"];
+
+const DIRECTORIES: &[&str] = &[
+    "dev",
+    "etc",
+    "mnt",
+    "proc",
+    "root",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/lib",
+    "usr/lib64",
+    "usr/sbin",
+];
 
 const LINKS: &[(&str, &str)] = &[
     ("bin", "usr/bin"),
@@ -75,19 +91,19 @@ impl Linux {
     }
 }
 
-/// The guest for the package versions of today, built now if it is not cached.
-pub fn ready(progress: &Progress) -> Result<Linux> {
-    Ok(Linux::at(&cached(&RECIPE, progress)?))
+/// Returns the guest made of `suite`, built now if it is not cached.
+pub fn ready(suite: Suite, progress: &Progress) -> Result<Linux> {
+    Ok(Linux::at(&cached(&RECIPE, suite, progress)?))
 }
 
 fn wanted(path: &str) -> bool {
-    path.starts_with("boot/vmlinuz-") || modules::is_module(path) || libs::is_library(path) || FILES.contains(&path)
+    is_kernel(path) || modules::is_wanted(path) || libs::is_library(path) || FILES.contains(&path)
 }
 
 fn build(files: &Files, folder: &Path) -> Result<()> {
     let guest = Linux::at(folder);
-    let (release, kernel) = newest(files, "boot/vmlinuz-")?;
-    fs::write(guest.kernel, kernel)?;
+    let (release, data) = kernel(files)?;
+    fs::write(guest.kernel, data)?;
     let mut tree = Tree::default();
     DIRECTORIES.iter().for_each(|path| tree.insert(path, Node::Directory));
     LINKS.iter().for_each(|(path, target)| tree.insert(path, Node::Link(target.to_string())));
@@ -100,7 +116,9 @@ fn build(files: &Files, folder: &Path) -> Result<()> {
         }
     }
     libs::add(&mut tree, files)?;
-    modules::add(&mut tree, files, &release, MODULES)?;
+    let checksum = files.keys().any(|path| path.contains(&format!("/{CHECKSUM}.ko")));
+    let names = [MODULES, if checksum { &[CHECKSUM] } else { &[] }].concat();
+    modules::add(&mut tree, files, &release, &names)?;
     fs::write(guest.root, tree.archive())?;
     Ok(())
 }

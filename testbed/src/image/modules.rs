@@ -2,7 +2,7 @@
 //! `modules.dep` (it is made at installation), so it is made here from what
 //! each module says of itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -12,15 +12,28 @@ use goblin::elf::Elf;
 use super::cpio::{Node, Tree};
 use super::unpack::Files;
 
-/// Adds the modules called `names`, their dependencies and `modules.dep` to `tree`.
+/// The list of modules that are part of the kernel, beside the modules.
+const BUILT_IN: &str = "modules.builtin";
+
+/// Adds the modules called `names`, their dependencies, `modules.dep` and `modules.builtin` to
+/// `tree`. A kernel that has one of `names` neither as a module nor built in is an error.
 pub fn add(tree: &mut Tree, files: &Files, release: &str, names: &[&str]) -> Result<()> {
     let folder = format!("usr/lib/modules/{release}");
-    let paths: HashMap<String, &str> =
-        files.keys().filter(|path| is_module(path)).map(|path| (plain_name(path), path.as_str())).collect();
+    let paths: HashMap<String, &str> = files
+        .keys()
+        .filter(|path| is_module(path))
+        .map(|path| (plain_name(path), path.as_str()))
+        .collect();
+    let built_in = built_in(files);
+    for name in names.iter().map(|name| underscored(name)) {
+        ensure!(
+            paths.contains_key(&name) || built_in.contains(&name),
+            "Linux {release} has no module {name}: testbed/src/image names modules that it needs"
+        );
+    }
     let mut depends = BTreeMap::new();
     let mut todo: Vec<String> = names.iter().map(|name| underscored(name)).collect();
     while let Some(name) = todo.pop() {
-        // What is not a file is built into the kernel.
         let Some(path) = paths.get(&name) else { continue };
         if depends.contains_key(&name) {
             continue;
@@ -34,11 +47,29 @@ pub fn add(tree: &mut Tree, files: &Files, release: &str, names: &[&str]) -> Res
     }
     depends.values_mut().for_each(|needs| needs.retain(|name| paths.contains_key(name)));
     tree.insert(&format!("{folder}/modules.dep"), Node::File(0o644, table(&depends).into_bytes()));
+    let list: String = built_in.iter().map(|name| format!("{name}.ko\n")).collect();
+    tree.insert(&format!("{folder}/{BUILT_IN}"), Node::File(0o644, list.into_bytes()));
     Ok(())
 }
 
-/// Whether `path` is that of a module, packed or not.
-pub fn is_module(path: &str) -> bool {
+/// Returns the names of the modules that are part of the kernel.
+fn built_in(files: &Files) -> BTreeSet<String> {
+    let list = files.iter().find(|(path, _)| is_list(path));
+    let Some((_, Node::File(_, text))) = list else { return BTreeSet::new() };
+    String::from_utf8_lossy(text).lines().map(plain_name).collect()
+}
+
+fn is_list(path: &str) -> bool {
+    path.ends_with(&format!("/{BUILT_IN}"))
+}
+
+/// Returns true if `path` is needed to find modules.
+pub fn is_wanted(path: &str) -> bool {
+    is_module(path) || is_list(path)
+}
+
+/// Returns true if `path` is that of a module, packed or not.
+fn is_module(path: &str) -> bool {
     [".ko", ".ko.xz", ".ko.zst"].iter().any(|end| path.ends_with(end))
 }
 
@@ -61,8 +92,9 @@ fn unpacked(path: &str, data: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn filter(program: &str, data: &[u8]) -> Result<Vec<u8>> {
-    crate::install::program(program, if program == "xz" { "xz-utils" } else { program })?;
-    let mut child = Command::new(program).arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    crate::setup::require(program)?;
+    let mut child =
+        Command::new(program).arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut input = child.stdin.take().context("no pipe")?;
     let output = std::thread::scope(|scope| {
         scope.spawn(move || input.write_all(data));
@@ -72,11 +104,13 @@ fn filter(program: &str, data: &[u8]) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// What a module's `.modinfo` section lists after `depends=`.
+/// Returns the names that a module's `.modinfo` section lists after `depends=`.
 fn needs(module: &[u8]) -> Vec<String> {
     let info = Elf::parse(module).ok().and_then(|elf| {
-        let section =
-            elf.section_headers.iter().find(|section| elf.shdr_strtab.get_at(section.sh_name) == Some(".modinfo"))?;
+        let section = elf
+            .section_headers
+            .iter()
+            .find(|section| elf.shdr_strtab.get_at(section.sh_name) == Some(".modinfo"))?;
         module.get(section.file_range()?)
     });
     let words = info.unwrap_or_default().split(|byte| *byte == 0);
@@ -115,6 +149,19 @@ mod tests {
     #[test]
     fn names_are_plain() {
         assert_eq!(plain_name("usr/lib/x/xen-gntdev.ko.xz"), "xen_gntdev");
+    }
+
+    #[test]
+    fn module_built_into_the_kernel_is_listed_and_another_missed() {
+        let list = b"kernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/xen/xen-x.ko\n".to_vec();
+        let path = "usr/lib/modules/6/modules.builtin".to_string();
+        let files = Files::from([(path.clone(), Node::File(0o644, list))]);
+        let mut tree = Tree::default();
+        add(&mut tree, &files, "6", &["virtio_pci", "xen-x"]).unwrap();
+        let (_, list) = tree.iter().find(|(at, _)| *at == path).unwrap();
+        assert_eq!(*list, Node::File(0o644, b"virtio_pci.ko\nxen_x.ko\n".to_vec()));
+        let error = add(&mut tree, &files, "6", &["loop"]).unwrap_err().to_string();
+        assert!(error.contains("no module loop"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::packages::Alternatives;
+use super::suite::Suite;
 use super::unpack::{self, Files};
 use super::{Recipe, Tree, cached, libs};
 use crate::progress::Progress;
@@ -15,7 +16,8 @@ use crate::progress::Progress;
 /// The program with its keymaps, and the one for images.
 const PACKAGES: &[Alternatives] = &[&["qemu-system-xen"], &["qemu-system-data"], &["qemu-utils"]];
 
-const FILES: &[&str] = &["usr/libexec/xen-qemu-system-i386", "usr/bin/qemu-img", "usr/share/qemu/keymaps/en-us"];
+const FILES: &[&str] =
+    &["usr/libexec/xen-qemu-system-i386", "usr/bin/qemu-img", "usr/share/qemu/keymaps/en-us"];
 
 const RECIPE: Recipe = Recipe {
     about: "dom0's QEMU",
@@ -26,9 +28,9 @@ const RECIPE: Recipe = Recipe {
     build,
 };
 
-/// The archive for the package versions of today, built now if it is not cached.
-pub fn ready(progress: &Progress) -> Result<PathBuf> {
-    Ok(archive(&cached(&RECIPE, progress)?))
+/// Returns the archive made of `suite`, built now if it is not cached.
+pub fn ready(suite: Suite, progress: &Progress) -> Result<PathBuf> {
+    Ok(archive(&cached(&RECIPE, suite, progress)?))
 }
 
 fn archive(folder: &Path) -> PathBuf {
@@ -41,7 +43,9 @@ fn wanted(path: &str) -> bool {
 
 fn build(files: &Files, folder: &Path) -> Result<()> {
     let mut tree = Tree::default();
-    for (path, node) in files.iter().filter(|(path, _)| FILES.iter().any(|pattern| unpack::fits(pattern, path))) {
+    for (path, node) in
+        files.iter().filter(|(path, _)| FILES.iter().any(|pattern| unpack::fits(pattern, path)))
+    {
         tree.insert(path, node.clone());
     }
     libs::add(&mut tree, files)?;

@@ -22,7 +22,11 @@ pub fn read(deb: &Path, files: &mut Files, wanted: impl Fn(&str) -> bool) -> Res
         .context("cannot run dpkg-deb")?;
     let pipe = child.stdout.take().context("dpkg-deb without output")?;
     read_tar(pipe, files, wanted).with_context(|| format!("cannot unpack {}", deb.display()))?;
-    ensure!(child.wait()?.success(), "dpkg-deb could not read {}: delete it and try again", deb.display());
+    ensure!(
+        child.wait()?.success(),
+        "dpkg-deb could not read {}: delete it and try again",
+        deb.display()
+    );
     Ok(())
 }
 
@@ -65,7 +69,7 @@ pub fn merged(path: &str) -> String {
     }
 }
 
-/// Whether `path` fits `pattern`, where `*` stands for any text without `/`.
+/// Returns true if `path` fits `pattern`, where `*` stands for any text without `/`.
 pub fn fits(pattern: &str, path: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == path,

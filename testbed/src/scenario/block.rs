@@ -16,10 +16,10 @@ const SIZE: u32 = 16;
 /// Sectors of 512 bytes in a MiB.
 const MIB: u64 = 2048;
 
-/// How long a guest may take for its tests; scenarios have limits of their own.
+/// The most time that a guest may take for its tests; scenarios have limits of their own.
 const LONG: Duration = Duration::from_secs(1400);
 
-/// What stands in the last line of a run, whatever its result.
+/// Words in the last line of a run, whatever its result.
 const END: &str = " skipped; seed ";
 
 impl<'a> Bench<'a> {
@@ -31,7 +31,12 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs it to its end, and returns what it printed.
-    pub(super) fn exercises(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<String> {
+    pub(super) fn exercises(
+        &self,
+        number: u32,
+        options: &str,
+        list: &[(&Disk, &str)],
+    ) -> Result<String> {
         let guest = self.exerciser(number, options, list)?;
         guest.says_within(END, LONG)?;
         guest.gone(PATIENCE)?;
@@ -39,7 +44,12 @@ impl<'a> Bench<'a> {
     }
 
     /// The same, for tests that must pass.
-    pub(super) fn passes(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<String> {
+    pub(super) fn passes(
+        &self,
+        number: u32,
+        options: &str,
+        list: &[(&Disk, &str)],
+    ) -> Result<String> {
         let console = self.exercises(number, options, list)?;
         if !console.contains(" passed, 0 failed, ") {
             let from = console.find("TAP version").unwrap_or(0);
@@ -62,22 +72,35 @@ pub(super) fn data(bench: &Bench) -> Result<()> {
     // A C program finds in dom0 what the guest wrote, and the guest what that wrote.
     disk.stamped(Stamp { seed: 77, generation: 5, ..Stamp::default() })?;
     disk.stamp(Stamp { seed: 78, generation: 6, ..Stamp::default() })?;
-    bench.passes(2, "blk.run=verify,seq blk.size=all blk.seed=78 blk.generation=6", &[(&disk, "xvda")])?;
-    let console = bench.exercises(3, "blk.run=verify blk.seed=78 blk.generation=7", &[(&disk, "xvda")])?;
-    let found = console.contains("not ok 1 - xvda verify") && console.contains("is of generation 6");
+    bench.passes(
+        2,
+        "blk.run=verify,seq blk.size=all blk.seed=78 blk.generation=6",
+        &[(&disk, "xvda")],
+    )?;
+    let console =
+        bench.exercises(3, "blk.run=verify blk.seed=78 blk.generation=7", &[(&disk, "xvda")])?;
+    let found =
+        console.contains("not ok 1 - xvda verify") && console.contains("is of generation 6");
     ensure!(found, "old stamps are not named:\n{console}");
     disk.remove()?;
     before.unchanged(bench.host)
 }
 
-/// Linux waits for what was written before a barrier, but does not keep what is written after it from being done sooner,
-/// though blkif.h asks for both. Whoever waits for the answer to a barrier is safe, and nobody else.
+/// Linux waits for what was written before a barrier, but does not keep what is written after it
+/// from being done sooner, though blkif.h asks for both. A program that waits for the answer to a
+/// barrier is safe, and nobody else.
 pub(super) fn barrier(bench: &Bench) -> Result<()> {
     let disk = bench.disk("a", plain(SIZE))?;
     let console = bench.exercises(1, "blk.run=barrier blk.destroy=xvda", &[(&disk, "xvda")])?;
     let passed = console.contains("ok 1 - xvda barrier: at 64 places");
-    ensure!(passed || console.contains("writes after a barrier were done before it"), "no result:\n{console}");
-    ensure!(!console.contains("writes before a barrier"), "a write before a barrier was done after it:\n{console}");
+    ensure!(
+        passed || console.contains("writes after a barrier were done before it"),
+        "no result:\n{console}"
+    );
+    ensure!(
+        !console.contains("writes before a barrier"),
+        "a write before a barrier was done after it:\n{console}"
+    );
     disk.remove()
 }
 
@@ -100,11 +123,18 @@ pub(super) fn kinds(bench: &Bench) -> Result<()> {
 pub(super) fn read_only(bench: &Bench) -> Result<()> {
     let disk = bench.disk("a", Kind::Loop { mib: SIZE, sector: 512, read_only: true })?;
     let sum = disk.checksum(0, None)?;
-    let console = bench.passes(1, "blk.run=report,seq,rand,boundary,segments", &[(&disk, "xvda")])?;
-    ensure!(console.contains(", read-only"), "the guest does not see that the disk is read-only:\n{console}");
+    let console =
+        bench.passes(1, "blk.run=report,seq,rand,boundary,segments", &[(&disk, "xvda")])?;
+    ensure!(
+        console.contains(", read-only"),
+        "the guest does not see that the disk is read-only:\n{console}"
+    );
     // Asked to write, the guest says why it does not.
     let console = bench.exercises(2, "blk.run=seq blk.destroy=xvda", &[(&disk, "xvda")])?;
-    ensure!(console.contains("the disk is read-only"), "a write to a read-only disk is not refused:\n{console}");
+    ensure!(
+        console.contains("the disk is read-only"),
+        "a write to a read-only disk is not refused:\n{console}"
+    );
     ensure!(disk.checksum(0, None)? == sum, "the read-only disk was written");
     disk.remove()
 }
@@ -143,20 +173,25 @@ pub(super) fn hotplug(bench: &Bench) -> Result<()> {
     before.unchanged(bench.host)
 }
 
-/// A disk whose sectors take more than 32 bits to count: data on both sides of the border, and at its two ends.
+/// A disk whose sectors take more than 32 bits to count: data on both sides of the border, and at
+/// its two ends.
 pub(super) fn huge(bench: &Bench) -> Result<()> {
     const TIB: u32 = 1 << 20;
     const BORDER: u64 = 1 << 32;
     let disk = bench.disk("a", plain(3 * TIB))?;
-    let console = bench.passes(1, "blk.run=report,boundary blk.destroy=xvda", &[(&disk, "xvda")])?;
+    let console =
+        bench.passes(1, "blk.run=report,boundary blk.destroy=xvda", &[(&disk, "xvda")])?;
     ensure!(console.contains("xvda report: 3145728 MiB, "), "another size is reported:\n{console}");
     let first = BORDER - MIB / 2;
-    let options = format!("blk.run=write blk.destroy=xvda blk.first={first} blk.size=1M blk.seed=9 blk.generation=1");
+    let options = format!(
+        "blk.run=write blk.destroy=xvda blk.first={first} blk.size=1M blk.seed=9 blk.generation=1"
+    );
     bench.passes(2, &options, &[(&disk, "xvda")])?;
     let written = Stamp { seed: 9, generation: 1, first, sectors: Some(MIB) };
     disk.stamped(written)?;
     disk.stamp(Stamp { seed: 10, generation: 2, ..written })?;
-    let options = format!("blk.run=verify blk.first={first} blk.size=1M blk.seed=10 blk.generation=2");
+    let options =
+        format!("blk.run=verify blk.first={first} blk.size=1M blk.seed=10 blk.generation=2");
     bench.passes(3, &options, &[(&disk, "xvda")])?;
     disk.remove()
 }
@@ -192,8 +227,43 @@ pub(super) fn resize(bench: &Bench) -> Result<()> {
     let guest = bench.exerciser(1, "blk.run=resize blk.destroy=xvda", &[(&disk, "xvda")])?;
     guest.says("waiting for another size")?;
     disk.resize(2 * SIZE)?;
-    guest.says_within(&format!("from {} to {} sectors", u64::from(SIZE) * MIB, u64::from(2 * SIZE) * MIB), LONG)?;
+    guest.says_within(
+        &format!("from {} to {} sectors", u64::from(SIZE) * MIB, u64::from(2 * SIZE) * MIB),
+        LONG,
+    )?;
     guest.says(" 1 passed, 0 failed, ")?;
     guest.gone(PATIENCE)?;
+    disk.remove()
+}
+
+/// The image without the exerciser: it serves, connects and shows disks, and says what it has not.
+pub(super) fn image(bench: &Bench) -> Result<()> {
+    const KERNEL: &str = "kernel=\"out/ringside-block.elf\"";
+    let disk = bench.disk("a", plain(SIZE))?;
+    disk.stamp(Stamp { seed: 5, ..Stamp::default() })?;
+    let guest = bench.guest(&[KERNEL, &disks(&[(&disk, "xvda")])])?;
+    guest.says("xvda: 16 MiB, sectors of 512 bytes")?;
+    guest.echoes("beside a disk")?;
+    let console = bench.host.spawn_on_terminal(&["xl", "console", &guest.name])?;
+    for (typed, shown) in [
+        ("blk list", "xvda: 16 MiB, sectors of 512 bytes"),
+        ("blk info xvda", "events_received: "),
+        ("blk keys xvda", "feature-flush-cache = 1"),
+        ("blk read xvda 3", "52 49 4e 47 53 49 44 45 03 00"),
+        ("blk run report xvda", "this image has no block exerciser, boot ringside.elf for it"),
+    ] {
+        console.write(format!("{typed}\r").as_bytes())?;
+        console.wait_for(shown, PATIENCE)?;
+    }
+    disk.detach(&guest, "xvda")?;
+    guest.says("xvda is gone")?;
+    for (number, word, says) in [
+        (2, "blk.run=report", "blk.run=report: this image has no block exerciser"),
+        (3, "vchan.role=client", "vchan.role=client: this image has no client"),
+    ] {
+        let name = format!("{}-{number}", bench.name);
+        let extra = format!("extra=\"{word}\"");
+        Guest::create(bench.host, &name, &[KERNEL, &extra])?.says(says)?;
+    }
     disk.remove()
 }

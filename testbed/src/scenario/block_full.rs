@@ -13,27 +13,40 @@ const SIZE: u32 = 16;
 /// Sectors of 512 bytes in a MiB.
 const MIB: u64 = 2048;
 
-/// What Linux has written ours finds, and the other way round.
+/// Everything that Linux has written ours finds, and the other way round.
 pub(super) fn linux(bench: &Bench) -> Result<()> {
     let disk = bench.disk("a", plain(SIZE))?;
     let theirs = Stamp { seed: 21, generation: 1, ..Stamp::default() };
     bench.linux_does(1, &format!("role=blk-write {}", theirs.words()), &[(&disk, "xvda")])?;
-    bench.passes(2, "blk.run=verify,seq blk.size=all blk.seed=21 blk.generation=1", &[(&disk, "xvda")])?;
-    bench.passes(3, "blk.run=write blk.size=all blk.seed=22 blk.generation=2 blk.destroy=xvda", &[(&disk, "xvda")])?;
+    bench.passes(
+        2,
+        "blk.run=verify,seq blk.size=all blk.seed=21 blk.generation=1",
+        &[(&disk, "xvda")],
+    )?;
+    bench.passes(
+        3,
+        "blk.run=write blk.size=all blk.seed=22 blk.generation=2 blk.destroy=xvda",
+        &[(&disk, "xvda")],
+    )?;
     let ours = Stamp { seed: 22, generation: 2, ..Stamp::default() };
     bench.linux_does(4, &format!("role=blk-verify {}", ours.words()), &[(&disk, "xvda")])?;
     disk.remove()
 }
 
-/// A filesystem that Linux made: our guest finds each sector with the checksum that it has for Linux, leaves all of them
-/// as they are when it writes to the rest of the disk, and names one that was changed.
+/// A filesystem that Linux made: our guest finds each sector with the checksum that it has for
+/// Linux, leaves all of them as they are when it writes to the rest of the disk, and names one that
+/// was changed.
 pub(super) fn ext4(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let (disk, table) = (bench.disk("a", plain(2 * SIZE))?, bench.disk("sums", plain(1))?);
     let both = [(&disk, "xvda"), (&table, "xvdb")];
     let (said, _) = bench.linux_says(1, &format!("role=blk-fs fs={SIZE}M sums=xvdb"), &both)?;
     let theirs = sums(&said);
-    ensure!(theirs.len() == 2 * SIZE as usize + 1, "Linux says {} checksums:\n{said}", theirs.len());
+    ensure!(
+        theirs.len() == 2 * SIZE as usize + 1,
+        "Linux says {} checksums:\n{said}",
+        theirs.len()
+    );
     let options = "blk.disk=xvda blk.run=sum blk.sums=xvdb";
     let said = bench.passes(2, &format!("{options} blk.size=all"), &both)?;
     ensure!(sums(&said) == theirs, "our guest says other checksums than Linux: {theirs:?}\n{said}");
@@ -48,10 +61,14 @@ pub(super) fn ext4(bench: &Bench) -> Result<()> {
     let changed = 12_345;
     disk.damage(changed)?;
     let said = bench.exercises(5, &filesystem, &both)?;
-    let named = said.contains(&format!("sector {changed} has the checksum ")) && said.contains("message: 1 of ");
+    let named = said.contains(&format!("sector {changed} has the checksum "))
+        && said.contains("message: 1 of ");
     ensure!(named, "one changed sector is not named:\n{said}");
     let differ: Vec<_> = sums(&said).into_iter().filter(|line| !theirs.contains(line)).collect();
-    ensure!(differ.len() == 2 && differ[0].contains("\"first\":12288,"), "other parts differ: {differ:?}");
+    ensure!(
+        differ.len() == 2 && differ[0].contains("\"first\":12288,"),
+        "other parts differ: {differ:?}"
+    );
     disk.remove()?;
     table.remove()?;
     before.unchanged(bench.host)
@@ -59,7 +76,11 @@ pub(super) fn ext4(bench: &Bench) -> Result<()> {
 
 /// The lines with checksums.
 fn sums(said: &str) -> Vec<String> {
-    said.lines().map(str::trim_end).filter(|line| line.starts_with("{\"sum\":")).map(str::to_string).collect()
+    said.lines()
+        .map(str::trim_end)
+        .filter(|line| line.starts_with("{\"sum\":"))
+        .map(str::to_string)
+        .collect()
 }
 
 /// A disk of which a part cannot be read: that is said, with the place, and the rest is read.
@@ -69,9 +90,16 @@ pub(super) fn errors(bench: &Bench) -> Result<()> {
     let disk = bench.disk("a", plain(SIZE))?.mapped(&format!("{}-error", bench.name), bad)?;
     let console = bench.exercises(1, "blk.run=report,seq blk.size=all", &[(&disk, "xvda")])?;
     ensure!(console.contains("ok 1 - xvda report"), "no report:\n{console}");
-    ensure!(console.contains("not ok 2 - xvda seq"), "sectors that cannot be read are read:\n{console}");
+    ensure!(
+        console.contains("not ok 2 - xvda seq"),
+        "sectors that cannot be read are read:\n{console}"
+    );
     disk.remap(Mapping::Delay { ms: 2 })?;
-    bench.passes(2, "blk.run=seq,rand,flush,lifecycle blk.destroy=xvda blk.size=2M", &[(&disk, "xvda")])?;
+    bench.passes(
+        2,
+        "blk.run=seq,rand,flush,lifecycle blk.destroy=xvda blk.size=2M",
+        &[(&disk, "xvda")],
+    )?;
     disk.remap(Mapping::AllFail)?;
     let console = bench.exercises(3, "blk.run=rand", &[(&disk, "xvda")])?;
     ensure!(console.contains("not ok 1 - xvda rand"), "a disk that fails is read:\n{console}");
@@ -79,15 +107,19 @@ pub(super) fn errors(bench: &Bench) -> Result<()> {
     before.unchanged(bench.host)
 }
 
-/// A disk that works for a second and fails for one, and again: what it failed to do is said, what it said it did is
-/// there, and nothing waits for ever. One that forgets what it said it had written is found out.
+/// A disk that works for a second and fails for one, and again: what it failed to do is said, what
+/// it said it did is there, and nothing waits for ever. One that forgets what it said it had
+/// written is found out.
 pub(super) fn flakey(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let flakey = Mapping::Flakey { up: 1, down: 1 };
     let disk = bench.disk("a", plain(SIZE))?.mapped(&format!("{}-flakey", bench.name), flakey)?;
     let options = "blk.run=faults blk.destroy=xvda blk.seed=41 blk.size=4M";
     let console = bench.passes(1, &format!("{options} blk.loops=100"), &[(&disk, "xvda")])?;
-    ensure!(!console.contains("faults: 0 requests failed"), "no request met a failing disk:\n{console}");
+    ensure!(
+        !console.contains("faults: 0 requests failed"),
+        "no request met a failing disk:\n{console}"
+    );
     disk.remap(Mapping::Linear)?;
     let console = bench.passes(2, &format!("{options} blk.loops=2"), &[(&disk, "xvda")])?;
     ensure!(console.contains("faults: 0 requests failed"), "a disk that works fails:\n{console}");
@@ -113,8 +145,8 @@ pub(super) fn qdisk(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// A thousand connections, every other one closed in the middle of requests, leave nothing behind: not in the guest,
-/// which counts its grants, ports and memory, not in dom0, nor in xenstore.
+/// A thousand connections, every other one closed in the middle of requests, leave nothing behind:
+/// not in the guest, which counts its grants, ports and memory, not in dom0, nor in xenstore.
 pub(super) fn loops(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let disk = bench.disk("a", plain(SIZE))?;
@@ -123,9 +155,16 @@ pub(super) fn loops(bench: &Bench) -> Result<()> {
     let counted = || bench.host.exec(&["bash", "-c", COUNTS], PATIENCE)?.success();
     let counts = counted()?;
     let console = bench.passes(2, "blk.run=lifecycle blk.loops=1000", &[(&disk, "xvda")])?;
-    ensure!(console.contains("lifecycle: 1000 connections, "), "it did not connect as often:\n{console}");
+    ensure!(
+        console.contains("lifecycle: 1000 connections, "),
+        "it did not connect as often:\n{console}"
+    );
     let same = until(PATIENCE, || Ok(counted()? == counts))?;
-    ensure!(same, "dom0 has other event channels or nodes than before:\n{counts}and now:\n{}", counted()?);
+    ensure!(
+        same,
+        "dom0 has other event channels or nodes than before:\n{counts}and now:\n{}",
+        counted()?
+    );
     disk.remove()?;
     before.unchanged(bench.host)
 }

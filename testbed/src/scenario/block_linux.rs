@@ -21,8 +21,12 @@ pub(super) fn stamps(bench: &Bench) -> Result<()> {
     bench.linux_does(1, &format!("role=blk-write {}", stamp.words()), &[(&disk, "xvda")])?;
     disk.stamped(stamp)?;
     // What was written and what is wrong are told apart.
-    let blamed = disk.stamped(Stamp { generation: 4, ..stamp }).err().map(|error| format!("{error:#}"));
-    ensure!(blamed.as_ref().is_some_and(|text| text.contains("generation 3")), "blk-stamp blames {blamed:?}");
+    let blamed =
+        disk.stamped(Stamp { generation: 4, ..stamp }).err().map(|error| format!("{error:#}"));
+    ensure!(
+        blamed.as_ref().is_some_and(|text| text.contains("generation 3")),
+        "blk-stamp blames {blamed:?}"
+    );
     disk.remove()?;
     before.unchanged(bench.host)
 }
@@ -32,7 +36,8 @@ pub(super) fn hotplug(bench: &Bench) -> Result<()> {
     let guest = bench.linux(1, "role=blk-hold", &[])?;
     guest.says_within("blk-hold: disks: none.", LONG)?;
     let plain = bench.disk("plain", plain(SIZE))?;
-    let large = bench.disk("large", Kind::Loop { mib: 2 * SIZE, sector: 4096, read_only: false })?;
+    let large =
+        bench.disk("large", Kind::Loop { mib: 2 * SIZE, sector: 4096, read_only: false })?;
     let size = |mib: u32| u64::from(mib) * MIB;
 
     // Once as most people write it, which runs Xen's own script.
@@ -41,7 +46,10 @@ pub(super) fn hotplug(bench: &Bench) -> Result<()> {
     large.attach(&guest, "xvdb")?;
     guest.says(&format!("disks: xvda={} xvdb={}.", size(SIZE), size(2 * SIZE)))?;
     let listed = bench.host.xl(&["block-list", &guest.name])?;
-    ensure!(listed.matches("/local/domain/0/backend/vbd/").count() == 2, "xl block-list shows:\n{listed}");
+    ensure!(
+        listed.matches("/local/domain/0/backend/vbd/").count() == 2,
+        "xl block-list shows:\n{listed}"
+    );
     large.detach(&guest, "xvdb")?;
     guest.says_times(&format!("disks: xvda={}.", size(SIZE)), 2)?;
     plain.resize(3 * SIZE)?;
@@ -75,10 +83,18 @@ pub(super) fn kinds(bench: &Bench) -> Result<()> {
         disk.stamp(stamp).with_context(|| format!("dom0 writes {}", disk.path()))?;
     }
     let sums = all.iter().map(|disk| disk.checksum(0, None)).collect::<Result<Vec<_>>>()?;
-    ensure!(sums.iter().all(|sum| *sum == sums[0]), "dom0 reads different data from each: {sums:?}");
-    let names: Vec<String> = ('a'..='z').take(all.len()).map(|letter| format!("xvd{letter}")).collect();
+    ensure!(
+        sums.iter().all(|sum| *sum == sums[0]),
+        "dom0 reads different data from each: {sums:?}"
+    );
+    let names: Vec<String> =
+        ('a'..='z').take(all.len()).map(|letter| format!("xvd{letter}")).collect();
     let list: Vec<_> = all.iter().zip(names.iter().map(String::as_str)).collect();
-    bench.linux_does(1, &format!("role=blk-verify disk={} {}", names.join(","), stamp.words()), &list)?;
+    bench.linux_does(
+        1,
+        &format!("role=blk-verify disk={} {}", names.join(","), stamp.words()),
+        &list,
+    )?;
     for disk in all {
         disk.remove()?;
     }
@@ -104,9 +120,13 @@ pub(super) fn errors(bench: &Bench) -> Result<()> {
     let fine = Stamp { seed: 1, sectors: Some(MIB), ..Stamp::default() };
     bench.linux_does(1, &format!("role=blk-write {}", fine.words()), &[(&disk, "xvda")])?;
     let whole = Stamp { sectors: None, ..fine };
-    let failed = bench.linux_does(2, &format!("role=blk-verify {}", whole.words()), &[(&disk, "xvda")]);
+    let failed =
+        bench.linux_does(2, &format!("role=blk-verify {}", whole.words()), &[(&disk, "xvda")]);
     let said = failed.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    ensure!(said.contains(&format!("at sector {MIB}")), "the guest does not report sector {MIB}: {said:?}");
+    ensure!(
+        said.contains(&format!("at sector {MIB}")),
+        "the guest does not report sector {MIB}: {said:?}"
+    );
     // While it is in use: healed, and broken as a whole.
     disk.remap(Mapping::Linear)?;
     disk.stamped(fine)?;
@@ -128,7 +148,11 @@ pub(super) fn qdisk(bench: &Bench) -> Result<()> {
     for (number, kind) in [(1, Kind::QdiskRaw { mib: SIZE }), (2, Kind::Qcow2 { mib: SIZE })] {
         let disk = bench.disk("a", kind)?;
         let stamp = Stamp { seed: 77, generation: number.into(), ..Stamp::default() };
-        bench.linux_does(number, &format!("role=blk-write {}", stamp.words()), &[(&disk, "xvda")])?;
+        bench.linux_does(
+            number,
+            &format!("role=blk-write {}", stamp.words()),
+            &[(&disk, "xvda")],
+        )?;
         disk.stamped(stamp).with_context(|| format!("{kind:?}"))?;
         disk.remove()?;
     }

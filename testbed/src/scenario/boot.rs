@@ -1,4 +1,4 @@
-//! How the guest starts: what it is, what it says, in how much memory.
+//! Start of the guest: its image, its words, its memory.
 
 use anyhow::{Context, Result, ensure};
 use goblin::elf::{Elf, header::ET_EXEC};
@@ -8,15 +8,18 @@ use crate::artefacts;
 use crate::guest::Guest;
 use crate::host::PATIENCE;
 
-/// The images, the command that makes each, and how many bytes it must stay below: the whole kernel, and what serves
-/// the echo alone.
-const IMAGES: [(&str, &str, usize); 2] =
-    [("out/ringside.elf", "make kernel", 400 << 10), ("out/ringside-echo.elf", "make echo", 256 << 10)];
+/// The images, the command that makes each, and how many bytes it must stay below: the whole
+/// kernel, what serves the echo alone, and that with disks.
+const IMAGES: [(&str, &str, usize); 3] = [
+    ("out/ringside.elf", "make kernel", 420 << 10),
+    ("out/ringside-echo.elf", "make echo", 196 << 10),
+    ("out/ringside-block.elf", "make block", 260 << 10),
+];
 
 /// Number of the ELF note that carries the 32-bit PVH entry.
 const PVH_ENTRY: u32 = 18;
 
-/// What a boot log tells, as words that some line has together.
+/// Facts that a boot log tells, as words that some line has together.
 const TOLD: &[&[&str]] = &[
     &["start_info"],
     &["memory map"],
@@ -35,18 +38,29 @@ pub(super) fn elf_size(_: &Bench) -> Result<()> {
     IMAGES.iter().try_for_each(|(path, command, limit)| {
         let bytes = std::fs::read(artefacts::root()?.join(path));
         let bytes = bytes.with_context(|| format!("cannot read {path}: run {command} first"))?;
-        ensure!(bytes.len() < *limit, "{path} has {} bytes, allowed are fewer than {limit}", bytes.len());
+        ensure!(
+            bytes.len() < *limit,
+            "{path} has {} bytes, allowed are fewer than {limit}",
+            bytes.len()
+        );
         plain_pvh(&bytes).with_context(|| format!("{path} is no kernel for PVH"))
     })
 }
 
-/// Whether these are an executable that needs no loader but Xen's.
+/// Returns true if these are an executable that needs no loader but Xen's.
 fn plain_pvh(bytes: &[u8]) -> Result<()> {
     let elf = Elf::parse(bytes)?;
-    ensure!(elf.header.e_type == ET_EXEC && elf.interpreter.is_none(), "it is not a plain executable");
-    ensure!(elf.dynrelas.is_empty() && elf.dynrels.is_empty(), "it has relocations that nobody will apply");
+    ensure!(
+        elf.header.e_type == ET_EXEC && elf.interpreter.is_none(),
+        "it is not a plain executable"
+    );
+    ensure!(
+        elf.dynrelas.is_empty() && elf.dynrels.is_empty(),
+        "it has relocations that nobody will apply"
+    );
     let notes = elf.iter_note_headers(bytes).context("it has no notes")?;
-    let entries = notes.flatten().filter(|note| note.name == "Xen" && note.n_type == PVH_ENTRY).count();
+    let entries =
+        notes.flatten().filter(|note| note.name == "Xen" && note.n_type == PVH_ENTRY).count();
     ensure!(entries == 1, "it has {entries} notes with a PVH entry instead of one");
     Ok(())
 }
@@ -56,14 +70,23 @@ pub(super) fn log(bench: &Bench) -> Result<()> {
     let log = guest.console();
     for words in TOLD {
         ensure!(
-            log.lines().map(str::to_lowercase).any(|line| words.iter().all(|word| line.contains(word))),
+            log.lines()
+                .map(str::to_lowercase)
+                .any(|line| words.iter().all(|word| line.contains(word))),
             "no line of the boot log has {words:?}:\n{log}"
         );
     }
     ensure!(log.lines().any(is_dump), "the boot log has no dump of the shared page:\n{log}");
     let stamps: Vec<f64> = log.lines().filter_map(stamp).collect();
-    ensure!(stamps.len() > 10, "only {} lines of the boot log begin with a time:\n{log}", stamps.len());
-    ensure!(stamps.is_sorted() && stamps.last() > stamps.first(), "the boot log's times do not go on:\n{log}");
+    ensure!(
+        stamps.len() > 10,
+        "only {} lines of the boot log begin with a time:\n{log}",
+        stamps.len()
+    );
+    ensure!(
+        stamps.is_sorted() && stamps.last() > stamps.first(),
+        "the boot log's times do not go on:\n{log}"
+    );
     Ok(())
 }
 
@@ -72,7 +95,7 @@ fn stamp(line: &str) -> Option<f64> {
     line.strip_prefix('[')?.split_once(']')?.0.trim().parse().ok()
 }
 
-/// Whether a line holds at least eight two-digit hexadecimal words in a row.
+/// Returns true if a line holds at least eight two-digit hexadecimal words in a row.
 fn is_dump(line: &str) -> bool {
     let hex = |word: &str| word.len() == 2 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -92,7 +115,10 @@ pub(super) fn bad_option(bench: &Bench) -> Result<()> {
         let guest = Guest::create(bench.host, &name, &[&extra, "on_crash=\"preserve\""])?;
         guest.crashed().with_context(|| format!("started with {option}"))?;
         let console = guest.console();
-        ensure!(console.contains(named), "with {option} the console does not name {named}:\n{console}");
+        ensure!(
+            console.contains(named),
+            "with {option} the console does not name {named}:\n{console}"
+        );
         bench.host.xl(&["destroy", &name])?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::client::Process;
 use crate::guest::Guest;
 use crate::host::{PATIENCE, until};
 
-/// What is prompt under emulation.
+/// The most time that is still prompt under emulation.
 pub(super) const PROMPT: Duration = Duration::from_secs(10);
 
 /// The signal that nobody can refuse.
@@ -35,8 +35,9 @@ pub(super) fn killed(bench: &Bench) -> Result<()> {
 
 /// Starts an endless stream through `client` and waits until it flows.
 pub(super) fn stream(bench: &Bench, client: &str) -> Result<Process> {
-    let script =
-        format!("cat /dev/urandom | {client} | {{ head -c 1000000 >/dev/null; echo flowing; cat >/dev/null; }}");
+    let script = format!(
+        "cat /dev/urandom | {client} | {{ head -c 1000000 >/dev/null; echo flowing; cat >/dev/null; }}"
+    );
     let process = bench.shell(&script)?;
     process.wait_for("flowing", PATIENCE)?;
     Ok(process)
@@ -81,7 +82,9 @@ pub(super) fn c_client(bench: &Bench) -> Result<()> {
     let line = format!("echo 'hello from C' | {}", c_command(bench, &guest)?);
     let reply = bench.host.shell(&line)?;
     ensure!(reply == "HELLO FROM C\n", "the C client got {reply:?}");
-    echo::transfer_by(bench, &c_command(bench, &guest)?, &guest.name, 4 << 20, "")?.wait(PATIENCE)?.success()?;
+    echo::transfer_by(bench, &c_command(bench, &guest)?, &guest.name, 4 << 20, "")?
+        .wait(PATIENCE)?
+        .success()?;
     guest.echoes("and ours again")
 }
 
@@ -90,7 +93,9 @@ pub(super) fn c_client_killed(bench: &Bench) -> Result<()> {
     stream(bench, &c_command(bench, &guest)?)?.signal(KILL)?;
     guest.echoes("after a killed C client")?;
     stream(bench, &c_command(bench, &guest)?)?.signal(KILL)?;
-    echo::transfer_by(bench, &c_command(bench, &guest)?, &guest.name, 1 << 20, "")?.wait(PATIENCE)?.success()?;
+    echo::transfer_by(bench, &c_command(bench, &guest)?, &guest.name, 1 << 20, "")?
+        .wait(PATIENCE)?
+        .success()?;
     Ok(())
 }
 
@@ -98,7 +103,8 @@ fn c_command(bench: &Bench, guest: &Guest) -> Result<String> {
     Ok(format!("{} {} data/vchan", bench.host.peer("vchan-client"), guest.domid()?))
 }
 
-/// Rounds of the soak, of five clients each; the first is not counted, since what grows for it may stay.
+/// Rounds of the soak, of five clients each; the first is not counted, since what grows for it may
+/// stay.
 const ROUNDS: u32 = 5;
 
 pub(super) fn soak(bench: &Bench) -> Result<()> {
@@ -109,7 +115,9 @@ pub(super) fn soak(bench: &Bench) -> Result<()> {
     let theirs = c_command(bench, &guest)?;
     for round in 1..=ROUNDS {
         let transfer = |client: &str, size: u32, filter: &str| -> Result<()> {
-            let sent = echo::transfer_by(bench, client, &guest.name, size as usize, filter)?.wait(PATIENCE)?.success();
+            let sent = echo::transfer_by(bench, client, &guest.name, size as usize, filter)?
+                .wait(PATIENCE)?
+                .success();
             sent.with_context(|| format!("round {round}: {client}"))?;
             Ok(())
         };
@@ -132,16 +140,16 @@ pub(super) fn soak(bench: &Bench) -> Result<()> {
     guest.echoes("and one more")
 }
 
-/// What a guest uses.
+/// Resources that a guest uses.
 #[derive(Debug)]
-struct InUse {
+pub(super) struct InUse {
     /// Bytes of heap.
-    heap: u64,
+    pub heap: u64,
     /// Grants, ports and keys, as text to be compared.
-    rest: String,
+    pub rest: String,
 }
 
-fn in_use(bench: &Bench, guest: &Guest, console: &Process) -> Result<InUse> {
+pub(super) fn in_use(bench: &Bench, guest: &Guest, console: &Process) -> Result<InUse> {
     let (seen, domid) = (console.written(), guest.domid()?);
     console.write(b"status\r")?;
     let said = || {
@@ -159,4 +167,40 @@ fn in_use(bench: &Bench, guest: &Guest, console: &Process) -> Result<InUse> {
     let count = "ports $(lsevtchn $id | wc -l) keys $(xenstore-ls /local/domain/$id/data | wc -l)";
     let rest = bench.host.shell(&format!("id={domid}; echo {count}"))?;
     Ok(InUse { heap, rest: format!("grants {} {}", line("grants ")?, rest.trim()) })
+}
+
+/// Clients that stay, of which not all have room in 8 MiB.
+const CROWD: usize = 40;
+
+/// Newcomers are turned away once memory is short, and nobody else is harmed.
+pub(super) fn crowd(bench: &Bench) -> Result<()> {
+    let rings = "extra=\"vchan.left=65536 vchan.right=65536\"";
+    let guest = bench.guest(&["memory=8", "shadow_memory=1", rings])?;
+    let domid = guest.domid()?;
+    let (mut inside, mut refused) = (Vec::new(), 0);
+    for number in 0..CROWD {
+        let client = bench.host.spawn(&["out/vchan", "connect", &domid, "--timeout", "3"])?;
+        // A client that is turned away may be gone before it has sent anything.
+        let _ = client.write(format!("client {number}\n").as_bytes());
+        match client.wait_for(&format!("CLIENT {number}\n"), PROMPT) {
+            Ok(()) => inside.push(client),
+            Err(_) => refused += 1,
+        }
+        if refused == 3 {
+            break;
+        }
+    }
+    ensure!(inside.len() >= 8, "only {} clients have room:\n{}", inside.len(), guest.console());
+    ensure!(refused > 0, "{CROWD} clients of 192 KiB have room in 8 MiB");
+    for client in &inside {
+        client.write(b"still here\n")?;
+        client.wait_for("STILL HERE\n", PATIENCE)?;
+    }
+    for client in inside {
+        client.close_stdin()?;
+        client.wait(PATIENCE)?.success()?;
+    }
+    guest.echoes("room again")?;
+    ensure!(!guest.console().contains("PANIC"), "it panicked:\n{}", guest.console());
+    Ok(())
 }

@@ -33,9 +33,13 @@ pub(super) fn grants_grow(bench: &Bench) -> Result<()> {
     let _console = type_at(bench, &guest, "status")?;
     guest.says("still mapped")?;
     let log = guest.console();
-    let (used, frames) = usage(&log).with_context(|| format!("the console tells of no grants:\n{log}"))?;
+    let (used, frames) =
+        usage(&log).with_context(|| format!("the console tells of no grants:\n{log}"))?;
     // A ring of 1 MiB has 256 pages, and a frame of the table 512 entries.
-    ensure!(used > 512 && frames > 1, "{used} grants in {frames} frames are fewer than two such rings take");
+    ensure!(
+        used > 512 && frames > 1,
+        "{used} grants in {frames} frames are fewer than two such rings take"
+    );
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What scenarios with disks have in common.
+//! Code that scenarios with disks have in common.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Bench;
 use crate::disk::{Disk, Kind, disks};
 use crate::guest::Guest;
 
-/// How long Linux may take to boot and be done.
+/// The most time that Linux may take to boot and be done.
 pub const LONG: Duration = Duration::from_secs(300);
 
 /// A loop device with ordinary sectors.
@@ -34,7 +34,12 @@ impl<'a> Bench<'a> {
     }
 
     /// The same, and all that it said before.
-    pub fn linux_says(&self, number: u32, words: &str, list: &[(&Disk, &str)]) -> Result<(String, String)> {
+    pub fn linux_says(
+        &self,
+        number: u32,
+        words: &str,
+        list: &[(&Disk, &str)],
+    ) -> Result<(String, String)> {
         const LAST: &str = "linux-guest: done: ";
         let guest = self.linux(number, words, list)?;
         guest.says_within(LAST, LONG)?;

@@ -1,5 +1,5 @@
-//! The power of a disk is cut while our guest writes: what it was told to be flushed is there when another guest looks,
-//! and a disk that lied about it is found out.
+//! The power of a disk is cut while our guest writes: what it was told to be flushed is there when
+//! another guest looks, and a disk that lied about it is found out.
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,9 +18,9 @@ const CUT: i32 = 10;
 const ROUNDS: u32 = 3000;
 
 /// Rounds that must be durable before something is done to the disk.
-const ENOUGH: u32 = 12;
+pub(super) const ENOUGH: u32 = 12;
 
-/// What stands in the last line of a run, whatever its result.
+/// Words in the last line of a run, whatever its result.
 const END: &str = " skipped; seed ";
 
 /// A file in dom0 that is a disk, removed when it is dropped.
@@ -61,15 +61,27 @@ impl Try {
 
     fn options(self, phase: &str, more: &str) -> String {
         let Try { test, seed } = self;
-        format!("blk.run={test}{phase} blk.disk=xvda blk.seed={seed} blk.loops={ROUNDS} blk.size=2M {more}")
+        format!(
+            "blk.run={test}{phase} blk.disk=xvda blk.seed={seed} blk.loops={ROUNDS} blk.size=2M {more}"
+        )
     }
 }
 
 impl<'a> Bench<'a> {
     /// Our guest, which waits until it is let go, and then does what `options` say.
-    fn held(&self, number: u32, options: &str, list: &[(&Disk, &str)]) -> Result<Guest<'a>> {
+    pub(super) fn held(
+        &self,
+        number: u32,
+        options: &str,
+        list: &[(&Disk, &str)],
+    ) -> Result<Guest<'a>> {
         let extra = format!("extra=\"vchan.role=none {options}\"");
-        Guest::create_from(self.host, "xl/block.xl", &format!("{}-{number}", self.name), &["-p", &disks(list), &extra])
+        Guest::create_from(
+            self.host,
+            "xl/block.xl",
+            &format!("{}-{number}", self.name),
+            &["-p", &disks(list), &extra],
+        )
     }
 
     /// The same, with a disk of xen-disk that is kept in `stack`.
@@ -86,27 +98,33 @@ impl<'a> Bench<'a> {
         Ok(serving)
     }
 
-    fn let_go(&self, guest: &Guest) -> Result<()> {
+    pub(super) fn let_go(&self, guest: &Guest) -> Result<()> {
         self.host.xl(&["unpause", &guest.name]).map(drop)
     }
 
-    /// Waits until the guest has recorded that enough is durable beyond so many rounds.
-    fn until_more(&self, guest: &Guest, rounds: u32) -> Result<()> {
+    /// Waits until the guest has recorded that enough is durable beyond this number of rounds.
+    pub(super) fn until_more(&self, guest: &Guest, rounds: u32) -> Result<()> {
         let enough = until(LONG, || Ok(self.recorded(guest)? >= rounds + ENOUGH))?;
-        ensure!(enough, "{} has recorded {} rounds:\n{}", guest.name, self.recorded(guest)?, guest.console());
+        ensure!(
+            enough,
+            "{} has recorded {} rounds:\n{}",
+            guest.name,
+            self.recorded(guest)?,
+            guest.console()
+        );
         Ok(())
     }
 
     /// Destroys a guest whose disk nobody serves: how many rounds it has recorded.
-    fn destroyed(&self, guest: &Guest) -> Result<u32> {
+    pub(super) fn destroyed(&self, guest: &Guest) -> Result<u32> {
         let rounds = self.recorded(guest)?;
         self.host.xl(&["destroy", &guest.name])?;
         guest.gone(PATIENCE)?;
         Ok(rounds)
     }
 
-    /// How many rounds the guest has recorded as durable.
-    fn recorded(&self, guest: &Guest) -> Result<u32> {
+    /// Returns the number of rounds that the guest has recorded as durable.
+    pub(super) fn recorded(&self, guest: &Guest) -> Result<u32> {
         let key = format!("/local/domain/{}/data/report/xvda/durable", guest.domid()?);
         let value = self.host.shell(&format!("xenstore-read {key} 2>/dev/null || echo 0"))?;
         value.trim().parse().with_context(|| format!("{key} is {value:?}"))
@@ -127,7 +145,7 @@ impl<'a> Bench<'a> {
 }
 
 /// Waits for the end of a guest that ends by itself: what it printed.
-fn ended(guest: &Guest) -> Result<String> {
+pub(super) fn ended(guest: &Guest) -> Result<String> {
     guest.says_within(END, LONG)?;
     guest.gone(PATIENCE)?;
     let console = guest.console();
@@ -138,18 +156,23 @@ fn ended(guest: &Guest) -> Result<String> {
 /// The number of durable rounds in what the guest printed.
 fn durable(console: &str) -> Result<u32> {
     let printed = || console.split_once("\"blk.durable=")?.1.split_once(';')?.0.parse().ok();
-    let rounds = printed().with_context(|| format!("no number of durable rounds in:\n{console}"))?;
-    ensure!((ENOUGH..ROUNDS).contains(&rounds), "{rounds} rounds were durable when the disk failed:\n{console}");
+    let rounds =
+        printed().with_context(|| format!("no number of durable rounds in:\n{console}"))?;
+    ensure!(
+        (ENOUGH..ROUNDS).contains(&rounds),
+        "{rounds} rounds were durable when the disk failed:\n{console}"
+    );
     Ok(rounds)
 }
 
-fn survives(console: &str) -> Result<()> {
+pub(super) fn survives(console: &str) -> Result<()> {
     ensure!(console.contains(" 1 passed, 0 failed, "), "what was flushed is lost:\n{console}");
     Ok(())
 }
 
 fn found_out(console: &str) -> Result<()> {
-    let found = console.contains(" 0 passed, 1 failed, ") && console.contains(", was durable in round ");
+    let found =
+        console.contains(" 0 passed, 1 failed, ") && console.contains(", was durable in round ");
     ensure!(found, "a disk that lies is not found out:\n{console}");
     Ok(())
 }
@@ -157,7 +180,8 @@ fn found_out(console: &str) -> Result<()> {
 /// The power goes after some writes, as the stack says, and the disk is looked at.
 fn by_rule(bench: &Bench, number: u32, tried: Try, above: &str) -> Result<String> {
     let image = Image::new(bench)?;
-    let stack = format!("{above}powercut:after=200,keep=0.5,seed={}/file:{}", tried.seed, image.path);
+    let stack =
+        format!("{above}powercut:after=200,keep=0.5,seed={}/file:{}", tried.seed, image.path);
     let (guest, serving) = bench.on_stack(number, &tried.write(), &stack)?;
     bench.let_go(&guest)?;
     let rounds = durable(&ended(&guest)?)?;
@@ -179,7 +203,8 @@ pub(super) fn barriers(bench: &Bench) -> Result<()> {
     before.unchanged(bench.host)
 }
 
-/// The power goes at a signal, and with the server that is killed; the guest that waits for the next one dies, too.
+/// The power goes at a signal, and with the server that is killed; the guest that waits for the
+/// next one dies, too.
 pub(super) fn killed(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     for (number, test, above, signal) in [
@@ -203,10 +228,17 @@ pub(super) fn killed(bench: &Bench) -> Result<()> {
     before.unchanged(bench.host)
 }
 
-/// Every storage that has in its file what was answered: its server is killed, the next one goes on, and is killed, too.
+/// Every storage that has in its file what was answered: its server is killed, the next one goes
+/// on, and is killed, too.
 pub(super) fn storages(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
-    let stacks = ["file:PATH", "mmap:PATH", "overlay:\"PATH.overlay\"/file:PATH", "vhd:PATH.vhd", "qcow2:PATH.qcow2"];
+    let stacks = [
+        "file:PATH",
+        "mmap:PATH",
+        "overlay:\"PATH.overlay\"/file:PATH",
+        "vhd:PATH.vhd",
+        "qcow2:PATH.qcow2",
+    ];
     for (number, stack) in (1..).step_by(2).zip(stacks) {
         let (image, tried) = (Image::new(bench)?, Try { test: "durable", seed: 8 });
         let stack = stack.replace("PATH", &image.path);
@@ -224,15 +256,18 @@ pub(super) fn storages(bench: &Bench) -> Result<()> {
         serving.signal(KILL)?;
         serving.wait(PATIENCE)?;
         let rounds = bench.destroyed(&guest)?;
-        survives(&bench.looks_at(number + 1, &tried.check(rounds), &stack)?).with_context(|| stack)?;
+        survives(&bench.looks_at(number + 1, &tried.check(rounds), &stack)?)
+            .with_context(|| stack)?;
     }
     before.unchanged(bench.host)
 }
 
-/// Linux's backend over a device that begins to fail, and over one that takes writes and drops them.
+/// Linux's backend over a device that begins to fail, and over one that takes writes and drops
+/// them.
 pub(super) fn blkback(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
-    let disk = bench.disk("a", plain(16))?.mapped(&format!("{}-cut", bench.name), Mapping::Linear)?;
+    let disk =
+        bench.disk("a", plain(16))?.mapped(&format!("{}-cut", bench.name), Mapping::Linear)?;
     let list = [(&disk, "xvda")];
     for (number, seed, mapping) in [(1, 6, Mapping::AllFail), (3, 7, Mapping::Forgets)] {
         let tried = Try { test: "durable", seed };

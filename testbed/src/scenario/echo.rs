@@ -1,4 +1,4 @@
-//! What goes into the guest comes back in upper case, all of it, in order.
+//! Every byte that goes into the guest comes back in upper case, in order.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Bench;
 use crate::client::Process;
 use crate::guest::Guest;
 
-/// How long a transfer of megabytes may take under emulation.
+/// The most time that a transfer of megabytes may take under emulation.
 const LONG: Duration = Duration::from_secs(150);
 
 pub(super) fn line(bench: &Bench) -> Result<()> {
@@ -20,7 +20,10 @@ pub(super) fn line(bench: &Bench) -> Result<()> {
         let seen = client.written();
         client.write(format!("{typed}\n").as_bytes())?;
         client.wait_for(reply, LONG)?;
-        ensure!(client.written() == seen + reply.len(), "more came back than was sent after {typed:?}");
+        ensure!(
+            client.written() == seen + reply.len(),
+            "more came back than was sent after {typed:?}"
+        );
     }
     client.close_stdin()?;
     client.wait(LONG)?.success()?;
@@ -43,7 +46,8 @@ pub(super) fn slow_reader(bench: &Bench) -> Result<()> {
 
 pub(super) fn two_guests(bench: &Bench) -> Result<()> {
     let guests = [bench.guest(&[])?, bench.other_guest(2, &[])?];
-    let transfers: Vec<_> = guests.iter().map(|guest| transfer(bench, guest, 4 << 20, "")).collect::<Result<_>>()?;
+    let transfers: Vec<_> =
+        guests.iter().map(|guest| transfer(bench, guest, 4 << 20, "")).collect::<Result<_>>()?;
     for transfer in transfers {
         transfer.wait(LONG)?.success()?;
     }
@@ -67,7 +71,13 @@ pub(super) fn transfer(bench: &Bench, guest: &Guest, size: usize, filter: &str) 
 }
 
 /// The same through any `client` command.
-pub(super) fn transfer_by(bench: &Bench, client: &str, name: &str, size: usize, filter: &str) -> Result<Process> {
+pub(super) fn transfer_by(
+    bench: &Bench,
+    client: &str,
+    name: &str,
+    size: usize,
+    filter: &str,
+) -> Result<Process> {
     // bash, because the client's own exit code counts, wherever it stands.
     let script = format!(
         "set -o pipefail; folder=/tmp/{name}; mkdir -p $folder && cd $folder && head -c {size} /dev/urandom >sent && \

@@ -5,12 +5,13 @@ use anyhow::{Context, Result, ensure};
 use super::Bench;
 use super::clients::attached;
 use super::echo::{transfer, transfer_by};
+use super::interop::lingering;
 use super::linux::Linux;
 use crate::client::Finished;
 use crate::guest::Guest;
 use crate::host::{PATIENCE, until};
 
-/// What breaks the protocol, with the words that the guest's console must have for it.
+/// Acts that break the protocol, with the words that the guest's console must have for it.
 const VIOLATIONS: &[(&str, &str)] = &[
     ("prod-beyond", "left ring"),
     ("prod-far", "left ring"),
@@ -20,7 +21,7 @@ const VIOLATIONS: &[(&str, &str)] = &[
     ("live", "cli_live is 7"),
 ];
 
-/// What must change nothing.
+/// Acts that must change nothing.
 const NUISANCES: &[&str] = &["own", "orders", "notify", "storm"];
 
 pub(super) fn clients(bench: &Bench) -> Result<()> {
@@ -43,10 +44,16 @@ pub(super) fn clients(bench: &Bench) -> Result<()> {
     };
     for (number, (name, words)) in VIOLATIONS.iter().enumerate() {
         attack(name)?;
-        guest.says_times("broke the protocol", number + 1).with_context(|| format!("attack {name}"))?;
+        guest
+            .says_times("broke the protocol", number + 1)
+            .with_context(|| format!("attack {name}"))?;
         let log = guest.console();
-        let blamed = log.lines().rfind(|line| line.contains("broke the protocol")).unwrap_or_default();
-        ensure!(blamed.contains(words), "of the attack {name} the console says {blamed:?}, without {words:?}");
+        let blamed =
+            log.lines().rfind(|line| line.contains("broke the protocol")).unwrap_or_default();
+        ensure!(
+            blamed.contains(words),
+            "of the attack {name} the console says {blamed:?}, without {words:?}"
+        );
         undisturbed(name)?;
     }
     for name in NUISANCES {
@@ -61,7 +68,8 @@ pub(super) fn clients(bench: &Bench) -> Result<()> {
     guest.echoes("and the next one")
 }
 
-/// Lies of a server, the exit code with which `vchan connect` ends, and the words with which it blames them.
+/// Lies of a server, the exit code with which `vchan connect` ends, and the words with which it
+/// blames them.
 const LIES: &[(&str, i32, &str)] = &[
     ("left-9", 5, "left ring: order 9 "),
     ("right-21", 5, "right ring: order 21 "),
@@ -87,11 +95,12 @@ const LIES: &[(&str, i32, &str)] = &[
     ("live", 5, "srv_live is 7"),
 ];
 
-/// What a server may do to its own harm alone.
+/// Acts of a server to its own harm alone.
 const QUIRKS: &[&str] = &["own", "orders", "notify", "storm"];
 
 /// Servers that say nothing more: how a measuring client ends, and what it says.
-const SILENT: &[(&str, i32, &str)] = &[("deaf", 3, "nothing came back for 3s"), ("vanish", 4, "died")];
+const SILENT: &[(&str, i32, &str)] =
+    &[("deaf", 3, "nothing came back for 3s"), ("vanish", 4, "died")];
 
 pub(super) fn servers(bench: &Bench) -> Result<()> {
     let linux = Linux::boot(bench)?;
@@ -102,7 +111,9 @@ pub(super) fn servers(bench: &Bench) -> Result<()> {
         .chain(QUIRKS.iter().copied())
         .chain(SILENT.iter().map(|silent| silent.0))
         .collect();
-    let start = |name: &&str| format!("vchan-rogue 0 /local/domain/{domid}/data/{name} {name} >>ready 2>&1 &\n");
+    let start = |name: &&str| {
+        format!("vchan-rogue 0 /local/domain/{domid}/data/{name} {name} >>ready 2>&1 &\n")
+    };
     linux.run(&all.iter().map(start).collect::<String>())?;
     linux.run(&format!("vchan-rogue 0 /local/domain/{domid}/data/mute deaf >>ready 2>&1 &"))?;
     linux.run("vchan exec 0 -- capitals >honest 2>&1 &")?;
@@ -110,13 +121,16 @@ pub(super) fn servers(bench: &Bench) -> Result<()> {
     ensure!(until(PATIENCE, ready)?, "not all servers are ready");
 
     for (name, code, words) in LIES {
-        let client = format!("yes | out/vchan connect {domid} --path data/{name} --timeout 3 >/dev/null");
+        let client =
+            format!("yes | out/vchan connect {domid} --path data/{name} --timeout 3 >/dev/null");
         blamed(bench, &client, *code, words).with_context(|| format!("lie {name}"))?;
     }
     // Keys that dom0 has written, where the server's are expected.
     let owned = format!("/local/domain/{domid}/data/owned");
     for key in ["ring-ref", "event-channel"] {
-        bench.host.shell(&format!("xenstore-write {owned}/{key} 8 && xenstore-chmod {owned}/{key} n0"))?;
+        bench
+            .host
+            .shell(&format!("xenstore-write {owned}/{key} 8 && xenstore-chmod {owned}/{key} n0"))?;
     }
     let client = format!("out/vchan connect {domid} --path data/owned --timeout 3 </dev/null");
     blamed(bench, &client, 5, "belongs to domain 0")?;
@@ -129,6 +143,7 @@ pub(super) fn servers(bench: &Bench) -> Result<()> {
     for name in QUIRKS {
         let client = format!("out/vchan connect {domid} --path data/{name} --timeout 20");
         // A storm takes long where the host is emulated and busy.
+        let client = lingering(&client);
         let ended = transfer_by(bench, &client, &bench.name, 300_000, "")?.wait(3 * PATIENCE);
         ended.and_then(Finished::success).with_context(|| format!("quirk {name}"))?;
     }
@@ -160,8 +175,14 @@ pub(super) fn servers_of_guests(bench: &Bench) -> Result<()> {
     for (number, (name, words)) in LIES_TO_GUESTS.iter().enumerate() {
         let extra = "extra=\"vchan.role=client vchan.domid=0 vchan.path=data/rogue\"";
         let label = format!("{}-{}", bench.name, number + 1);
-        let guest = Guest::create_from(bench.host, "xl/client.xl", &label, &[extra, "on_crash=\"preserve\""])?;
-        let server = bench.host.spawn(&[&rogue, &guest.domid()?, "/local/domain/0/data/rogue", name])?;
+        let guest = Guest::create_from(
+            bench.host,
+            "xl/client.xl",
+            &label,
+            &[extra, "on_crash=\"preserve\""],
+        )?;
+        let server =
+            bench.host.spawn(&[&rogue, &guest.domid()?, "/local/domain/0/data/rogue", name])?;
         let told = guest.says(words).and_then(|()| guest.crashed());
         told.with_context(|| format!("lie {name}; the server said\n{}", server.said()))?;
         bench.host.xl(&["destroy", &guest.name])?;

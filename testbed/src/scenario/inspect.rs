@@ -13,24 +13,41 @@ const TERM: i32 = 15;
 pub(super) fn vchans(bench: &Bench) -> Result<()> {
     let linux = Linux::boot(bench)?;
     let of_linux = format!("/local/domain/{}/data", linux.domid);
-    let guest = bench.other_guest(2, &["extra=\"vchan.path=data/vchan/0/echo vchan.left=1024 vchan.right=2048\""])?;
+    let guest = bench.other_guest(
+        2,
+        &["extra=\"vchan.path=data/vchan/0/echo vchan.left=1024 vchan.right=2048\""],
+    )?;
     let of_guest = format!("/local/domain/{}/data/vchan/0/echo", guest.domid()?);
 
     // A server that reads nothing, and a client whose bytes stay in the ring.
     linux
         .run(&format!("vchan-rogue 0 {of_linux}/deaf deaf >ready 2>&1 & until grep ready ready; do sleep 0.1; done"))?;
-    let client = bench.host.spawn(&["out/vchan", "connect", &linux.domid, "--path", "data/deaf", "-v"])?;
+    let client =
+        bench.host.spawn(&["out/vchan", "connect", &linux.domid, "--path", "data/deaf", "-v"])?;
     client.write(b"five!")?;
     client.wait_for("Connected to domain", PATIENCE)?;
     // A channel of dom0's own, whose pages only the client sees.
-    let listen = ["out/vchan", "listen", &linux.domid, "--port", "log", "--left", "64K", "--right", "1M", "-v"];
+    let listen = [
+        "out/vchan",
+        "listen",
+        &linux.domid,
+        "--port",
+        "log",
+        "--left",
+        "64K",
+        "--right",
+        "1M",
+        "-v",
+    ];
     let server = bench.host.spawn(&listen)?;
     server.wait_for("Waiting for a client", PATIENCE)?;
     let of_dom0 = format!("/local/domain/0/data/vchan/{}/log", linux.domid);
 
     let listed = |path: &str| -> Result<Vec<String>> {
         let table = bench.host.shell("out/vchan ls")?;
-        let row = table.lines().map(|line| line.split_whitespace().map(str::to_string).collect::<Vec<_>>());
+        let row = table
+            .lines()
+            .map(|line| line.split_whitespace().map(str::to_string).collect::<Vec<_>>());
         row.into_iter()
             .find(|row| row.get(2).is_some_and(|cell| cell == path))
             .with_context(|| format!("there is no {path} in\n{table}"))
@@ -47,7 +64,8 @@ pub(super) fn vchans(bench: &Bench) -> Result<()> {
     let json = bench.host.shell("out/vchan ls --json")?;
     for words in [
         format!(r#""path":"{of_linux}/deaf","#),
-        r#""state":"connected","left":{"order":12,"size":4096,"used":5,"prod":5,"cons":0}"#.to_string(),
+        r#""state":"connected","left":{"order":12,"size":4096,"used":5,"prod":5,"cons":0}"#
+            .to_string(),
         format!(r#""reason":"its page is granted to domain {}, not to this one""#, linux.domid),
     ] {
         ensure!(json.contains(&words), "there is no {words} in\n{json}");
@@ -63,7 +81,9 @@ pub(super) fn vchans(bench: &Bench) -> Result<()> {
     ensure!(client.running(), "the client has ended: {}", client.said());
     client.signal(TERM)?;
     client.wait(PROMPT)?.expect(128 + TERM)?;
-    let answer = bench.host.shell(&format!("echo still here | out/vchan connect {} --port echo", guest.domid()?))?;
+    let answer = bench
+        .host
+        .shell(&format!("echo still here | out/vchan connect {} --port echo", guest.domid()?))?;
     ensure!(answer == "STILL HERE\n", "the guest answered {answer:?}");
 
     server.signal(KILL)?;
@@ -71,6 +91,8 @@ pub(super) fn vchans(bench: &Bench) -> Result<()> {
     listed(&of_dom0).context("a killed server's keys")?;
     let server = bench.host.spawn(&listen)?;
     server.wait_for("Waiting for a client", PATIENCE)?;
+    // Its side has nothing to say, or the client would wait for that.
+    server.close_stdin()?;
     // The client finds the keys of the second.
     linux.run("echo after all | vchan connect 0 --port log --timeout 20")?;
     server.wait_for("after all\n", PATIENCE)?;
@@ -91,7 +113,13 @@ fn dumped(bench: &Bench, linux: &Linux) -> Result<()> {
         ensure!(text.contains(words), "there is no {words:?} in\n{text}");
     }
     let json = bench.host.shell(&format!("{dump} --json"))?;
-    ensure!(json.contains(r#""cli_live":1,"srv_live":1,"#), "the client and the server are not there in\n{json}");
-    bench.host.exec(&["out/vchan", "dump", &linux.domid, "--path", "data/nothing"], PATIENCE)?.expect(3)?;
+    ensure!(
+        json.contains(r#""cli_live":1,"srv_live":1,"#),
+        "the client and the server are not there in\n{json}"
+    );
+    bench
+        .host
+        .exec(&["out/vchan", "dump", &linux.domid, "--path", "data/nothing"], PATIENCE)?
+        .expect(3)?;
     Ok(())
 }

@@ -11,12 +11,13 @@ use crate::guest::Guest;
 use crate::host::PATIENCE;
 
 /// Bytes of the rings to the server and back: orders 10 and 11, 11 and 10, 12, 13 and 20.
-pub(super) const RINGS: &[(u32, u32)] = &[(1024, 2048), (2048, 1024), (4096, 4096), (8192, 8192), (1 << 20, 1 << 20)];
+pub(super) const RINGS: &[(u32, u32)] =
+    &[(1024, 2048), (2048, 1024), (4096, 4096), (8192, 8192), (1 << 20, 1 << 20)];
 
-/// How many bytes each client sends.
+/// Number of bytes that each client sends.
 pub(super) const SENT: usize = 300_000;
 
-/// How long Linux may take to boot and be done.
+/// The most time that Linux may take to boot and be done.
 pub(super) const LONG: Duration = Duration::from_secs(300);
 
 /// The path of the channel with rings of these sizes.
@@ -24,9 +25,16 @@ pub(super) fn path((left, right): (u32, u32)) -> String {
     format!("data/{left}-{right}")
 }
 
-/// Our client for the server at `path` of the domain `domid`; its input and output come and go in pieces of random sizes.
+/// Our client for the server at `path` of the domain `domid`; its input and output come and go in
+/// pieces of random sizes.
 fn our_client(bench: &Bench, domid: &str, path: &str) -> String {
     format!("{} 5 out/vchan connect {domid} --path {path} --timeout 20", bench.host.peer("pieces"))
+}
+
+/// A client of ours for a server that cannot half-close: once its input has ended it leaves after
+/// some silence, and says by its exit code that something might have been missing.
+pub(super) fn lingering(client: &str) -> String {
+    format!("{{ {client} --linger 500 || test $? = 6; }}")
 }
 
 /// Runs each client against the server at `path` of the domain `domid`.
@@ -47,7 +55,8 @@ pub(super) fn ring_sizes(bench: &Bench) -> Result<()> {
     for (number, &(left, right)) in RINGS.iter().enumerate() {
         let extra = format!("extra=\"vchan.left={left} vchan.right={right}\"");
         let guest = bench.other_guest(number as u32 + 1, &[&extra])?;
-        all_clients(bench, &guest.domid()?, "data/vchan").with_context(|| format!("rings of {left} and {right}"))?;
+        all_clients(bench, &guest.domid()?, "data/vchan")
+            .with_context(|| format!("rings of {left} and {right}"))?;
         bench.host.xl(&["destroy", &guest.name])?;
     }
     Ok(())
@@ -64,7 +73,8 @@ pub(super) fn socket_proxy(bench: &Bench) -> Result<()> {
 }
 
 fn proxied(bench: &Bench, guest: &Guest) -> Result<()> {
-    // Once its input ends it forgets what is still on its way: so that is kept open until all has come.
+    // Once its input ends it forgets what is still on its way: so that is kept open until all has
+    // come.
     let script = format!(
         "folder=/tmp/{name}; mkdir -p $folder; cd $folder; head -c {SENT} /dev/urandom >sent; \
          LC_ALL=C tr a-z A-Z <sent >wanted; mkfifo in; \
@@ -81,8 +91,10 @@ fn proxied(bench: &Bench, guest: &Guest) -> Result<()> {
 }
 
 pub(super) fn linux_server(bench: &Bench) -> Result<()> {
-    let plain = RINGS.iter().map(|&(left, right)| format!("{}:{left}:{right}", path((left, right))));
-    let packets = RINGS.iter().map(|&(left, right)| format!("{}-p:{left}:{right}:p", path((left, right))));
+    let plain =
+        RINGS.iter().map(|&(left, right)| format!("{}:{left}:{right}", path((left, right))));
+    let packets =
+        RINGS.iter().map(|&(left, right)| format!("{}-p:{left}:{right}:p", path((left, right))));
     let channels = plain.chain(packets).collect::<Vec<_>>().join(",");
     let words = format!("role=echo-server client=0 channels={channels}");
     let guest = Guest::linux(bench.host, &bench.name, &words)?;
@@ -90,8 +102,9 @@ pub(super) fn linux_server(bench: &Bench) -> Result<()> {
     let domid = guest.domid()?;
     for &rings in RINGS {
         for path in [path(rings), format!("{}-p", path(rings))] {
-            let client = our_client(bench, &domid, &path);
-            let sent = transfer_by(bench, &client, &bench.name, SENT, "")?.wait(PATIENCE)?.success();
+            let client = lingering(&our_client(bench, &domid, &path));
+            let sent =
+                transfer_by(bench, &client, &bench.name, SENT, "")?.wait(PATIENCE)?.success();
             sent.with_context(|| format!("the server at {path}"))?;
         }
     }
@@ -103,13 +116,15 @@ pub(super) fn linux_client(bench: &Bench) -> Result<()> {
     let words = format!("role=echo-client server=0 bytes={SENT} channels={channels}");
     let guest = Guest::linux(bench.host, &bench.name, &words)?;
     let domid = guest.domid()?;
-    let servers = RINGS.iter().map(|&rings| serve(bench, &domid, rings)).collect::<Result<Vec<_>>>()?;
+    let servers =
+        RINGS.iter().map(|&rings| serve(bench, &domid, rings)).collect::<Result<Vec<_>>>()?;
     guest.says_within("linux-guest: done", LONG)?;
     let said = || servers.iter().map(|server| server.said()).collect::<String>();
     guest.says("the servers answered as they should").with_context(said)
 }
 
-/// Starts our echo server in dom0 for clients in the domain `domid`; it reads and writes pieces of random sizes.
+/// Starts our echo server in dom0 for clients in the domain `domid`; it reads and writes pieces of
+/// random sizes.
 pub(super) fn serve(bench: &Bench, domid: &str, rings: (u32, u32)) -> Result<Process> {
     let (left, right) = (rings.0.to_string(), rings.1.to_string());
     let (path, capitals) = (path(rings), bench.host.peer("capitals"));
@@ -117,12 +132,19 @@ pub(super) fn serve(bench: &Bench, domid: &str, rings: (u32, u32)) -> Result<Pro
     bench.host.spawn(&[&["out/vchan", "exec", domid], &sizes[..], &["--", &capitals, "6"]].concat())
 }
 
-/// What our guest's console says when it was the client and all was well.
+/// Words on our guest's console when it was the client and all was well.
 pub(super) const ANSWERED: &str = "the server answered as it should";
 
 /// Our guest as the client of the channel at `path` of the domain `server`.
-pub(super) fn client_guest<'a>(bench: &Bench<'a>, number: u32, server: &str, path: &str) -> Result<Guest<'a>> {
-    let extra = format!("extra=\"vchan.role=client vchan.domid={server} vchan.path={path} vchan.bytes={SENT}\"");
+pub(super) fn client_guest<'a>(
+    bench: &Bench<'a>,
+    number: u32,
+    server: &str,
+    path: &str,
+) -> Result<Guest<'a>> {
+    let extra = format!(
+        "extra=\"vchan.role=client vchan.domid={server} vchan.path={path} vchan.bytes={SENT}\""
+    );
     Guest::create_from(bench.host, "xl/client.xl", &format!("{}-{number}", bench.name), &[&extra])
 }
 
@@ -130,7 +152,9 @@ pub(super) fn guest_client(bench: &Bench) -> Result<()> {
     for (number, &rings) in RINGS.iter().enumerate() {
         let guest = client_guest(bench, number as u32 + 1, "0", &path(rings))?;
         let server = serve(bench, &guest.domid()?, rings)?;
-        guest.says(ANSWERED).with_context(|| format!("rings {rings:?}: the server said\n{}", server.said()))?;
+        guest
+            .says(ANSWERED)
+            .with_context(|| format!("rings {rings:?}: the server said\n{}", server.said()))?;
         guest.gone(PATIENCE)?;
     }
     Ok(())
@@ -139,7 +163,8 @@ pub(super) fn guest_client(bench: &Bench) -> Result<()> {
 pub(super) fn guest_to_guest(bench: &Bench) -> Result<()> {
     for (number, &(left, right)) in RINGS.iter().enumerate() {
         let number = 2 * number as u32 + 1;
-        // The server must be told the number of the next domain, which is the last one's and one more.
+        // The server must be told the number of the next domain, which is the last one's and one
+        // more.
         let first = bench.other_guest(number, &["extra=\"vchan.domid=1\""])?;
         let last: u32 = first.domid()?.parse()?;
         bench.host.xl(&["destroy", &first.name])?;

@@ -4,11 +4,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::Bench;
 use super::clients::{KILL, PROMPT, stream};
-use super::interop::{ANSWERED, LONG, RINGS, SENT, all_clients, client_guest, path, serve};
+use super::interop::{
+    ANSWERED, LONG, RINGS, SENT, all_clients, client_guest, lingering, path, serve,
+};
 use crate::client::Process;
 use crate::guest::Guest;
 use crate::host::{PATIENCE, until};
-use crate::wire::Status;
 
 /// The rings that are tried: the smallest, and those of old.
 const TRIED: [(u32, u32); 2] = [RINGS[0], RINGS[3]];
@@ -29,19 +30,34 @@ impl<'a> Linux<'a> {
 
     /// Starts a shell script there.
     pub fn start(&self, script: &str) -> Result<Process> {
-        let shell = ["out/vchan", "connect", &self.domid, "--port", "sh", "--timeout", "30", "--linger", "300000"];
+        let shell = [
+            "out/vchan",
+            "connect",
+            &self.domid,
+            "--port",
+            "sh",
+            "--timeout",
+            "30",
+            "--linger",
+            "300000",
+        ];
         let process = self.bench.host.spawn(&shell)?;
-        process.write(format!("cd /tmp\n( set -e\n{script}\n) && echo went-well\nexit\n").as_bytes())?;
+        process.write(
+            format!("cd /tmp\n( set -e\n{script}\n) && echo went-well\nexit\n").as_bytes(),
+        )?;
         process.close_stdin()?;
         Ok(process)
     }
 
-    /// Runs a shell script there, of which every command must succeed; returns what it printed. It lasts until nothing
-    /// holds the script's output any more: programs in the background need another.
+    /// Runs a shell script there, of which every command must succeed; returns what it printed. It
+    /// lasts until nothing holds the script's output any more: programs in the background need
+    /// another.
     pub fn run(&self, script: &str) -> Result<String> {
         let said = self.start(script)?.wait(PATIENCE)?.success()?;
         let output = said.strip_suffix("went-well\n");
-        Ok(output.with_context(|| format!("in the Linux guest:\n{script}\nfailed and said:\n{said}"))?.to_string())
+        Ok(output
+            .with_context(|| format!("in the Linux guest:\n{script}\nfailed and said:\n{said}"))?
+            .to_string())
     }
 }
 
@@ -65,20 +81,25 @@ fn servers(bench: &Bench, linux: &Linux) -> Result<()> {
     linux.run(&TRIED.iter().map(command).collect::<String>())?;
     for (left, right) in TRIED {
         let key = format!("/local/domain/{}/{}/ring-ref", linux.domid, path((left, right)));
-        let published = || Ok(bench.host.exec(&["xenstore-exists", &key], PATIENCE)?.status == Status::Code(0));
-        ensure!(until(PATIENCE, published)?, "there is no {key}");
+        bench.published(&key)?;
     }
     for rings in TRIED {
-        all_clients(bench, &linux.domid, &path(rings)).with_context(|| format!("rings {rings:?}"))?;
+        all_clients(bench, &linux.domid, &path(rings))
+            .with_context(|| format!("rings {rings:?}"))?;
     }
-    let _listening = linux.start("vchan listen 0 --path data/listen --timeout 30 >heard </dev/null && cat heard")?;
-    bench.host.shell(&format!("echo one line | out/vchan connect {} --path data/listen", linux.domid))?;
+    let _listening = linux
+        .start("vchan listen 0 --path data/listen --timeout 30 >heard </dev/null && cat heard")?;
+    bench
+        .host
+        .shell(&format!("echo one line | out/vchan connect {} --path data/listen", linux.domid))?;
     _listening.wait_for("one line\n", PATIENCE)
 }
 
 /// Each client of `vchan exec` has a program of its own, and one that is killed disturbs no other.
 fn many_clients(bench: &Bench, linux: &Linux) -> Result<()> {
-    linux.run("ln -s /usr/bin/capitals letters; vchan exec 0 --path data/many -- ./letters >many 2>&1 &")?;
+    linux.run(
+        "ln -s /usr/bin/capitals letters; vchan exec 0 --path data/many -- ./letters >many 2>&1 &",
+    )?;
     let client = ["out/vchan", "connect", &linux.domid, "--path", "data/many", "--timeout", "20"];
     let stays = (0..3).map(|_| bench.host.spawn(&client)).collect::<Result<Vec<_>>>()?;
     let answer = |process: &Process, text: &str| {
@@ -86,7 +107,8 @@ fn many_clients(bench: &Bench, linux: &Linux) -> Result<()> {
         process.wait_for(&text.to_uppercase(), PATIENCE)
     };
     let programs = |count: usize| -> Result<()> {
-        let counted = || Ok(linux.run("pidof letters || true")?.split_whitespace().count() == count);
+        let counted =
+            || Ok(linux.run("pidof letters || true")?.split_whitespace().count() == count);
         ensure!(until(PROMPT, counted)?, "there are not {count} programs for as many clients");
         Ok(())
     };
@@ -110,30 +132,42 @@ fn many_clients(bench: &Bench, linux: &Linux) -> Result<()> {
 /// Our client there; our server and a C server here, and our guest.
 fn clients(bench: &Bench, linux: &Linux) -> Result<()> {
     let domid = &linux.domid;
-    let _ours = TRIED.iter().map(|&rings| serve(bench, domid, rings)).collect::<Result<Vec<_>>>()?;
+    let _ours =
+        TRIED.iter().map(|&rings| serve(bench, domid, rings)).collect::<Result<Vec<_>>>()?;
     let theirs = |&(left, right): &(u32, u32)| {
         let (left_text, right_text) = (left.to_string(), right.to_string());
         let path = format!("/local/domain/0/{}-c", path((left, right)));
-        bench.host.spawn(&[&bench.host.peer("vchan-echo"), "-l", &left_text, "-r", &right_text, domid, &path])
+        bench.host.spawn(&[
+            &bench.host.peer("vchan-echo"),
+            "-l",
+            &left_text,
+            "-r",
+            &right_text,
+            domid,
+            &path,
+        ])
     };
     let _theirs = TRIED.iter().map(theirs).collect::<Result<Vec<_>>>()?;
     let guest = bench.other_guest(2, &[&format!("extra=\"vchan.domid={domid}\"")])?;
 
-    let both = TRIED.iter().flat_map(|&rings| [path(rings), format!("{}-c", path(rings))]);
-    let dom0 = both.map(|path| format!("0 --path {path}"));
-    let servers = dom0.chain([guest.domid()?]);
-    let attempt =
-        |server: String| format!("vchan connect {server} --timeout 30 --linger 50 <sent >got; cmp wanted got\n");
+    let connect = |server: String| format!("vchan connect {server} --timeout 30");
+    let ours = TRIED.iter().map(|&rings| connect(format!("0 --path {}", path(rings))));
+    let ours = ours.chain([connect(guest.domid()?)]);
+    let theirs = TRIED.iter().map(|&rings| connect(format!("0 --path {}-c", path(rings))));
+    let clients = ours.chain(theirs.map(|client| lingering(&client)));
+    let attempt = |client: String| format!("{client} <sent >got; cmp wanted got\n");
     let prepare = format!("head -c {SENT} /dev/urandom >sent; tr a-z A-Z <sent >wanted\n");
-    linux.run(&(prepare + &servers.map(attempt).collect::<String>()))?;
+    linux.run(&(prepare + &clients.map(attempt).collect::<String>()))?;
     Ok(())
 }
 
-/// Neither end is in dom0: our guest as the client of our server and of a C server there, and as the server of C clients.
+/// Neither end is in dom0: our guest as the client of our server and of a C server there, and as
+/// the server of C clients.
 fn our_guest(bench: &Bench, linux: &Linux) -> Result<()> {
-    for (number, command) in
-        [(3, "vchan exec %d --path data/from-guest -- capitals"), (4, "vchan-echo -s 3 %d data/from-guest")]
-    {
+    for (number, command) in [
+        (3, "vchan exec %d --path data/from-guest -- capitals"),
+        (4, "vchan-echo -s 3 %d data/from-guest"),
+    ] {
         let guest = client_guest(bench, number, &linux.domid, "data/from-guest")?;
         let command = command.replace("%d", &guest.domid()?);
         linux.run(&format!("{command} >server 2>&1 & echo $! >pid"))?;
@@ -144,25 +178,34 @@ fn our_guest(bench: &Bench, linux: &Linux) -> Result<()> {
     let guest = bench.other_guest(5, &[&format!("extra=\"vchan.domid={}\"", linux.domid)])?;
     let domid = guest.domid()?;
     for options in ["-s 4", "-p -s 5"] {
-        linux.run(&format!("vchan-client {options} {domid} data/vchan <sent >got && cmp wanted got"))?;
+        linux.run(&format!(
+            "vchan-client {options} {domid} data/vchan <sent >got && cmp wanted got"
+        ))?;
     }
     Ok(())
 }
 
-/// What only dom0 may do says so there, and what is not there is missed in time.
+/// Commands that only dom0 may run say so there, and a missing server is missed in time.
 fn refusals(linux: &Linux) -> Result<()> {
     for (command, code, words) in [
         ("vchan connect Domain-0 </dev/null", 2, "give its number"),
-        ("vchan connect 0 --path data/nothing --timeout 1 </dev/null", 3, "/local/domain/0/data/nothing"),
+        (
+            "vchan connect 0 --path data/nothing --timeout 1 </dev/null",
+            3,
+            "/local/domain/0/data/nothing",
+        ),
         ("vchan ls", 2, "run this there"),
     ] {
         let said = linux.run(&format!("{command} && code=0 || code=$?; echo ended with $code"))?;
-        ensure!(said.contains(words) && said.ends_with(&format!("ended with {code}\n")), "{command} said:\n{said}");
+        ensure!(
+            said.contains(words) && said.ends_with(&format!("ended with {code}\n")),
+            "{command} said:\n{said}"
+        );
     }
     Ok(())
 }
 
-/// How the tool there notices that the other domain is destroyed, of which nobody tells a guest.
+/// The tool there notices that the other domain is destroyed, of which nobody tells a guest.
 pub(super) fn peer_destroyed(bench: &Bench) -> Result<()> {
     let linux = Linux::boot(bench)?;
     client_of_destroyed(bench, &linux, 2).context("a client of the destroyed domain")?;
@@ -172,16 +215,18 @@ pub(super) fn peer_destroyed(bench: &Bench) -> Result<()> {
     client_of_destroyed(bench, &linux, 4).context("a client that may make hypercalls")
 }
 
-/// Runs `command` there, with an input of one line that never ends; the exit code stands at the end of what it says.
+/// Runs `command` there, with an input of one line that never ends; the exit code stands at the end
+/// of what it says.
 fn start_open_ended(linux: &Linux, line: &str, command: &str) -> Result<Process> {
-    // Who opens a pipe both ways never sees its end.
+    // A program that opens a pipe both ways never sees its end.
     let pipe = format!("rm -f open; mkfifo open; exec 3<>open; printf '{line}' >&3");
     linux.start(&format!("{pipe}\ncode=0; {command} <&3 || code=$?; echo ended with $code"))
 }
 
 fn client_of_destroyed(bench: &Bench, linux: &Linux, number: u32) -> Result<()> {
     let guest = bench.other_guest(number, &[&format!("extra=\"vchan.domid={}\"", linux.domid)])?;
-    let client = start_open_ended(linux, "attached\\n", &format!("vchan connect {} 2>&1", guest.domid()?))?;
+    let client =
+        start_open_ended(linux, "attached\\n", &format!("vchan connect {} 2>&1", guest.domid()?))?;
     client.wait_for("ATTACHED\n", PATIENCE)?;
     died(bench, &client, &guest)
 }
@@ -194,7 +239,8 @@ fn server_of_destroyed(bench: &Bench, linux: &Linux) -> Result<()> {
     died(bench, &server, &guest)
 }
 
-/// Destroys the guest; the program in Linux says so and ends soon with the code for that, and lets all of the guest go.
+/// Destroys the guest; the program in Linux says so and ends soon with the code for that, and lets
+/// all of the guest go.
 fn died(bench: &Bench, program: &Process, guest: &Guest) -> Result<()> {
     let says = format!("domain {}, died", guest.domid()?);
     bench.host.xl(&["destroy", &guest.name])?;

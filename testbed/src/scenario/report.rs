@@ -31,7 +31,8 @@ pub fn save_consoles(host: &Host, name: &str) -> Vec<PathBuf> {
 /// Copies what dom0 and xl logged out of dom0.
 pub fn host(host: &Host) {
     let all = host.shell("dmesg; for log in /var/log/xen/*.log; do echo \"== $log\"; cat $log; done 2>/dev/null; true");
-    let _ = fs::write(host.logs.join("dom0.log"), all.unwrap_or_else(|error| format!("{error:#}\n")));
+    let _ =
+        fs::write(host.logs.join("dom0.log"), all.unwrap_or_else(|error| format!("{error:#}\n")));
 }
 
 /// Prints why a scenario failed, with the ends of the logs.
@@ -42,7 +43,8 @@ pub fn failure(error: &Error, consoles: &[PathBuf], hypervisor: &str) {
         println!("      --- {} ---\n{}", path.display(), indented(tail(&text)));
     }
     // What Xen says of every guest that starts is no news.
-    let news: Vec<&str> = hypervisor.lines().filter(|line| !line.starts_with("(XEN) HVM")).collect();
+    let news: Vec<&str> =
+        hypervisor.lines().filter(|line| !line.starts_with("(XEN) HVM")).collect();
     if !news.is_empty() {
         println!("      --- Xen meanwhile ---\n{}", indented(tail(&news.join("\n"))));
     }

@@ -7,19 +7,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::{ALL, Bench, Scenario, report};
-use crate::cli::HostKind;
+use crate::cli::HostArgs;
 use crate::disk;
-use crate::host::{Host, Wish, until};
+use crate::host::{Host, HostConfig, until};
 use crate::progress::Progress;
 
 /// Guests of scenarios are called so, and nothing else is ever destroyed.
 pub const PREFIX: &str = "ringside-";
 
-/// How long a destroyed domain may take to disappear.
+/// Start of the line that says what the host is.
+pub const HOST_LINE: &str = "host: ";
+
+/// Time in which a destroyed domain must disappear.
 const BURIAL: Duration = Duration::from_secs(30);
 
 /// Memory of an emulated host that is not left to guests, in MiB: Xen, dom0.
-const OWN_MEMORY: u32 = 512;
+const OWN_MEMORY: u32 = 768;
 
 /// Which scenarios to run.
 pub struct Choice<'a> {
@@ -27,39 +30,50 @@ pub struct Choice<'a> {
     pub patterns: &'a [String],
     /// Without patterns: whether to run those that take long as well.
     pub full: bool,
+    /// Without patterns: whether to run only the few for every kind of host.
+    pub short: bool,
 }
 
 impl Choice<'_> {
     fn takes(&self, scenario: &Scenario) -> bool {
         if self.patterns.is_empty() {
-            return self.full || !scenario.full;
+            return if self.short { scenario.short } else { self.full || !scenario.full };
         }
         self.patterns.iter().any(|pattern| scenario.name.contains(pattern.as_str()))
     }
 }
 
 /// Runs the scenarios of `choice` and prints the count. The host comes back
-/// for whoever wants to look into it.
-pub fn run(kind: HostKind, memory: Option<u32>, choice: &Choice) -> Result<(Host, ExitCode)> {
+/// for people who want to look into it.
+pub fn run(on: HostArgs, choice: &Choice) -> Result<(Host, ExitCode)> {
     let chosen: Vec<&Scenario> = ALL.iter().filter(|scenario| choice.takes(scenario)).collect();
     ensure!(
         !chosen.is_empty(),
         "no scenario has {} in its name; 'testbed test --list' shows all",
         choice.patterns.join(" or ")
     );
-    let memory = memory.unwrap_or_else(|| wanted_memory(&chosen, available_memory()));
+    let memory = on.memory.unwrap_or_else(|| wanted_memory(&chosen, available_memory()));
     let progress = Progress::new();
-    let linux = chosen.iter().any(|scenario| scenario.linux);
-    let qemu = chosen.iter().any(|scenario| scenario.qemu);
-    let host = Host::up(&Wish { kind, memory, peers: true, linux, qemu, counted: false }, &progress)?;
+    let config = HostConfig {
+        peers: true,
+        linux: chosen.iter().any(|scenario| scenario.linux),
+        ssh: chosen.iter().any(|scenario| scenario.ssh),
+        qemu: chosen.iter().any(|scenario| scenario.qemu),
+        ..HostConfig::plain(on, memory)
+    };
+    let host = Host::up(&config, &progress)?;
     host.logs_consoles()?;
     progress.done("the host is up");
+    println!("{HOST_LINE}{}", host.describe()?);
 
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for scenario in chosen {
         let needed = scenario.memory + OWN_MEMORY;
         if host.emulated() && needed > memory {
-            println!("SKIP  {:18} needs an emulated host of {needed} MiB (--memory)", scenario.name);
+            println!(
+                "SKIP  {:18} needs an emulated host of {needed} MiB (--memory)",
+                scenario.name
+            );
             skipped += 1;
         } else if one(&host, scenario) {
             passed += 1;
@@ -74,7 +88,7 @@ pub fn run(kind: HostKind, memory: Option<u32>, choice: &Choice) -> Result<(Host
     Ok((host, if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
 
-/// How much memory an emulated host gets: what the hungriest scenario needs
+/// Returns the memory of an emulated host: what the hungriest scenario needs
 /// among those that fit into what this machine has.
 fn wanted_memory(chosen: &[&Scenario], available: u32) -> u32 {
     let needs = chosen.iter().map(|scenario| scenario.memory + OWN_MEMORY);
@@ -95,9 +109,9 @@ fn one(host: &Host, scenario: &Scenario) -> bool {
     let begun = Instant::now();
     let mark = host.hypervisor_log().len();
     let bench = Bench { host, name: format!("{PREFIX}{}", scenario.name) };
-    host.set_limit(Some(begun + scenario.patience));
+    host.begin(scenario.patience);
     let result = (scenario.action)(&bench);
-    host.set_limit(None);
+    host.end();
     let consoles = report::save_consoles(host, &bench.name);
     let result = result.and(clean_up(host));
     let seconds = begun.elapsed().as_secs_f64();
@@ -105,7 +119,11 @@ fn one(host: &Host, scenario: &Scenario) -> bool {
         Ok(()) => println!("PASS  {:18} {seconds:6.1} s  {}", scenario.name, scenario.about),
         Err(error) => {
             println!("FAIL  {:18} {seconds:6.1} s  {}", scenario.name, scenario.about);
-            report::failure(error, &consoles, host.hypervisor_log().get(mark..).unwrap_or_default());
+            report::failure(
+                error,
+                &consoles,
+                host.hypervisor_log().get(mark..).unwrap_or_default(),
+            );
             // Whatever the failure left behind must not disturb the next one.
             let _ = clean_up(host);
             disk::sweep(host);
@@ -128,7 +146,11 @@ fn clean_up(host: &Host) -> Result<()> {
     let known: BTreeSet<String> = domains(host)?.into_iter().map(|(_, id)| id).collect();
     let listed = host.shell("xenstore-list /local/domain")?;
     let stale: Vec<_> = listed.split_whitespace().filter(|id| !known.contains(*id)).collect();
-    ensure!(stale.is_empty(), "xenstore still has /local/domain/{{{}}} of domains that are gone", stale.join(","));
+    ensure!(
+        stale.is_empty(),
+        "xenstore still has /local/domain/{{{}}} of domains that are gone",
+        stale.join(",")
+    );
     Ok(())
 }
 
@@ -151,12 +173,17 @@ mod tests {
         let quick = Scenario::new("echo-line", "", |_| Ok(()));
         let long = Scenario::new("echo-long", "", |_| Ok(())).full();
         let takes = |patterns: &[&str], full, scenario: &Scenario| {
-            let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.to_string()).collect();
-            Choice { patterns: &patterns, full }.takes(scenario)
+            let patterns: Vec<String> =
+                patterns.iter().map(|pattern| pattern.to_string()).collect();
+            Choice { patterns: &patterns, full, short: false }.takes(scenario)
         };
+        let short = |scenario| Choice { patterns: &[], full: false, short: true }.takes(scenario);
+        assert!(!short(&quick) && short(&Scenario::new("boot", "", |_| Ok(())).short()));
         assert!(takes(&[], false, &quick) && takes(&["x", "line"], false, &quick));
         assert!(!takes(&["boot"], true, &quick));
-        assert!(!takes(&[], false, &long) && takes(&[], true, &long) && takes(&["long"], false, &long));
+        assert!(
+            !takes(&[], false, &long) && takes(&[], true, &long) && takes(&["long"], false, &long)
+        );
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! xen-disk and its guests: disks that are plugged in and out while the guest runs.
 
 pub(super) mod beside;
+pub(super) mod devices;
 pub(super) mod exercise;
 pub(super) mod session;
+pub(super) mod takeover;
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,7 +14,7 @@ use crate::disk::{Census, Stamp};
 use crate::guest::Guest;
 use crate::host::{Host, PATIENCE, until};
 
-/// Where images lie in dom0.
+/// Folder of dom0 for images.
 const FOLDER: &str = "/tmp/ringside-xen-disk";
 
 /// SIGINT, which Ctrl-C sends, SIGTERM and SIGKILL.
@@ -20,7 +22,7 @@ const INTERRUPT: i32 = 2;
 const TERMINATE: i32 = 15;
 const KILL: i32 = 9;
 
-/// What xen-disk says when a disk is plugged in.
+/// Words of xen-disk when a disk is plugged in.
 const READY: &str = "Press Control+C to disconnect device.";
 
 /// An image file in dom0, removed when it is dropped.
@@ -52,7 +54,7 @@ impl<'a> Image<'a> {
         self.host.shell(&format!("sha256sum <{}", self.path))
     }
 
-    /// How much of it is there, in KiB.
+    /// Returns the space that it takes, in KiB.
     fn kib(&self) -> Result<u64> {
         let printed = self.host.shell(&format!("du -k {} | cut -f1", self.path))?;
         printed.trim().parse().with_context(|| format!("du prints {printed:?}"))
@@ -73,7 +75,9 @@ impl Drop for Image<'_> {
 impl<'a> Bench<'a> {
     /// Starts `xen-disk connect` and waits until the disk is plugged in.
     fn xen_disk(&self, guest: &Guest, words: &[&str]) -> Result<Process> {
-        let serving = self.host.spawn(&[&["out/xen-disk", "connect", &guest.name, "--verbose"], words].concat())?;
+        let serving = self
+            .host
+            .spawn(&[&["out/xen-disk", "connect", &guest.name, "--verbose"], words].concat())?;
         serving.wait_for(READY, PATIENCE)?;
         Ok(serving)
     }

@@ -6,7 +6,11 @@ use proptest::prelude::*;
 fn message() -> impl Strategy<Value = Message> {
     let data = || proptest::collection::vec(any::<u8>(), 0..300);
     let word = "[^\0]{0,12}";
-    let request = (proptest::collection::vec(word, 0..5), word, proptest::collection::vec(("[A-Z]{1,5}", word), 0..3));
+    let request = (
+        proptest::collection::vec(word, 0..5),
+        word,
+        proptest::collection::vec(("[A-Z]{1,5}", word), 0..3),
+    );
     prop_oneof![
         Just(Message::Hello),
         Just(Message::StdinEnd),

@@ -10,22 +10,22 @@ use crate::disk::{Census, Stamp};
 use crate::guest::Guest;
 use crate::host::PATIENCE;
 
-/// How long a guest may take for its tests.
+/// The most time that a guest may take for its tests.
 const PATIENT: Duration = Duration::from_secs(500);
 
-/// What can be tried with a disk that keeps what is written; it is overwritten.
+/// Tests of a disk that keeps what is written; it is overwritten.
 const ALL: &str = "blk.run=report,verify,seq,rand,flush,barrier,discard,features,boundary,segments,lifecycle,hostile \
                    blk.hostile=yes blk.destroy=xvda";
 
-/// What can be tried with one that reads as zeros whatever is written, or cannot be written.
+/// Tests of one that reads as zeros whatever is written, or cannot be written.
 const READING: &str = "blk.run=report,seq,rand,features,boundary,segments,lifecycle";
 
-/// What the protocol forbids, and nothing else.
+/// The test of what the protocol forbids, and nothing else.
 const HOSTILE: &str = "blk.run=hostile blk.hostile=yes blk.destroy=xvda";
 
-/// Has our guest try all that `options` say with a disk of xen-disk's, and leaves one beside it alone, which must go on
-/// working. `stack` is what it is kept in, and `prepare` a shell command that makes what that needs; PATH stands for a file
-/// of 16 MiB.
+/// Has our guest try all that `options` say with a disk of xen-disk's, and leaves one beside it
+/// alone, which must go on working. `stack` is what it is kept in, and `prepare` a shell command
+/// that makes what that needs; PATH stands for a file of 16 MiB.
 fn exercise(bench: &Bench, number: u32, prepare: &str, stack: &str, options: &str) -> Result<()> {
     let before = Census::take(bench.host)?;
     let disk = Image::new(bench, "exercised", 16)?;
@@ -40,13 +40,18 @@ fn exercise(bench: &Bench, number: u32, prepare: &str, stack: &str, options: &st
     let name = format!("{}-{number}", bench.name);
     let guest = Guest::create_from(bench.host, "xl/block.xl", &name, &["-p", &extra])?;
     let victim = bench.xen_disk(&guest, &["--stack", &named(stack), "--vdev", "xvda"])?;
-    let witness = bench.xen_disk(&guest, &["--stack", &format!("verify/file:{}", image.path), "--vdev", "xvdb"])?;
+    let witness = bench
+        .xen_disk(&guest, &["--stack", &format!("verify/file:{}", image.path), "--vdev", "xvdb"])?;
     bench.host.xl(&["unpause", &guest.name])?;
     guest.says_within(" skipped; seed 9", PATIENT)?;
     guest.gone(PATIENCE)?;
     let console = guest.console();
     let tests = console.find("TAP version").unwrap_or(0);
-    ensure!(console.contains(" passed, 0 failed, "), "with {stack} the guest printed:\n{}", &console[tests..]);
+    ensure!(
+        console.contains(" passed, 0 failed, "),
+        "with {stack} the guest printed:\n{}",
+        &console[tests..]
+    );
     for serving in [victim, witness] {
         serving.wait(PATIENCE)?.expect(4)?;
     }
@@ -60,7 +65,7 @@ fn all(bench: &Bench, prepare: &str, stack: &str) -> Result<()> {
     exercise(bench, 1, prepare, stack, ALL)
 }
 
-/// What is possible with one that does not.
+/// Tests that are possible with one that does not.
 fn reading(bench: &Bench, prepare: &str, stack: &str) -> Result<()> {
     exercise(bench, 1, prepare, stack, READING)?;
     exercise(bench, 2, prepare, stack, HOSTILE)
@@ -95,7 +100,8 @@ pub fn qcow2(bench: &Bench) -> Result<()> {
 }
 
 pub fn object(bench: &Bench) -> Result<()> {
-    // Of the size of what is written: every flush keeps its chunks, and an emulated host has little room for garbage.
+    // Of the size of what is written: every flush keeps its chunks, and an emulated host has little
+    // room for garbage.
     all(bench, "true", "object:PATH.store,size=16M,chunk=16K,cache=PATH.cache,limit=16M")
 }
 
@@ -112,7 +118,8 @@ pub fn vmdk(bench: &Bench) -> Result<()> {
     reading(bench, MAKE_VMDK, "vmdk:PATH.vmdk,trusted")
 }
 
-/// Makes a vmdk image of three extents: a flat file's first half, zeros, and the rest of the file, elsewhere.
+/// Makes a vmdk image of three extents: a flat file's first half, zeros, and the rest of the file,
+/// elsewhere.
 const MAKE_VMDK: &str = "name=$(basename PATH); cat >PATH.vmdk <<END
 # Disk DescriptorFile
 version=1

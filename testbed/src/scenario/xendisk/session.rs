@@ -13,10 +13,14 @@ pub fn session(bench: &Bench) -> Result<()> {
     let image = Image::with_file(bench, 128)?;
     let sum = image.sum()?;
     let guest = bench.linux(1, "role=blk-session disk=xvdb", &[])?;
-    let serving = bench.xen_disk(&guest, &["--path", &image.path, "--backend", "cow", "--vdev", "xvdb"])?;
+    let serving =
+        bench.xen_disk(&guest, &["--path", &image.path, "--backend", "cow", "--vdev", "xvdb"])?;
     guest.says_within("blk-session: changed.", LONG)?;
     let listed = bench.host.shell("out/xen-disk list")?;
-    ensure!(listed.contains("xvdb") && listed.contains("Connected"), "xen-disk list shows:\n{listed}");
+    ensure!(
+        listed.contains("xvdb") && listed.contains("Connected"),
+        "xen-disk list shows:\n{listed}"
+    );
     let stats = bench.host.shell(&format!("out/xen-disk stats {} xvdb", guest.name))?;
     ensure!(stats.contains("reads") && stats.contains("latency"), "xen-disk stats shows:\n{stats}");
     serving.signal(INTERRUPT)?;
@@ -33,7 +37,8 @@ pub fn storages(bench: &Bench) -> Result<()> {
     for (number, name) in [(1, "file"), (2, "verify"), (3, "mmap"), (4, "overlay")] {
         let image = Image::new(bench, name, 16)?;
         let stamp = Stamp { seed: 5, generation: u64::from(number), ..Stamp::default() };
-        let guest = bench.linux(number, &format!("role=blk-write disk=xvdb {}", stamp.words()), &[])?;
+        let guest =
+            bench.linux(number, &format!("role=blk-write disk=xvdb {}", stamp.words()), &[])?;
         let path = &image.path;
         let stack = match name {
             "verify" => format!("verify/throttle:rate=1G/file:{path}"),
@@ -58,7 +63,8 @@ pub fn ext4(bench: &Bench) -> Result<()> {
     for (number, name) in [(1, "file"), (2, "mmap")] {
         let image = Image::new(bench, name, 64)?;
         let guest = bench.linux(number, "role=blk-fs disk=xvdb", &[])?;
-        let serving = bench.xen_disk(&guest, &["--path", &image.path, "--backend", name, "--vdev", "xvdb"])?;
+        let serving = bench
+            .xen_disk(&guest, &["--path", &image.path, "--backend", name, "--vdev", "xvdb"])?;
         guest.says_within("linux-guest: done: files ", LONG)?;
         guest.gone(LONG)?;
         serving.wait(PATIENCE)?.expect(4)?;
@@ -80,7 +86,11 @@ pub fn killed(bench: &Bench) -> Result<()> {
         serving.signal(KILL)?;
         serving.wait(PATIENCE)?;
         serving = bench.xen_disk(&guest, &words)?;
-        ensure!(serving.said().contains("Going on with device"), "xen-disk said:\n{}", serving.said());
+        ensure!(
+            serving.said().contains("Going on with device"),
+            "xen-disk said:\n{}",
+            serving.said()
+        );
     }
     guest.says_within("linux-guest: done: xvdb is as it should be", LONG)?;
     guest.gone(LONG)?;
@@ -89,7 +99,7 @@ pub fn killed(bench: &Bench) -> Result<()> {
     bench.nothing_left(&before)
 }
 
-/// What was only in a killed server's memory is gone, so its disk is not gone on with, but taken away.
+/// A disk that was only in a killed server's memory is not gone on with, but taken away.
 pub fn lost(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let guest = bench.linux(1, "role=blk-write disk=xvdb", &[])?;
@@ -97,9 +107,14 @@ pub fn lost(bench: &Bench) -> Result<()> {
     let serving = bench.xen_disk(&guest, &words)?;
     serving.signal(KILL)?;
     serving.wait(PATIENCE)?;
-    let again = bench.host.spawn(&[&["out/xen-disk", "connect", &guest.name], &words[..]].concat())?;
+    let again =
+        bench.host.spawn(&[&["out/xen-disk", "connect", &guest.name], &words[..]].concat())?;
     let refused = again.wait(PATIENCE)?.expect(6)?;
-    ensure!(refused.stderr.contains("is gone with who served it"), "xen-disk said:\n{}", refused.stderr);
+    ensure!(
+        refused.stderr.contains("is gone with the killed server"),
+        "xen-disk said:\n{}",
+        refused.stderr
+    );
     bench.host.shell(&format!("out/xen-disk disconnect {} xvdb --force", guest.name))?;
     bench.host.xl(&["destroy", &guest.name])?;
     guest.gone(PATIENCE)?;
@@ -121,7 +136,8 @@ pub fn in_use(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
     let image = Image::with_file(bench, 32)?;
     let guest = bench.linux(1, "role=blk-mount disk=xvdb", &[])?;
-    let serving = bench.xen_disk(&guest, &["--path", &image.path, "--backend", "mmap", "--vdev", "xvdb"])?;
+    let serving =
+        bench.xen_disk(&guest, &["--path", &image.path, "--backend", "mmap", "--vdev", "xvdb"])?;
     guest.says_within("blk-mount: mounted.", LONG)?;
     // Linux keeps a disk that is mounted; the second time it is not asked.
     serving.signal(INTERRUPT)?;
@@ -135,7 +151,8 @@ pub fn in_use(bench: &Bench) -> Result<()> {
     bench.nothing_left(&before)
 }
 
-/// What is resized, and how long it is before, in MiB. Nothing of one is in the way of the next.
+/// Disks that are resized, with their length before, in MiB. Nothing of one is in the way of the
+/// next.
 const GROWING: [(&str, u32); 4] = [
     ("file:PATH", 16),
     ("file:PATH", 48),
@@ -161,7 +178,10 @@ pub fn resize(bench: &Bench) -> Result<()> {
         let serving = bench.xen_disk(&guest, &["--stack", &stack, "--vdev", "xvdb"])?;
         guest.says_times(&size(mib), times + 1)?;
         after(&size(mib + 32), &|| {
-            bench.host.shell(&format!("out/xen-disk resize {} xvdb {}M", guest.name, mib + 32)).map(drop)
+            bench
+                .host
+                .shell(&format!("out/xen-disk resize {} xvdb {}M", guest.name, mib + 32))
+                .map(drop)
         })?;
         let refused = bench.host.shell(&format!("out/xen-disk resize {} xvdb 1M", guest.name));
         ensure!(refused.is_err(), "a disk was made shorter without being asked twice");
@@ -173,29 +193,44 @@ pub fn resize(bench: &Bench) -> Result<()> {
     bench.host.xl(&["destroy", &guest.name])?;
     guest.gone(PATIENCE)?;
     let length = || bench.host.shell(&format!("stat -c %s {}", image.path));
-    ensure!(length()?.trim() == (80 << 20).to_string(), "the disk below the overlay has {} bytes", length()?);
-    bench.host.shell(&format!("out/xen-disk commit 'overlay:\"{0}.overlay\"/file:{0}'", image.path))?;
-    ensure!(length()?.trim() == (112 << 20).to_string(), "after the commit it has {} bytes", length()?);
+    ensure!(
+        length()?.trim() == (80 << 20).to_string(),
+        "the disk below the overlay has {} bytes",
+        length()?
+    );
+    bench
+        .host
+        .shell(&format!("out/xen-disk commit 'overlay:\"{0}.overlay\"/file:{0}'", image.path))?;
+    ensure!(
+        length()?.trim() == (112 << 20).to_string(),
+        "after the commit it has {} bytes",
+        length()?
+    );
     bench.nothing_left(&before)
 }
 
 pub fn serve(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
-    let images = (1..=4).map(|n| Image::new(bench, &format!("disk-{n}"), 16)).collect::<Result<Vec<_>>>()?;
+    let images =
+        (1..=4).map(|n| Image::new(bench, &format!("disk-{n}"), 16)).collect::<Result<Vec<_>>>()?;
     let mut config = String::new();
     for (n, (image, stack)) in
         images.iter().zip(["file:PATH", "mmap:PATH", "verify/file:PATH", "file:PATH"]).enumerate()
     {
         let (guest, vdev) = (n / 2 + 1, ["xvdb", "xvdc"][n % 2]);
         let stack = stack.replace("PATH", &image.path);
-        config += &format!("[[disk]]\nvm = \"{}-{guest}\"\nvdev = \"{vdev}\"\nstack = \"{stack}\"\n", bench.name);
+        config += &format!(
+            "[[disk]]\nvm = \"{}-{guest}\"\nvdev = \"{vdev}\"\nstack = \"{stack}\"\n",
+            bench.name
+        );
     }
     let path = format!("{}.toml", images[0].path);
     bench.host.shell(&format!("cat >{path} <<'END'\n{config}END"))?;
     let log = format!("{}.log", images[0].path);
     let serving = bench.shell(&format!("exec out/xen-disk serve {path} 2>{log}"))?;
     let said = || bench.host.shell(&format!("cat {log}"));
-    let waits = |count: usize| until(LONG, || Ok(said()?.matches("Waiting for domain").count() >= count));
+    let waits =
+        |count: usize| until(LONG, || Ok(said()?.matches("Waiting for domain").count() >= count));
     ensure!(waits(4)?, "xen-disk said:\n{}", said()?);
     let open = || bench.host.shell("ls /proc/$(pidof xen-disk)/fd | wc -l");
 
