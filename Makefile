@@ -1,86 +1,146 @@
-# make          the unikernel and the tools, into out/
+# make          the unikernel, the tools and the examples, into out/
 # make echo     the unikernel without disks, which serves the echo alone: out/ringside-echo.elf
+# make block    the unikernel with the echo and disks, without what tries either: out/ringside-block.elf
 # make run      boots an emulated Xen host, starts the guest in it and lets you type at it
 # make test     tests on this machine, then scenarios on real Xen; make test-full also those that take long
+# make matrix   the short set of scenarios on every Debian release and xenstore daemon, and a table of what passed
 # make bench    the speed of vchan and of disks beside that of a Linux guest, on an emulated host whose time is a count
 #               of instructions
-# make check    formatting, lints, documentation
+# make install  into /usr/local, or PREFIX, below DESTDIR; make uninstall; make dist makes packages in out/dist
+# make check    formatting, lints, packages, documentation
 # make clean    removes what was built
 
 TARGET ?= x86_64-unknown-linux-gnu
-HOST   := x86_64-unknown-linux-gnu
-BUILD  := $(or $(CARGO_TARGET_DIR),target)
+NATIVE := x86_64-unknown-linux-gnu
 CARGO  ?= cargo
+# The commit that `--version` names.
+export RINGSIDE_COMMIT := $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
+# Storages of xen-disk that are no default.
+DISK_FEATURES := xen-disk/formats,xen-disk/object
 # Words for `xl create`, for instance: make run XL='memory=64'
 XL     ?=
 # Names of scenarios, or parts of them, for instance: make scenarios ONLY='echo memory'
 ONLY   ?=
+# The Debian release that the emulated host is made of: bullseye, bookworm, trixie or sid; without a word, Debian stable.
+# Some shells keep the machine's name in an environment variable of this name.
+HOSTS  := auto emulated bullseye bookworm trixie sid machine local
+ifneq ($(origin HOST),command line)
+HOST   := $(filter $(HOSTS),$(HOST))
+endif
+# The xenstore daemon of the emulated host: xenstored or oxenstored.
+XENSTORED ?=
+TESTBED = out/testbed $(addprefix --host ,$(HOST)) $(addprefix --xenstored ,$(XENSTORED))
 
-.PHONY: all kernel echo tools run test test-full host-tests cloud-tests scenarios bench shell check clean
+.PHONY: all setup kernel echo block tools examples run test test-full host-tests cloud-tests scenarios matrix bench shell check clean
 
-all: kernel tools
+all: kernel tools examples
 
-# The kernel is built alone: features that other members of the workspace ask of shared crates must not reach it. Its code
-# runs where it is linked, and need not find out where it is. Two options of LLVM take 17 KB from it: runs of instructions
-# that come again and again become functions, and small tables of jumps, of 8 bytes for each place, comparisons.
+# Installs what is missing on this machine, once for all that this call of make does.
+run test scenarios matrix bench shell host-tests: NEEDED := test
+test-full cloud-tests: NEEDED := full
+setup:
+	@testbed/setup.sh $(or $(NEEDED),build)
+
+# Where cargo builds, which its configuration and its environment variables decide.
+BUILD = $$($(CARGO) metadata --quiet --no-deps --offline --format-version 1 \
+    | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+
+# The kernel is built alone: features that other members of the workspace ask of shared crates must not reach it, so its
+# binary has a feature that only this rule asks for. Its code runs where it is linked, and need not find out where it is.
+# Three options of LLVM take 19 KB from it: runs of instructions that come again and again become functions, small
+# tables of jumps, of 8 bytes for each place, comparisons, and no load is copied into branches to spare it in others.
 KERNEL_FLAGS := -C relocation-model=static -C llvm-args=-enable-machine-outliner=always \
-    -C llvm-args=-min-jump-table-entries=16
+    -C llvm-args=-min-jump-table-entries=16 -C llvm-args=-enable-load-pre=false
 kernel: IMAGE := ringside
-kernel: FEATURES := block
+kernel: FEATURES := client exercise
 echo: IMAGE := ringside-echo
-echo: FEATURES :=
-kernel echo:
-	@$(CARGO) rustc --quiet --profile kernel --package kernel --bin ringside --no-default-features --features '$(FEATURES)' \
+echo: FEATURES := client
+block: IMAGE := ringside-block
+block: FEATURES := block
+kernel echo block: setup
+	@$(CARGO) rustc --quiet --profile kernel --package kernel --bin ringside --no-default-features --features 'image $(FEATURES)' \
 	    --target $(TARGET) -- $(KERNEL_FLAGS)
 	@mkdir -p out
-	@install $(BUILD)/$(TARGET)/kernel/ringside out/$(IMAGE).debug
+	@install "$(BUILD)/$(TARGET)/kernel/ringside" out/$(IMAGE).debug
 	@objcopy --strip-all out/$(IMAGE).debug out/$(IMAGE).elf
 	@printf '%-17s %s bytes\n' out/$(IMAGE).elf "$$(stat -c %s out/$(IMAGE).elf)"
 
-tools:
-	@$(CARGO) build --quiet --release --package vchan --package xen-disk --package testbed --features xen-disk/formats,xen-disk/object --target $(HOST)
+tools: setup
+	@$(CARGO) build --quiet --release --package vchan --package xen-disk --package testbed --features $(DISK_FEATURES) --target $(NATIVE)
 	@mkdir -p out
-	@install $(BUILD)/$(HOST)/release/vchan $(BUILD)/$(HOST)/release/xen-disk $(BUILD)/$(HOST)/release/testbed out/
-	@mkdir -p out/share && out/vchan generate out/share && out/xen-disk generate out/share
+	@build="$(BUILD)/$(NATIVE)/release" && install "$$build/vchan" "$$build/xen-disk" "$$build/testbed" out/
+	@rm -rf out/share && mkdir -p out/share && out/vchan generate out/share && out/xen-disk generate out/share
 	@printf 'out/vchan         %s bytes\n' "$$(stat -c %s out/vchan)"
 	@printf 'out/xen-disk      %s bytes\n' "$$(stat -c %s out/xen-disk)"
 
+# A workspace of its own, as one outside this repository would be; the versions are those of ours.
+EXAMPLES := hello upper
+# Programs of Linux on vchan's streams.
+STREAMS := vchan-std vchan-tokio
+examples: setup
+	@cp Cargo.lock examples/Cargo.lock
+	@$(CARGO) build --quiet --release --manifest-path examples/Cargo.toml --target $(TARGET) --target-dir "$(BUILD)/examples"
+	@mkdir -p out
+	@build="$(BUILD)/examples/$(TARGET)/release" && for name in $(EXAMPLES); do \
+	    objcopy --strip-all "$$build/$$name" out/$$name.elf || exit; done
+	@$(CARGO) build --quiet --release --package xen-linux --features tokio $(addprefix --example ,$(STREAMS)) --target $(NATIVE)
+	@build="$(BUILD)/$(NATIVE)/release/examples" && for name in $(STREAMS); do install "$$build/$$name" out/ || exit; done
+
 run: all
-	@out/testbed run $(XL)
+	@$(TESTBED) run $(XL)
 
 test: host-tests scenarios
 
-test-full: host-tests cloud-tests all echo
-	@out/testbed test --full $(ONLY)
+test-full: host-tests cloud-tests all echo block dist
+	@$(TESTBED) test --full $(ONLY)
+	@out/testbed bare
 
-# Needs qemu-img, which Debian has in qemu-utils.
-host-tests:
+# The short set of scenarios on every Xen and xenstore daemon: the table in README.
+matrix: all
+	@out/testbed matrix $(ONLY)
+
+host-tests: setup
 	$(CARGO) test --quiet --workspace
-	$(CARGO) test --quiet --package xen-disk --features formats,object
+	$(CARGO) test --quiet --package xen-storage --package xen-disk --features $(DISK_FEATURES)
+	$(CARGO) test --quiet --package xen-linux --features tokio
+	$(CARGO) test --quiet --package kernel --no-default-features --features block
 
-# Needs python3 with venv, and PyPI the first time.
-cloud-tests:
-	@CARGO="$(CARGO)" tools/xen-disk/tests/s3.sh
+# Needs PyPI the first time.
+cloud-tests: setup
+	@CARGO="$(CARGO)" crates/xen-storage/tests/s3.sh
 
-scenarios: all echo
-	@out/testbed test $(ONLY)
+scenarios: all echo block
+	@$(TESTBED) test $(ONLY)
 
 bench: all
-	@out/testbed bench vchan
-	@out/testbed bench block
+	@$(TESTBED) bench vchan --plot docs/speed-vchan.svg
+	@$(TESTBED) bench block --plot docs/speed-block.svg
 
 shell: all
-	@out/testbed shell
+	@$(TESTBED) shell
 
-check:
+# Packages that are not for crates.io. Cargo packages all others and builds them from their packages.
+UNPUBLISHED = $(filter-out ringside-fuzz,$(shell \
+    for manifest in $$(grep -ls '^publish = false' */Cargo.toml */*/Cargo.toml); do sed -n '0,/^name = "\(.*\)"/s//\1/p' $$manifest; done))
+check: setup
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --quiet --workspace --exclude kernel --all-targets -- -D warnings
-	$(CARGO) clippy --quiet --package xen-disk --features formats,object --all-targets -- -D warnings
-	$(CARGO) clippy --quiet --package kernel -- -D warnings
-	$(CARGO) clippy --quiet --package kernel --lib --tests -- -D warnings
-	$(CARGO) clippy --quiet --package kernel --no-default-features -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --exclude kernel --no-deps --document-private-items
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --package kernel --lib --no-deps --document-private-items
+	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --package xen-storage --package xen-disk --features $(DISK_FEATURES) --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --package xen-linux --features tokio --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --package kernel --features image -- -D warnings
+	$(CARGO) clippy --quiet --package kernel --no-default-features --features image -- -D warnings
+	$(CARGO) clippy --quiet --package kernel --no-default-features --features 'image block' -- -D warnings
+	$(CARGO) fmt --all --check --manifest-path examples/Cargo.toml
+	@cp Cargo.lock examples/Cargo.lock
+	$(CARGO) clippy --quiet --manifest-path examples/Cargo.toml --target-dir "$(BUILD)/examples" -- -D warnings
+	@# Only checked, so that libFuzzer itself need not be compiled.
+	CUSTOM_LIBFUZZER_PATH=/nowhere/libfuzzer.a $(CARGO) clippy --quiet --manifest-path fuzz/Cargo.toml --target-dir "$(BUILD)/fuzz" -- -D warnings
+	@# Cargo builds packages from a registry of its own. It keeps what it once unpacked and compiled of a version, however old.
+	@rm -rf "$(BUILD)/packages" "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/-*/xen-*
+	$(CARGO) package --quiet --allow-dirty --target-dir "$(BUILD)/packages" --workspace $(addprefix --exclude ,$(UNPUBLISHED))
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --lib --bins --no-deps --document-private-items
+
+include packaging/packaging.mk
 
 clean:
 	$(CARGO) clean
