@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::Bench;
 use super::clients::attached;
 use super::disks::plain;
 use super::durable::{ended, survives};
-use super::{Bench, echo};
 use crate::client::Process;
 use crate::disk::Census;
 use crate::guest::Guest;
@@ -111,16 +111,62 @@ pub(super) fn with_client(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of a transfer that a save comes into.
-const SENT: usize = 16 << 20;
+/// Starts a transfer that goes on until [`Endless::stop`], so that a save comes into the middle of
+/// it however fast the host is, and waits until a part of it has come back.
+struct Endless<'a> {
+    bench: &'a Bench<'a>,
+    /// With the files `sent`, `got` and, to end it, `stop`.
+    folder: String,
+    client: Process,
+}
 
-/// Starts a transfer to `guest`, and waits until a part of it has come back.
-fn begun(bench: &Bench, guest: &Guest) -> Result<Process> {
-    let sending = echo::transfer(bench, guest, SENT, "")?;
-    let got = format!("stat -c %s /tmp/{}/got 2>/dev/null || echo 0", guest.name);
-    let part = || Ok(bench.host.shell(&got)?.trim().parse::<usize>()? > SENT / 16);
-    ensure!(until(PATIENCE, part)?, "nothing of the transfer comes back");
-    Ok(sending)
+impl<'a> Endless<'a> {
+    fn begin(bench: &'a Bench<'a>, guest: &Guest) -> Result<Self> {
+        let folder = format!("/tmp/{}", guest.name);
+        bench.host.shell(&format!("rm -rf {folder}; mkdir {folder}"))?;
+        let client = format!("out/vchan connect {} --timeout 20", guest.domid()?);
+        // A pause after each part keeps the files small. What is recorded has been sent or will be.
+        let script = format!(
+            "set -o pipefail; until [ -e {folder}/stop ]; do \
+             head -c 100000 /dev/urandom || break; sleep 0.02; done | \
+             tee {folder}/sent | {client} >{folder}/got"
+        );
+        let client = bench.host.spawn(&["bash", "-c", &script])?;
+        let endless = Endless { bench, folder, client };
+        let part = || Ok(endless.size("got")? > 300_000);
+        ensure!(until(PATIENCE, part)?, "nothing of the transfer comes back");
+        Ok(endless)
+    }
+
+    fn size(&self, file: &str) -> Result<usize> {
+        let size = format!("stat -c %s {}/{file} 2>/dev/null || echo 0", self.folder);
+        Ok(self.bench.host.shell(&size)?.trim().parse()?)
+    }
+
+    /// Compares what has come back with what was sent, of which it may be a part.
+    fn compare(&self) -> Result<usize> {
+        let got = self.size("got")?;
+        let compare = "LC_ALL=C tr a-z A-Z <sent | cmp -n";
+        self.bench.host.shell(&format!("cd {} && {compare} {got} - got", self.folder))?;
+        Ok(got)
+    }
+
+    /// Ends it; all of it must have come back. Returns its bytes.
+    fn stop(self) -> Result<usize> {
+        self.bench.host.shell(&format!("touch {}/stop", self.folder))?;
+        self.client.wait(TRANSFER)?.success()?;
+        let got = self.compare()?;
+        ensure!(got == self.size("sent")?, "a part of the transfer is missing");
+        Ok(got)
+    }
+
+    /// Waits until the client says that the other end is gone: exit code 4. What has come back is
+    /// the beginning of the transfer.
+    fn cut_off(self) -> Result<()> {
+        self.client.wait(TRANSFER)?.expect(4)?;
+        self.compare()?;
+        Ok(())
+    }
 }
 
 pub(super) fn with_transfer(bench: &Bench) -> Result<()> {
@@ -128,19 +174,19 @@ pub(super) fn with_transfer(bench: &Bench) -> Result<()> {
     let before = guest.domid()?;
     let file = format!("/tmp/{}.save", guest.name);
     // A suspend that is cancelled is nothing but a pause.
-    let sending = begun(bench, &guest)?;
+    let sending = Endless::begin(bench, &guest)?;
     transfer(bench, &["save", "-c", &guest.name, &file])?;
     guest.says("the suspend was cancelled")?;
-    sending.wait(TRANSFER)?.success()?;
-    guest.says("client left: number 1, 16777216 bytes echoed")?;
+    let bytes = sending.stop()?;
+    guest.says(&format!("client left: number 1, {bytes} bytes echoed"))?;
     // In one that is not, the channel ends, and both ends say so: exit code 4 and a warning.
-    let sending = begun(bench, &guest)?;
+    let sending = Endless::begin(bench, &guest)?;
     transfer(bench, &["save", &guest.name, &file])?;
-    sending.wait(TRANSFER)?.expect(4)?;
+    sending.cut_off()?;
     transfer(bench, &["restore", &file])?;
     restored(&guest, &before, 1)?;
     guest.says("WARN  echo: client left: number 2, ")?;
-    begun(bench, &guest)?.wait(TRANSFER)?.success()?;
+    Endless::begin(bench, &guest)?.stop()?;
     bench.host.shell(&format!("rm {file}"))?;
     Ok(())
 }
