@@ -2,7 +2,7 @@
 # Installs what the commands of the Makefile need beyond make and rustup's Rust. It is silent when all of it is there.
 #
 #   testbed/setup.sh build    for `make`: a C compiler, with which Rust links
-#   testbed/setup.sh test     for `make run` and `make test`: that, an emulator, and tools for images of disks
+#   testbed/setup.sh test     for `make run` and `make test`: that, an emulator, and tools for images of disks and for NBD
 #   testbed/setup.sh full     for `make test-full`: that, and what the long tests take
 set -eu
 
@@ -32,6 +32,11 @@ has() {
     done
 }
 
+# One that is not on the PATH of every user.
+has_as_root() {
+    has "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]
+}
+
 # Programs are linked statically: a C compiler prints no path for a libc.a that is not there.
 has_compiler() {
     has cc gcc && [ "$(cc -print-file-name=libc.a)" != libc.a ]
@@ -45,7 +50,12 @@ missing() {
     has qemu-system-x86_64 || needs qemu-system-x86 qemu-system-x86-core qemu-system-x86 qemu-x86 qemu
     has setpriv || needs util-linux util-linux util-linux util-linux util-linux
     has xz || needs xz-utils xz xz xz xz
-    has qemu-img qemu-io || needs qemu-utils qemu-img qemu-img qemu-tools qemu-utils
+    has qemu-img qemu-io qemu-nbd || needs qemu-utils qemu-img qemu-img qemu-tools qemu-utils
+    has nbdinfo nbdcopy nbdfuse || needs libnbd-bin libnbd libnbd libnbd libnbd
+    has nbdkit || needs nbdkit nbdkit nbdkit nbdkit nbdkit
+    has fio || needs fio fio fio fio fio
+    has_as_root mkfs.ext4 || needs e2fsprogs e2fsprogs e2fsprogs e2fsprogs e2fsprogs
+    has fusermount3 || needs fuse3 fuse3 fuse3 fuse3 fuse3
     [ $purpose = test ] && return
     python3 -c 'import ensurepip, venv' 2>/dev/null || needs 'python3 python3-venv' python3 python python3 python3
     has debootstrap || needs debootstrap debootstrap debootstrap debootstrap debootstrap

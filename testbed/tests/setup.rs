@@ -9,8 +9,24 @@ use std::process::{Command, Output, Stdio};
 const BASE: &[&str] = &["sh", "env", "mktemp", "cat", "rm", "touch", "chmod", "dirname"];
 
 /// Programs that the script looks for before `make test`.
-const NEEDED: &[&str] =
-    &["cargo", "gcc", "objcopy", "qemu-system-x86_64", "setpriv", "xz", "qemu-img", "qemu-io"];
+const NEEDED: &[&str] = &[
+    "cargo",
+    "gcc",
+    "objcopy",
+    "qemu-system-x86_64",
+    "setpriv",
+    "xz",
+    "qemu-img",
+    "qemu-io",
+    "qemu-nbd",
+    "nbdinfo",
+    "nbdcopy",
+    "nbdfuse",
+    "nbdkit",
+    "fio",
+    "mkfs.ext4",
+    "fusermount3",
+];
 
 /// apt-get on a machine whose lists are old until they are updated. It brings qemu-utils.
 const APT: &str = r#"here=$(dirname "$0")

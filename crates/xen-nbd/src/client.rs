@@ -7,6 +7,7 @@
 mod coverage;
 mod receive;
 
+use crate::error::errno;
 use crate::handshake::{self, Export};
 use crate::wire::{Command, CommandFlags, Extent, Request};
 use crate::{Error, Socket, Uri};
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Most requests of a connection at a time. Others wait for one of these to end.
 pub const MAX_IN_FLIGHT: usize = 64;
+/// Time after which a thread that reads looks whether the connection was given up.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Reason why a request has no reply.
 #[derive(Debug, thiserror::Error)]
@@ -81,22 +84,22 @@ struct Expected {
 }
 
 impl Connection {
-    /// Connects to the export, and carries the handshake out. `timeout` bounds each step of that,
-    /// and later the time for which a server may be silent while it owes a reply.
-    pub fn open(uri: &Uri, timeout: Duration) -> Result<Connection, Error> {
+    /// Connects to the export, and carries the handshake out. `step` bounds each step of that, and
+    /// `timeout` the time for which a server may be silent later while it owes a reply.
+    pub fn open(uri: &Uri, step: Duration, timeout: Duration) -> Result<Connection, Error> {
         if uri.tls {
             let text = "this program has no TLS: use nbd:// or nbd+unix://, through a tunnel";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text).into());
         }
-        let socket = Socket::connect(&uri.address, timeout)?;
-        socket.set_timeout(Some(timeout))?;
+        let socket = Socket::connect(&uri.address, step)?;
+        socket.set_timeouts(Some(step), Some(step))?;
         let export = handshake::negotiate(&mut &socket, &uri.export)?;
         Ok(Connection::new(socket, export, timeout)?)
     }
 
     /// A connection whose handshake is done.
     pub fn new(socket: Socket, export: Export, timeout: Duration) -> io::Result<Self> {
-        socket.set_timeout(Some(timeout))?;
+        socket.set_timeouts(Some(TICK.min(timeout)), Some(timeout))?;
         let state = State {
             slots: (0..MAX_IN_FLIGHT).map(|_| None).collect(),
             serial: 0,
@@ -161,11 +164,12 @@ impl Connection {
         self.state().lost.is_some()
     }
 
-    /// Gives the connection up. Requests in flight fail.
+    /// Gives the connection up. Requests in flight fail within a moment.
     pub fn give_up(&self, reason: &str) {
         self.lose(reason);
-        // Gets the thread that reads out of its wait.
-        let _ = self.socket.shutdown(Shutdown::Read);
+        // The server ends it as well, once it has done what it was sent. The other direction stays
+        // open: its end is how `drain` learns of that.
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Returns true if a write or the like had no reply when the connection was lost: the server
@@ -289,7 +293,11 @@ impl Connection {
         let slot = self.release(&mut state, index).expect("it is this thread's");
         drop(state);
         if let Some((number, text)) = slot.error {
-            return Err(Failure::Refused(crate::error::errno::error(number, &text)));
+            if number == errno::ESHUTDOWN {
+                self.lose("the server is about to end");
+                return Err(Failure::Lost("the server is about to end".into()));
+            }
+            return Err(Failure::Refused(errno::error(number, &text)));
         }
         if !slot.data.is_empty() {
             to.copy_from_slice(&slot.data);

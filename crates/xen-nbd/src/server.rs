@@ -179,10 +179,10 @@ impl Server {
             min_block: info.min_block,
             preferred_block: info.preferred_block,
         };
-        socket.set_timeout(Some(HANDSHAKE))?;
+        socket.set_timeouts(Some(HANDSHAKE), Some(HANDSHAKE))?;
         let Some(chosen) = handshake::answer(&mut &**socket, &offer)? else { return Ok(()) };
         // A client may be idle for as long as it likes.
-        socket.set_timeout(None)?;
+        socket.set_timeouts(None, None)?;
         self.counts.add_client();
         let done = session::run(self, socket.clone(), info, chosen);
         // What was answered last must not be lost with bytes that nobody reads.

@@ -57,16 +57,16 @@ impl Socket {
         }
     }
 
-    /// Sets the time after which a read or a write that moves no byte fails.
-    pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Sets the times after which a read and a write that move no byte fail.
+    pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => {
-                stream.set_read_timeout(timeout)?;
-                stream.set_write_timeout(timeout)
+                stream.set_read_timeout(read)?;
+                stream.set_write_timeout(write)
             }
             Socket::Unix(stream) => {
-                stream.set_read_timeout(timeout)?;
-                stream.set_write_timeout(timeout)
+                stream.set_read_timeout(read)?;
+                stream.set_write_timeout(write)
             }
         }
     }
@@ -108,7 +108,7 @@ impl Socket {
         let mut waste = vec![0; 64 << 10];
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.set_timeout(Some(left)).is_err() {
+            if left.is_zero() || self.set_timeouts(Some(left), None).is_err() {
                 return false;
             }
             match (&mut &*self).read(&mut waste) {

@@ -247,7 +247,8 @@ fn server_that_accepts_nobody_is_given_up() {
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let uri: Uri = format!("nbd+unix:///?socket={}", path.display()).parse().unwrap();
     // It takes a connection into its queue, and says nothing.
-    let error = Connection::open(&uri, Duration::from_millis(200)).err().unwrap();
+    let error =
+        Connection::open(&uri, Duration::from_millis(200), Duration::from_secs(9)).err().unwrap();
     assert!(error.to_string().contains("silent in the handshake"), "{error}");
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -23,6 +23,7 @@ pub use units::{parse_duration, parse_size};
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use xen_nbd::Address;
 
 /// A fault of a stack, or of opening it.
 #[derive(Debug, thiserror::Error)]
@@ -56,13 +57,17 @@ impl StackError {
 #[derive(Debug)]
 pub(crate) struct Parsed(pub Vec<(&'static Entry, Args)>);
 
+const NBD_SCHEMES: [&str; 4] = ["nbd://", "nbds://", "nbd+unix://", "nbds+unix://"];
+
 /// Takes a stack apart. Nothing is opened.
 pub(crate) fn parse(text: &str) -> Result<Parsed, StackError> {
     let mut parts = Vec::new();
     let mut rest = text;
     loop {
+        // A URI of NBD says what it is.
+        let is_uri = NBD_SCHEMES.iter().any(|scheme| rest.starts_with(scheme));
         let name_len = rest.find([':', '/', ',']).unwrap_or(rest.len());
-        let name = &rest[..name_len];
+        let name = if is_uri { "nbd" } else { &rest[..name_len] };
         let entry = kinds::find(name).ok_or_else(|| {
             if let Some(feature) = kinds::feature_of(name) {
                 return StackError::syntax(
@@ -76,6 +81,10 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, StackError> {
                 format!("there is no storage or layer {name:?}; there are {}", known.join(", ")),
             )
         })?;
+        if is_uri {
+            parts.push((entry, Args::parse(entry, rest)?));
+            return Ok(Parsed(parts));
+        }
         rest = &rest[name_len..];
         let part = if entry.is_layer() { args::until_slash(rest) } else { rest.len() };
         let words = match rest[..part].strip_prefix(':') {
@@ -107,10 +116,24 @@ pub fn needs(text: &str) -> Result<Needs, StackError> {
     let mut all = Needs::default();
     for (entry, args) in &parts {
         all.files |= entry.needs.files;
+        all.sockets |= entry.needs.sockets;
+        match nbd_address(entry, args)? {
+            Some(Address::Unix(_)) => all.sockets = true,
+            Some(Address::Tcp { .. }) => all.network = true,
+            None => {}
+        }
         let is_url = entry.path && args.path().to_string_lossy().contains("://");
         all.network |= entry.needs.network || (entry.name == "object" && is_url);
     }
     Ok(all)
+}
+
+/// Returns the address of the server of an `nbd`.
+fn nbd_address(entry: &Entry, args: &Args) -> Result<Option<Address>, StackError> {
+    match entry.name {
+        "nbd" => Ok(Some(build::nbd_uri(args)?.address)),
+        _ => Ok(None),
+    }
 }
 
 /// Returns the files and folders that the stack that `text` describes has, whether they are there
@@ -122,11 +145,23 @@ pub fn files(text: &str) -> Result<Option<Vec<PathBuf>>, StackError> {
         if !kinds::is_builtin(entry) || args.flag("trusted")? {
             return Ok(None);
         }
-        let path = entry.path.then(|| args.path());
+        let path = (entry.path && entry.name != "nbd").then(|| args.path());
         files.extend(path.filter(|path| !path.to_string_lossy().contains("://")));
         files.extend(args.text("cache")?.map(PathBuf::from));
     }
     Ok(Some(files))
+}
+
+/// Returns the sockets of other programs in the file system that the stack that `text` describes
+/// connects to, now and whenever a server comes back.
+pub fn sockets(text: &str) -> Result<Vec<PathBuf>, StackError> {
+    let mut sockets = Vec::new();
+    for (entry, args) in &parse(text)?.0 {
+        if let Some(Address::Unix(socket)) = nbd_address(entry, args)? {
+            sockets.push(socket);
+        }
+    }
+    Ok(sockets)
 }
 
 /// Describes all storages and layers with their options, for the user.

@@ -41,6 +41,7 @@ mod fingerprint;
 mod lock;
 mod map;
 mod mmap;
+mod nbd;
 #[cfg(feature = "object")]
 pub mod object;
 mod overlay;
@@ -59,6 +60,7 @@ pub(crate) use file::open_locked;
 pub use file::{FileOptions, FileStorage};
 pub(crate) use lock::LockedFile;
 pub use mmap::Mmap;
+pub use nbd::{Nbd, NbdOptions};
 pub use overlay::{CLUSTER, Moved, Overlay};
 #[cfg(feature = "formats")]
 pub use qcow2::{Qcow2, create_qcow2};
@@ -119,6 +121,13 @@ pub trait Storage: Send + Sync {
     fn discard(&self, at: u64, len: u64, secure: bool) -> io::Result<()> {
         let _ = (at, len, secure);
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Writes zeros. With `may_discard` they need keep no room.
+    fn write_zeroes(&self, at: u64, len: u64, may_discard: bool) -> io::Result<()> {
+        let _ = may_discard;
+        let end = at.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        write_zeros(self, at..end)
     }
 
     /// Makes the disk `bytes` long, a multiple of the sector size. New bytes are zero.
@@ -253,6 +262,9 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     fn discard(&self, at: u64, len: u64, secure: bool) -> io::Result<()> {
         (**self).discard(at, len, secure)
     }
+    fn write_zeroes(&self, at: u64, len: u64, may_discard: bool) -> io::Result<()> {
+        (**self).write_zeroes(at, len, may_discard)
+    }
     fn resize(&self, bytes: u64) -> io::Result<()> {
         (**self).resize(bytes)
     }
@@ -271,6 +283,18 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     fn pace(&self) -> Pace {
         (**self).pace()
     }
+}
+
+/// Writes zeros as data.
+fn write_zeros(disk: &(impl Storage + ?Sized), range: Range<u64>) -> io::Result<()> {
+    static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(ZEROS.len() as u64);
+        disk.write(at, &ZEROS[..len as usize])?;
+        at += len;
+    }
+    Ok(())
 }
 
 /// The error of a write to what cannot be written.

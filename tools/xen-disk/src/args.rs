@@ -1,9 +1,11 @@
 //! The command line.
 
 mod connect;
+mod export;
 mod names;
 
 pub use connect::{Backend, ConnectArguments, DiskSource, OnEnospc, ServeArguments};
+pub use export::ExportArguments;
 pub use names::{Vdev, parse_units};
 pub use tools_common::DomainArgument;
 
@@ -42,6 +44,8 @@ pub enum Command {
     Connect(ConnectArguments),
     /// Serves the disks of a configuration file, whenever their domains run.
     Serve(ServeArguments),
+    /// Serves a storage to programs of this machine, over NBD, until Ctrl-C.
+    Export(ExportArguments),
     /// Lists the disks that are served on this host.
     List(ListArguments),
     /// Shows what a disk's guest does with it: rates, latencies, how full its ring is.

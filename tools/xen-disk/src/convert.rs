@@ -8,6 +8,8 @@ use tools_common::Progress;
 
 /// Bytes that are read at a time.
 const PIECE: u64 = 1 << 20;
+/// Bytes of a hole that are made zero at a time.
+const HOLE: u64 = 64 << 20;
 /// Unit in which zeros are looked for, in bytes.
 const UNIT: usize = 4096;
 
@@ -75,10 +77,19 @@ fn copy(
     let mut buffer = vec![0; PIECE as usize];
     let (mut at, mut written) = (0, 0);
     while at < bytes {
-        // Holes of the source are neither read nor written, if they are zero already.
-        let data = if to_is_zero { from.next_data(at)? } else { Some(at..bytes) };
-        let Some(data) = data.filter(|data| data.start < bytes) else { break };
-        at = at.max(data.start / sector * sector);
+        // Holes of the source are not read.
+        let data = from.next_data(at)?.filter(|data| data.start < bytes);
+        let start = data.as_ref().map_or(bytes, |data| at.max(data.start / sector * sector));
+        if at < start {
+            let end = if to_is_zero { start } else { start.min(at + HOLE) };
+            if !to_is_zero {
+                to.write_zeroes(at, end - at, true)?;
+            }
+            at = end;
+            done(at);
+            continue;
+        }
+        let data = data.expect("there is some, since it begins before the end");
         // Pieces end at whole ones, so that chunks and blocks are written once.
         let end = data.end.next_multiple_of(sector).min((at / PIECE + 1) * PIECE).min(bytes);
         let piece = &mut buffer[..(end - at) as usize];
@@ -87,7 +98,7 @@ fn copy(
         at = end;
         done(at);
     }
-    if at < bytes || bytes == 0 {
+    if bytes == 0 {
         done(bytes);
     }
     to.flush()?;

@@ -1,6 +1,7 @@
 //! The commands on this host: its devices, signals, sockets and files.
 
 mod ask;
+mod export;
 mod log;
 mod privileges;
 mod serve;
@@ -31,6 +32,10 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             let specs = config::read(&args.config)?;
             log::install(args.verbose);
             serve::run(specs, serve::Mode { wait: true, verbose: args.verbose })
+        }
+        Command::Export(args) => {
+            log::install(args.verbose);
+            export::run(&args)
         }
         Command::List(args) => on_linux(|_, store| async move { ask::list(&store, &args).await }),
         Command::Stats(args) => ask::stats(&args),

@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 mod convert;
 pub mod disk;
+pub mod export;
 mod generate;
 mod host;
 pub mod identity;

@@ -1,9 +1,9 @@
 //! Reading replies: each is checked against its request before any of it is used.
 
-use super::{Connection, Expected, Slot, describe};
+use super::{Connection, Expected, Slot, TICK, describe};
+use crate::Error;
 use crate::error::ProtocolError;
 use crate::wire::{self, Command, ReplyHeader, chunk};
-use crate::{Error, Socket};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -27,8 +27,9 @@ impl Receiver {
         Receiver { buffer: vec![0; BUFFER], ready: 0..0, checked: Instant::now() }
     }
 
-    /// Fills `to`.
-    fn read_exact(&mut self, socket: &Socket, mut to: &mut [u8]) -> io::Result<()> {
+    /// Fills `to`. Fails if the server says nothing for too long, or the connection is given up.
+    fn read_exact(&mut self, from: &Connection, mut to: &mut [u8]) -> io::Result<()> {
+        let mut silent_since = None;
         while !to.is_empty() {
             if !self.ready.is_empty() {
                 let count = to.len().min(self.ready.len());
@@ -38,32 +39,45 @@ impl Receiver {
                 to = rest;
                 continue;
             }
-            let mut from = socket;
+            let mut socket = &from.socket;
             // Long data need no second copy.
             let direct = to.len() >= self.buffer.len();
-            let read = if direct { from.read(to) } else { from.read(&mut self.buffer) };
+            let read = if direct { socket.read(to) } else { socket.read(&mut self.buffer) };
             match read {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) if direct => to = &mut to[count..],
-                Ok(count) => self.ready = 0..count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Ok(count) => {
+                    silent_since = None;
+                    match direct {
+                        true => to = &mut to[count..],
+                        false => self.ready = 0..count,
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                        let since = *silent_since.get_or_insert_with(Instant::now);
+                        if from.is_lost() || since.elapsed() + TICK >= from.timeout {
+                            return Err(error);
+                        }
+                    }
+                    _ => return Err(error),
+                },
             }
         }
         Ok(())
     }
 
-    fn read_payload(&mut self, socket: &Socket, len: u32) -> io::Result<Vec<u8>> {
+    fn read_payload(&mut self, from: &Connection, len: u32) -> io::Result<Vec<u8>> {
         let mut payload = vec![0; len as usize];
-        self.read_exact(socket, &mut payload)?;
+        self.read_exact(from, &mut payload)?;
         Ok(payload)
     }
 
-    fn header(&mut self, socket: &Socket) -> Result<ReplyHeader, Error> {
+    fn header(&mut self, from: &Connection) -> Result<ReplyHeader, Error> {
         let mut header = [0; wire::CHUNK_LEN];
-        self.read_exact(socket, &mut header[..wire::SIMPLE_LEN])?;
+        self.read_exact(from, &mut header[..wire::SIMPLE_LEN])?;
         let len = ReplyHeader::len_of(wire::bytes(&header, 0))?;
-        self.read_exact(socket, &mut header[wire::SIMPLE_LEN..len])?;
+        self.read_exact(from, &mut header[wire::SIMPLE_LEN..len])?;
         Ok(ReplyHeader::decode(&header)?)
     }
 
@@ -104,7 +118,7 @@ impl Connection {
 
     /// Reads one reply or chunk. Returns true if that ends the request in the slot `own`.
     fn receive(&self, receiver: &mut Receiver, own: usize, to: &mut [u8]) -> Result<bool, Error> {
-        let header = receiver.header(&self.socket)?;
+        let header = receiver.header(self)?;
         let (ReplyHeader::Simple { cookie, .. } | ReplyHeader::Chunk { cookie, .. }) = header;
         let index = (cookie & 0xff) as usize;
         let request = {
@@ -186,12 +200,12 @@ impl Connection {
         match (kind, request.command) {
             (chunk::NONE, _) if len == 0 => Ok(()),
             (chunk::DATA, Command::Read) if len > 8 => {
-                let offset = receiver.read_payload(&self.socket, 8)?;
+                let offset = receiver.read_payload(self, 8)?;
                 let range = request.within(u64::from_be_bytes(wire::bytes(&offset, 0)), len - 8)?;
                 self.data(receiver, index, request, range, to)
             }
             (chunk::HOLE, Command::Read) if len == 12 => {
-                let hole = receiver.read_payload(&self.socket, len)?;
+                let hole = receiver.read_payload(self, len)?;
                 let count = u32::from_be_bytes(wire::bytes(&hole, 8));
                 let range = request.within(u64::from_be_bytes(wire::bytes(&hole, 0)), count)?;
                 self.cover(index, &range)?;
@@ -205,7 +219,7 @@ impl Connection {
                 Ok(())
             }
             (chunk::STATUS, Command::BlockStatus) if len <= MAX_STATUS => {
-                let payload = receiver.read_payload(&self.socket, len)?;
+                let payload = receiver.read_payload(self, len)?;
                 let (context, extents) = wire::parse_status(&payload)?;
                 if Some(context) != self.export.allocation {
                     return Err(wrong(format!("extents of the kind {context}")));
@@ -219,7 +233,7 @@ impl Connection {
                 })
             }
             (error, _) if error & chunk::IS_ERROR != 0 && len <= MAX_ERROR => {
-                let payload = receiver.read_payload(&self.socket, len)?;
+                let payload = receiver.read_payload(self, len)?;
                 let error = wire::parse_error(kind, &payload)?;
                 self.with_slot(index, |slot| {
                     slot.error.get_or_insert(error);
@@ -248,14 +262,14 @@ impl Connection {
     ) -> Result<(), Error> {
         self.cover(index, &range)?;
         if let Some(to) = to {
-            return Ok(receiver.read_exact(&self.socket, &mut to[range])?);
+            return Ok(receiver.read_exact(self, &mut to[range])?);
         }
         // The lock is not held while bytes are waited for.
         let mut data = self.with_slot(index, |slot| {
             slot.data_of(request);
             Ok(std::mem::take(&mut slot.data))
         })?;
-        let read = receiver.read_exact(&self.socket, &mut data[range]);
+        let read = receiver.read_exact(self, &mut data[range]);
         self.with_slot(index, |slot| {
             slot.data = data;
             Ok(())

@@ -100,7 +100,7 @@ pub fn connect(server: &Arc<Server>) -> Connection {
     let (ours, theirs) = UnixStream::pair().unwrap();
     server.accept(Socket::Unix(theirs)).unwrap();
     let socket = Socket::Unix(ours);
-    socket.set_timeout(Some(TIMEOUT)).unwrap();
+    socket.set_timeouts(Some(TIMEOUT), Some(TIMEOUT)).unwrap();
     let export = handshake::negotiate(&mut &socket, "disk").unwrap();
     Connection::new(socket, export, TIMEOUT).unwrap()
 }

@@ -12,7 +12,8 @@ use crate::storage::Qcow2;
 #[cfg(feature = "object")]
 use crate::storage::object::{CHUNK, Cached, Object, Objects, open_store};
 use crate::storage::{
-    Cow, FileOptions, FileStorage, Mmap, Moved, Overlay, Ram, Vhd, Vmdk, Zero, open_locked,
+    Cow, FileOptions, FileStorage, Mmap, Moved, Nbd, NbdOptions, Overlay, Ram, Vhd, Vmdk, Zero,
+    open_locked,
 };
 use signal_hook::consts::SIGUSR1;
 use std::fs::File;
@@ -20,6 +21,7 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use xen_nbd::{Uri, UriError};
 
 /// Settings for all storages of a stack, whatever its text says.
 #[derive(Clone, Copy, Default, Debug)]
@@ -138,9 +140,11 @@ pub(super) fn size(args: &Args, files: &Files) -> Result<u64, OpenError> {
 /// A size for what has its own is a mistake.
 pub(super) fn no_size(args: &Args, files: &Files) -> Result<(), OpenError> {
     match files.size {
-        Some(_) => {
-            Err(args.wrong("its file says how long it is: truncate -s SIZE sets that").into())
-        }
+        Some(_) => Err(args
+            .wrong(
+                "its file or its server says how long it is: truncate -s SIZE sets that of a file",
+            )
+            .into()),
         None => Ok(()),
     }
 }
@@ -171,6 +175,35 @@ pub(super) fn vhd(args: &Args, files: &Files) -> Result<Built, OpenError> {
     no_size(args, files)?;
     let writable = !args.flag("ro")? && !files.read_only;
     Ok(Arc::new(Vhd::open(open_locked(&args.path(), writable)?, writable)?))
+}
+
+/// Returns the server and export that an `nbd` names.
+pub(super) fn nbd_uri(args: &Args) -> Result<Uri, StackError> {
+    let path = args.path();
+    let text = path.to_str().expect("it was text");
+    text.parse().map_err(|error: UriError| args.wrong(error.to_string()))
+}
+
+/// Returns the options of an `nbd`.
+pub(super) fn nbd_options(args: &Args, files: &Files) -> Result<NbdOptions, OpenError> {
+    no_size(args, files)?;
+    let ours = NbdOptions::default();
+    let options = NbdOptions {
+        read_only: args.flag("ro")? || files.read_only,
+        outage: args.duration("outage")?.unwrap_or(ours.outage),
+        timeout: args.duration("timeout")?.unwrap_or(ours.timeout),
+        connections: args.number("connections")?.unwrap_or(ours.connections),
+        unflushed: args.size("unflushed")?.unwrap_or(ours.unflushed),
+    };
+    if options.timeout.is_zero() || !(1..=16).contains(&options.connections) {
+        return Err(args.wrong("timeout=TIME must not be 0, and connections=N be 1 to 16").into());
+    }
+    Ok(options)
+}
+
+pub(super) fn nbd(args: &Args, files: &Files) -> Result<Built, OpenError> {
+    let (uri, options) = (nbd_uri(args)?, nbd_options(args, files)?);
+    Ok(Arc::new(Nbd::open(uri, options)?))
 }
 
 pub(super) fn cow(args: &Args, files: &Files) -> Result<Built, OpenError> {

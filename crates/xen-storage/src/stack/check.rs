@@ -51,6 +51,11 @@ fn storage(entry: &Entry, args: &Args, files: &Files) -> Result<(), StackError> 
         build::object_name(args)?;
         return build::object_chunk(args).map(drop);
     }
+    if entry.name == "nbd" {
+        // The server is asked when it is opened.
+        build::nbd_uri(args)?;
+        return build::nbd_options(args, files).map(drop).map_err(|fault| build::fail(args, fault));
+    }
     build::no_size(args, files).map_err(|fault| build::fail(args, fault))?;
     File::open(args.path()).map(drop).map_err(|error| build::fail(args, error.into()))
 }

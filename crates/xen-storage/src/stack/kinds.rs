@@ -52,6 +52,8 @@ pub struct Needs {
     pub files: bool,
     /// It is reached through a network.
     pub network: bool,
+    /// It connects to sockets of other programs in the file system.
+    pub sockets: bool,
 }
 
 impl Entry {
@@ -74,7 +76,7 @@ impl Entry {
     }
 
     const fn new(name: &'static str, about: &'static str, make: Make) -> Self {
-        let needs = Needs { files: false, network: false };
+        let needs = Needs { files: false, network: false, sockets: false };
         Entry { name, about, path: false, first: None, options: &[], make, needs }
     }
 
@@ -190,7 +192,7 @@ const STORAGES: &[Entry] = &[
         build::object,
     )
     .with_path()
-    .with_needs(Needs { files: true, network: false })
+    .with_needs(Needs { files: true, network: false, sockets: false })
     .with_options(&[
         ("name=NAME", "which disk of it [default: disk]"),
         ("size=SIZE", "makes the disk if there is none of that name"),
@@ -198,6 +200,19 @@ const STORAGES: &[Entry] = &[
         ("memory=SIZE", "of what was read is kept in memory [default: 64M]"),
         ("cache=DIR", "a folder that keeps chunks as well; it can be deleted at any time"),
         ("limit=SIZE", "the most that is kept there [default: 1G]"),
+    ]),
+    Entry::storage(
+        "nbd",
+        "the export of an NBD server: nbd://HOST:PORT/NAME or nbd+unix:///NAME?socket=PATH",
+        build::nbd,
+    )
+    .with_path()
+    .with_options(&[
+        RO,
+        ("outage=TIME", "requests wait this long for a server that is lost [default: 60s]"),
+        ("timeout=TIME", "a server that is silent this long is lost [default: 120s]"),
+        ("connections=N", "if the server permits several [default: 4]"),
+        ("unflushed=SIZE", "of writes are remembered until a flush [default: 64M]"),
     ]),
     Entry::storage("vhd", "a VHD image, fixed or dynamic", build::vhd)
         .with_path()

@@ -30,6 +30,40 @@ fn parts_are_told_apart() {
 }
 
 #[test]
+fn nbd_uri_is_a_storage_with_or_without_its_name() {
+    for (text, path) in [
+        ("nbd://localhost:99/a,ro,outage=5s", "nbd://localhost:99/a"),
+        ("nbd:nbd://localhost/a", "nbd://localhost/a"),
+        ("nbd+unix:///a?socket=/run/s,connections=1", "nbd+unix:///a?socket=/run/s"),
+        ("nbd:\"nbd+unix:///a?socket=/run/s,t\",ro", "nbd+unix:///a?socket=/run/s,t"),
+    ] {
+        let stack = format!("verify/{text}");
+        let parsed = parse(&stack).unwrap().0;
+        assert_eq!(names(&stack), ["verify", "nbd"]);
+        assert_eq!(parsed[1].1.path().to_str(), Some(path), "{text}");
+        assert_eq!(files(&stack).unwrap(), Some(Vec::new()));
+        let unix = path.contains("unix");
+        assert_eq!(needs(&stack).unwrap(), Needs { files: false, network: !unix, sockets: unix });
+        assert_eq!(sockets(&stack).unwrap().len(), usize::from(unix));
+        check(&stack, &Files::default()).unwrap();
+    }
+    for (text, part) in [
+        ("nbd", "a path must follow"),
+        ("nbd:localhost", "it is no URI"),
+        ("nbd://", "names no host"),
+        ("nbd+unix:///a", "lacks ?socket=PATH"),
+        ("nbd://a/b,outage=5", "is no time"),
+        ("nbd://a/b,connections=99", "1 to 16"),
+        ("nbd://a/b,size=1G", "no option"),
+    ] {
+        assert!(says(text).contains(part), "{text}: {}", says(text));
+        assert!(check(text, &Files::default()).is_err(), "{text}");
+    }
+    assert!(says("nbd+unix:///a?socket=/nowhere/s").contains("No such file"));
+    assert!(says("nbds://localhost/a").contains("no TLS"));
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     for (text, part) in [
         ("", "no storage or layer \"\""),

@@ -290,6 +290,18 @@ impl Storage for FileStorage {
         if len == 0 { Ok(()) } else { punch_hole(&self.file, at, len) }
     }
 
+    fn write_zeroes(&self, at: u64, len: u64, may_discard: bool) -> io::Result<()> {
+        self.info().range(at, len)?;
+        if may_discard && len > 0 && self.regular && !self.options.read_only {
+            self.guard.check()?;
+            match punch_hole(&self.file, at, len) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                done => return done,
+            }
+        }
+        super::write_zeros(self, at..at + len)
+    }
+
     /// Sets the length of a file. A block device cannot be told, but has perhaps been resized
     /// already.
     fn resize(&self, bytes: u64) -> io::Result<()> {

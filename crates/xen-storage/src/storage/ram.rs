@@ -138,6 +138,10 @@ impl Storage for Ram {
         state.clear(range)
     }
 
+    fn write_zeroes(&self, at: u64, len: u64, _: bool) -> io::Result<()> {
+        self.discard(at, len, true)
+    }
+
     fn resize(&self, bytes: u64) -> io::Result<()> {
         self.state.write().expect("no holder panics").resize(bytes)
     }

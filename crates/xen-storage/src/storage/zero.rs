@@ -43,6 +43,10 @@ impl Storage for Zero {
         self.info().range(at, len).map(drop)
     }
 
+    fn write_zeroes(&self, at: u64, len: u64, _: bool) -> io::Result<()> {
+        self.info().range(at, len).map(drop)
+    }
+
     fn resize(&self, bytes: u64) -> io::Result<()> {
         self.bytes.store(bytes, Ordering::Relaxed);
         Ok(())

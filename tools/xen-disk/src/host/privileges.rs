@@ -53,6 +53,11 @@ pub(super) fn confine(linux: &Linux, sockets: Sockets) -> Result<(), Failure> {
     confine_with(sockets, linux.prepare_yields())
 }
 
+/// The same for a process that has nothing to do with Xen.
+pub(super) fn confine_without_xen(sockets: Sockets) -> Result<(), Failure> {
+    confine_with(sockets, None)
+}
+
 fn confine_with(sockets: Sockets, pause: Option<(u32, usize)>) -> Result<(), Failure> {
     let failed =
         |error: seccompiler::Error| Failure::other(format!("cannot filter system calls: {error}"));

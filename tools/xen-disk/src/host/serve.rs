@@ -120,10 +120,13 @@ impl Host {
         }
         sweep_sockets(&self.store).await?;
         let signals = Signals::catch(&self.linux).map_err(Failure::other)?;
-        let mut network = false;
+        let (mut network, mut servers) = (false, Vec::new());
         for spec in &specs {
-            network |= stack::needs(&spec.source.stack()?)?.network;
+            let stack = spec.source.stack()?;
+            network |= stack::needs(&stack)?.network;
+            servers.extend(stack::sockets(&stack)?);
         }
+        let local = !servers.is_empty();
         // What opens the storages needs no more, nor do the threads that some of them make.
         privileges::keep_files()?;
         if self.mode.wait || network {
@@ -132,12 +135,13 @@ impl Host {
                 run_dir: run_dir(),
                 makes_sockets: true,
                 network,
+                servers,
             })?;
         }
         if self.mode.wait {
             privileges::become_own(SERVER)?;
             privileges::keep_files_only()?;
-            privileges::confine(&self.linux, Sockets { listens: true, network })?;
+            privileges::confine(&self.linux, Sockets { listens: true, network, local })?;
         }
         let listening = self.clone();
         self.spawner.spawn(async move { listening.obey(signals).await });
@@ -322,14 +326,16 @@ impl Host {
         if !needs.network {
             let files = if needs.files { stack::files(stack)? } else { Some(Vec::new()) };
             let (run_dir, makes_sockets, network) = (run_dir(), false, false);
-            privileges::restrict(&Reach { files, run_dir, makes_sockets, network })?;
+            let servers = stack::sockets(stack)?;
+            privileges::restrict(&Reach { files, run_dir, makes_sockets, network, servers })?;
         }
         privileges::become_own(front.0.into())?;
         match needs.files {
             true => privileges::keep_files_only()?,
             false => privileges::give_up()?,
         }
-        let sockets = Sockets { listens: false, network: needs.network };
+        let (network, local) = (needs.network, needs.sockets);
+        let sockets = Sockets { listens: false, network, local };
         privileges::confine(&self.linux, sockets)
     }
 

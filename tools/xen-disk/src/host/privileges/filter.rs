@@ -135,12 +135,14 @@ pub(crate) struct Sockets {
     pub listens: bool,
     /// To stores in a network.
     pub network: bool,
+    /// To servers of this machine.
+    pub local: bool,
 }
 
 /// The filter, for this machine.
 ///
-/// Without a network no socket can be connected: the other ends of those that are in the file
-/// system are programs that believe root.
+/// Without a network, and without a server of this machine, no socket can be connected: the other
+/// ends of those that are in the file system are programs that believe root.
 ///
 /// `pause` is the request and argument of
 /// [`Linux::prepare_yields`](xen_linux::Linux::prepare_yields), if it is to be permitted: nothing
@@ -182,10 +184,15 @@ pub(super) fn program(
     )?;
     rules.insert(libc::SYS_munmap, vec![SeccompRule::new(vec![begins_above()?])?]);
     rules.insert(libc::SYS_mremap, vec![SeccompRule::new(vec![begins_above()?, moves])?]);
-    let Sockets { listens, network } = sockets;
+    let Sockets { listens, network, local } = sockets;
     let mut families = Vec::new();
-    if listens {
+    if listens || local {
         families.push(libc::AF_UNIX);
+    }
+    if local {
+        rules.insert(libc::SYS_connect, Vec::new());
+    }
+    if listens {
         rules.extend([libc::SYS_bind, libc::SYS_listen].map(|call| (call, Vec::new())));
     }
     let mut memory = Vec::new();
@@ -269,7 +276,7 @@ mod tests {
     fn confined<T: Send + 'static>(network: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
         let run = move || {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            let sockets = Sockets { listens: true, network };
+            let sockets = Sockets { listens: true, network, local: false };
             seccompiler::apply_filter(&program(sockets, Some(PAUSE)).unwrap()).unwrap();
             work()
         };

@@ -28,6 +28,8 @@ pub(crate) struct Reach {
     pub makes_sockets: bool,
     /// Some storage is reached through a network.
     pub network: bool,
+    /// Sockets of servers of this machine.
+    pub servers: Vec<PathBuf>,
 }
 
 /// Takes all files but those of `reach` away from this thread and those that it makes, and the way
@@ -61,6 +63,10 @@ fn try_to_restrict(reach: &Reach) -> Result<bool, RulesetError> {
             .add_rules(path_beneath_rules([STATE], read))?
             .add_rules(path_beneath_rules(network, read))?
             .add_rules(path_beneath_rules([&reach.run_dir], sockets))?
+            .add_rules(path_beneath_rules(
+                reach.servers.iter().map(|p| root(p)),
+                AccessFs::ResolveUnix,
+            ))?
             .add_rules(path_beneath_rules(files.iter().map(|path| root(path)), contents()))?;
     }
     let status = rules.restrict_self()?;

@@ -50,12 +50,18 @@ fn confined_server_makes_the_sockets_of_disks_to_come() {
     if let Some(folder) = env::var_os(FOLDER) {
         let run_dir = PathBuf::from(folder);
         let socket = run_dir.join("1-xvda");
-        let reach = Reach { files: Some(vec![]), run_dir, makes_sockets: true, network: false };
+        let reach = Reach {
+            files: Some(vec![]),
+            run_dir,
+            makes_sockets: true,
+            network: false,
+            servers: vec![],
+        };
         keep_files().unwrap();
         reach::restrict(&reach).unwrap();
         become_own(1).unwrap();
         give_up().unwrap();
-        confine_with(Sockets { listens: true, network: false }, None).unwrap();
+        confine_with(Sockets { listens: true, network: false, local: false }, None).unwrap();
         let access = xen_linux::SocketAccess::default();
         for _ in 0..2 {
             let made = xen_linux::LocalListener::unix(&xen_linux::Linux::new(), &socket, &access);
@@ -79,12 +85,13 @@ fn try_to_escape(folder: &Path) {
         run_dir: folder.join("run"),
         makes_sockets: false,
         network: false,
+        servers: vec![],
     };
     keep_files().unwrap();
     let has_landlock = reach::restrict(&reach).unwrap();
     become_own(1).unwrap();
     give_up().unwrap();
-    confine_with(Sockets { listens: false, network: false }, None).unwrap();
+    confine_with(Sockets { listens: false, network: false, local: false }, None).unwrap();
 
     let escape = move |folder: PathBuf| {
         let denied = |done: std::io::Result<()>, what: &str| {
