@@ -412,6 +412,19 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("xen-disk-object", "the same with chunks in a folder", exercise::object)
         .long()
         .full(),
+    Scenario::new(
+        "xen-disk-nbd",
+        "the same with the export of another xen-disk, over NBD",
+        exercise::nbd,
+    )
+    .long(),
+    Scenario::new(
+        "xen-disk-nbd-kill",
+        "the NBD server below a disk is killed twice: every write is there",
+        xendisk::takeover::server,
+    )
+    .long()
+    .linux(),
     Scenario::new("xen-disk-layers", "the same with layers over a file", exercise::layers)
         .long()
         .full(),

@@ -25,6 +25,9 @@ const KILL: i32 = 9;
 /// Words of xen-disk when a disk is plugged in.
 const READY: &str = "Press Control+C to disconnect device.";
 
+/// Words of xen-disk when clients can connect to an export.
+const EXPORTED: &str = "Press Control+C to end.";
+
 /// An image file in dom0, removed when it is dropped.
 struct Image<'a> {
     host: &'a Host,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::super::Bench;
-use super::Image;
+use super::{EXPORTED, Image, TERMINATE};
 use crate::disk::{Census, Stamp};
 use crate::guest::Guest;
 use crate::host::PATIENCE;
@@ -103,6 +103,19 @@ pub fn object(bench: &Bench) -> Result<()> {
     // Of the size of what is written: every flush keeps its chunks, and an emulated host has little
     // room for garbage.
     all(bench, "true", "object:PATH.store,size=16M,chunk=16K,cache=PATH.cache,limit=16M")
+}
+
+/// A disk at a server of its own: both are xen-disk.
+pub fn nbd(bench: &Bench) -> Result<()> {
+    let image = Image::new(bench, "exported", 16)?;
+    let socket = format!("{}.sock", image.path);
+    let served = format!("file:{}", image.path);
+    let words = ["out/xen-disk", "export", &served, "--socket", &socket];
+    let server = bench.host.spawn(&words)?;
+    server.wait_for(EXPORTED, PATIENCE)?;
+    all(bench, "true", &format!("nbd+unix:///?socket={socket}"))?;
+    server.signal(TERMINATE)?;
+    server.wait(PATIENCE)?.expect(0).map(drop)
 }
 
 pub fn layers(bench: &Bench) -> Result<()> {

@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::super::Bench;
 use super::super::disks::LONG;
-use super::{Image, KILL};
+use super::{EXPORTED, Image, KILL, TERMINATE};
+use crate::client::Process;
 use crate::disk::{Census, Stamp};
 use crate::host::{PATIENCE, until};
 
@@ -48,6 +49,41 @@ pub fn unflushed(bench: &Bench) -> Result<()> {
         guest.gone(LONG)?;
         serving.wait(PATIENCE)?.expect(4)?;
     }
+    bench.nothing_left(&before)
+}
+
+/// Kills the NBD server below a disk, and starts it again, while a guest writes without flushes and
+/// then reads everything back. The server loses with its memory what no flush has covered.
+pub fn server(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let image = Image::new(bench, "exported", 32)?;
+    let socket = format!("{}.sock", image.path);
+    let served = format!("powercut/file:{}", image.path);
+    let export = || -> Result<Process> {
+        let words = ["out/xen-disk", "export", &served, "--socket", &socket];
+        let server = bench.host.spawn(&words)?;
+        server.wait_for(EXPORTED, PATIENCE)?;
+        Ok(server)
+    };
+    let mut server = export()?;
+    let stamp = Stamp { seed: 13, ..Stamp::default() };
+    let guest = bench.linux(1, &format!("role=blk-write disk=xvdb {}", stamp.words()), &[])?;
+    // With little memory for writes, it flushes now and then.
+    let stack = format!("nbd:\"nbd+unix:///?socket={socket}\",unflushed=2M");
+    let serving = bench.xen_disk(&guest, &["--stack", &stack, "--vdev", "xvdb"])?;
+    for _ in 0..2 {
+        let first = image.kib()?;
+        ensure!(until(LONG, || Ok(image.kib()? > first + 1024))?, "the guest writes nothing");
+        server.signal(KILL)?;
+        server.wait(PATIENCE)?;
+        server = export()?;
+    }
+    guest.says_within("linux-guest: done: xvdb is as it should be", LONG)?;
+    guest.gone(LONG)?;
+    serving.wait(PATIENCE)?.expect(4)?;
+    server.signal(TERMINATE)?;
+    server.wait(PATIENCE)?.expect(0)?;
+    image.stamped(stamp)?;
     bench.nothing_left(&before)
 }
 
