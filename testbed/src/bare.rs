@@ -32,6 +32,25 @@ const PAST: &str = "Date: Sat, 01 Jan 2000 00:00:00 UTC";
 /// Folder of the clone in the machine.
 const CLONE: &str = "/root/ringside";
 
+/// Builds in a copy of the clone as a user who has no rights, no network, a strict umask, a path
+/// with spaces, and another linker than Rust's own. All dependencies are there.
+const UNUSUAL: &str = r#"set -eu
+useradd --create-home user
+cp -a . '/home/user/ring side'
+rm -rf '/home/user/ring side/target' '/home/user/ring side/out'
+chown -R user: '/home/user/ring side'
+cd '/home/user/ring side'
+linker=CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS=-Clink-arg=-fuse-ld=bfd
+exec unshare --net setpriv --reuid=user --regid=user --clear-groups \
+    env HOME=/home/user CARGO_TARGET_DIR='/home/user/built here' "$linker" sh -c 'umask 077; make'"#;
+
+/// Checks the protocol crates, and the simulator that tests them, with the Rust of the release.
+/// That of trixie is the oldest that they are for (`rust-version` in Cargo.toml).
+const OLD_RUST: &str = "apt-get install -qy rustc cargo && export PATH=/usr/bin:/bin && \
+    cargo check --quiet --locked --offline --all-targets --target-dir /tmp/old-rust \
+    -p xen-abi -p xen-blk -p xen-exec -p xen-hypercall -p xen-platform -p xen-ring -p xen-sim \
+    -p xen-store -p xen-vchan";
+
 /// Shell commands that run "$@" in the machine $1 as on a system of its own, with the Rust of this
 /// machine.
 /// Nothing of it outlives the command: the mounts are its own.
@@ -59,11 +78,21 @@ pub fn run(suites: &[String], only: Option<&str>) -> Result<ExitCode> {
         for lists in [Lists::Old, Lists::AsMade] {
             let machine = Machine::make(suite, lists)?;
             let commands = lists.commands(&chosen);
-            for command in commands {
-                eprintln!("testbed: bare {suite}, {lists:?}: {command}");
+            let tried = |name: &str, command: &str| {
+                eprintln!("testbed: bare {suite}, {lists:?}: {name}");
                 let begun = Instant::now();
                 machine.try_command(command)?;
                 eprintln!("testbed: that took {:.0} s", begun.elapsed().as_secs_f64());
+                anyhow::Ok(())
+            };
+            for command in commands {
+                tried(command, command)?;
+            }
+            if lists == Lists::Old {
+                tried("make, as a user, without a network, in a path with spaces", UNUSUAL)?;
+            }
+            if lists == Lists::Old && suite == "trixie" {
+                tried("the protocol crates with Debian's own Rust", OLD_RUST)?;
             }
             println!("PASS  bare {suite}, {lists:?}: {}", commands.join(", "));
             machine.remove()?;

@@ -4,7 +4,7 @@
 //! the result in `rax`; argument registers may be clobbered.
 
 use core::arch::asm;
-use core::arch::x86_64::__cpuid;
+use core::arch::x86_64::{__cpuid, CpuidResult};
 use core::sync::atomic::{AtomicBool, Ordering};
 use xen_abi::cpuid;
 
@@ -12,17 +12,24 @@ use xen_abi::cpuid;
 /// `vmcall`.
 static USE_VMMCALL: AtomicBool = AtomicBool::new(false);
 
+/// Returns one leaf of CPUID.
+#[allow(unused_unsafe, reason = "before Rust 1.93 the instruction counted as unsafe")]
+pub fn cpuid(leaf: u32) -> CpuidResult {
+    // SAFETY: every 64-bit processor has the instruction.
+    unsafe { __cpuid(leaf) }
+}
+
 /// Finds out how to make hypercalls. Returns the first of Xen's CPUID leaves, or `None` when this
 /// is not Xen.
 pub fn init() -> Option<u32> {
-    let vendor = __cpuid(0);
+    let vendor = cpuid(0);
     let vendor = [vendor.ebx, vendor.edx, vendor.ecx];
     let amd = [*b"Auth", *b"enti", *b"cAMD"].map(u32::from_le_bytes);
     let hygon = [*b"Hygo", *b"nGen", *b"uine"].map(u32::from_le_bytes);
     USE_VMMCALL.store(vendor == amd || vendor == hygon, Ordering::Relaxed);
 
     (cpuid::FIRST_LEAF..cpuid::LAST_LEAF).step_by(cpuid::LEAF_STEP as usize).find(|&leaf| {
-        let id = __cpuid(leaf);
+        let id = cpuid(leaf);
         [id.ebx, id.ecx, id.edx] == cpuid::SIGNATURE
     })
 }

@@ -39,7 +39,7 @@ impl RawShared {
 
     #[inline]
     fn at(&self, at: usize, len: usize, align: usize) -> *mut u8 {
-        if at > self.len || len > self.len - at || !at.is_multiple_of(align) {
+        if at > self.len || len > self.len - at || at % align != 0 {
             self.refuse(at, len);
         }
         // SAFETY: `at` was just checked to lie inside the area, which is one mapping.

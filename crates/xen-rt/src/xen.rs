@@ -24,7 +24,7 @@ use xen_abi::cpuid;
 /// The own domain's number, where the hypervisor tells: in the leaf for HVM domains, if the flag
 /// for it is set.
 fn own_domid(first_leaf: u32) -> Option<DomId> {
-    let id = core::arch::x86_64::__cpuid(first_leaf + cpuid::HVM_LEAF);
+    let id = xen_hypercall::raw::cpuid(first_leaf + cpuid::HVM_LEAF);
     let told = id.eax & cpuid::HVM_DOMID_PRESENT != 0;
     told.then_some(DomId(id.ecx as u16))
 }

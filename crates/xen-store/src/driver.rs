@@ -72,10 +72,10 @@ async fn send<W: Write>(shared: &Shared, mut writer: W) -> TransportError {
                 Err(error) => return TransportError::Write(error.to_string()),
             }
         }
-        if shared.all_sent()
-            && let Err(error) = writer.flush().await
-        {
-            return TransportError::Write(error.to_string());
+        if shared.all_sent() {
+            if let Err(error) = writer.flush().await {
+                return TransportError::Write(error.to_string());
+            }
         }
     }
 }

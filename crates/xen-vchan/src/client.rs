@@ -158,9 +158,8 @@ async fn seek<P: Platform>(
         // Why it is taken is asked at once if nothing is known yet, or later if it stays.
         let is_known = matches!(refused, Some((known, true)) if Some(known) == port);
         let is_late = change.is_none() || obstacle.is_none();
-        if let (Some(port), None) = (port, &claim)
-            && (is_known || !is_late)
-        {
+        let is_taken = port.is_some() && claim.is_none();
+        if let (Some(port), true) = (port, is_taken && (is_known || !is_late)) {
             refused = Some((port, is_known));
             if !is_known {
                 *obstacle = Some(Obstacle::Busy);
@@ -214,10 +213,10 @@ async fn wait_for_change(
     deaths: &mut Option<Watch>,
 ) -> Result<Change, xen_store::Error> {
     poll_fn(|cx| {
-        if let Some(deaths) = deaths
-            && let Poll::Ready(death) = deaths.poll_next(cx)
-        {
-            return Poll::Ready(death.map(|_| Change::Domain));
+        if let Some(deaths) = deaths {
+            if let Poll::Ready(death) = deaths.poll_next(cx) {
+                return Poll::Ready(death.map(|_| Change::Domain));
+            }
         }
         let mut changed = Poll::Pending;
         // Several changes since the last attempt are one reason for the next.

@@ -108,10 +108,9 @@ impl Keys {
                 let permissions = Permissions::shared_with(owner, client, Access::Read);
                 store.set_permissions(key, &permissions).await
             };
-            if let Err(error) = permit.await
-                && error.is_closed()
-            {
-                return Err(error);
+            match permit.await {
+                Err(error) if error.is_closed() => return Err(error),
+                _ => {}
             }
         }
         Ok(())

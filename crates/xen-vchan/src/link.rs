@@ -273,11 +273,11 @@ impl<P: Platform> Link<P> {
     /// Announces the end of the output, and ends the connection. A server leaves `status` for its
     /// client.
     pub async fn close(&self, status: Option<u8>) -> Result<(), Failure<P>> {
-        if self.half_close.get()
-            && let Some(rings) = &*self.rings.borrow()
-        {
-            status.into_iter().for_each(|status| rings.set_status(status));
-            rings.finish();
+        if self.half_close.get() {
+            if let Some(rings) = &*self.rings.borrow() {
+                status.into_iter().for_each(|status| rings.set_status(status));
+                rings.finish();
+            }
         }
         self.abort().await
     }

@@ -16,7 +16,7 @@ impl<P: Platform, const SIZE: usize> Blocks<P, SIZE> {
     /// Wraps a disk, if blocks of that size are whole sectors of it.
     pub fn new(disk: &Disk<P>) -> Result<Self, Error<P::Error>> {
         let sector_size = disk.info().sector_size;
-        match SIZE > 0 && SIZE.is_multiple_of(sector_size as usize) {
+        match SIZE > 0 && SIZE % (sector_size as usize) == 0 {
             true => Ok(Blocks(disk.clone())),
             false => {
                 Err(Error::Unaligned { op: Op::Read, sector: 0, len: SIZE as u64, sector_size })

@@ -126,7 +126,7 @@ impl<P: Platform> Disk<P> {
         range: Range<usize>,
     ) -> Transfer<'_, P> {
         let unit = self.0.0.with(|state| state.limits.segment_unit);
-        let whole = range.start.is_multiple_of(unit as usize);
+        let whole = range.start % (unit as usize) == 0;
         assert!(
             whole && range.end <= buffer.len(),
             "bytes {range:?} of a buffer of {} in units of {unit}",
@@ -217,7 +217,7 @@ fn check<E>(info: &Info, op: Op, sector: u64, len: Option<u64>) -> Result<(), Er
     let Some(len) = len.filter(|len| *len < 1 << 63) else {
         return Err(Error::OutOfRange { op, sector, count: u64::MAX, sectors });
     };
-    if len == 0 || !len.is_multiple_of(unit) || !sector.is_multiple_of(unit / 512) {
+    if len == 0 || len % unit != 0 || sector % (unit / 512) != 0 {
         return Err(Error::Unaligned { op, sector, len, sector_size });
     }
     let count = len / 512;

@@ -177,7 +177,7 @@ fn step(host: &Host, backend: &mut Backend, held: &mut Vec<(usize, Decoded)>, sc
         6 => {
             let queue = picked % backend.queues.len();
             let id = match held.first() {
-                Some((_, request)) if script.byte().is_multiple_of(2) => request.id,
+                Some((_, request)) if script.byte() % 2 == 0 => request.id,
                 _ => u64::from(script.word()) << (script.byte() % 48),
             };
             let (operation, status) = (script.byte() % 8, i16::from(script.byte() as i8));
@@ -193,7 +193,7 @@ fn step(host: &Host, backend: &mut Backend, held: &mut Vec<(usize, Decoded)>, sc
         8 => {
             let mem = &backend.queues[picked % backend.queues.len()].mem;
             let at = usize::from(script.word()) % mem.len();
-            mem.store_u8(if script.byte().is_multiple_of(2) { at % 16 } else { at }, script.byte());
+            mem.store_u8(if script.byte() % 2 == 0 { at % 16 } else { at }, script.byte());
         }
         9 => backend.queues[picked % backend.queues.len()].channel.notify(),
         // A key.

@@ -13,11 +13,11 @@ impl TestMem {
 
 impl IndexMemory for TestMem {
     fn load(&self, at: usize) -> u32 {
-        assert!(at.is_multiple_of(4));
+        assert!(at % 4 == 0);
         u32::from_le_bytes(self.0.borrow()[at..at + 4].try_into().unwrap())
     }
     fn store(&self, at: usize, value: u32) {
-        assert!(at.is_multiple_of(4));
+        assert!(at % 4 == 0);
         self.write(at, &value.to_le_bytes())
     }
     fn load_u8(&self, at: usize) -> u8 {

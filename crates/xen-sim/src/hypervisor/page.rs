@@ -68,7 +68,7 @@ impl Area {
         let size = self.len();
         let inside = at.checked_add(len).is_some_and(|end| end <= size);
         assert!(inside, "{len} bytes at {at} of a shared area of {size}");
-        assert!(at.is_multiple_of(align), "misaligned offset {at} in a shared area");
+        assert!(at % align == 0, "misaligned offset {at} in a shared area");
         let Some(by) = &self.by else { return true };
         if !self.is_there(by) {
             return false;

@@ -141,10 +141,10 @@ impl State {
     /// hears nothing of it.
     pub(crate) fn close(&mut self, domid: DomId, port: Port) {
         let Some(closed) = self.domain(domid).ports.remove(&port) else { return };
-        if let Link::Bound { peer, port } = closed.link
-            && let Some(theirs) = self.port(peer, port)
-        {
-            theirs.link = Link::Unbound { peer: domid };
+        if let Link::Bound { peer, port } = closed.link {
+            if let Some(theirs) = self.port(peer, port) {
+                theirs.link = Link::Unbound { peer: domid };
+            }
         }
     }
 

@@ -80,11 +80,12 @@ impl World {
         poll_fn(move |cx| {
             loop {
                 let mut state = world.0.state.borrow_mut();
-                if let Some(domain) = state.living(domid)
-                    && domain.suspension == Suspension::Requested
-                {
-                    domain.suspension = Suspension::Taken;
-                    return Poll::Ready(Suspended { world: world.clone(), domid });
+                match state.living(domid) {
+                    Some(domain) if domain.suspension == Suspension::Requested => {
+                        domain.suspension = Suspension::Taken;
+                        return Poll::Ready(Suspended { world: world.clone(), domid });
+                    }
+                    _ => {}
                 }
                 drop(state);
                 if world.0.suspends.poll_after(&mut seen, cx).is_pending() {

@@ -181,10 +181,10 @@ impl<P: Platform> Link<P> {
     /// Sends the event that was held back for a write which did not come.
     #[inline(always)]
     pub(super) fn send_held_event(&self) {
-        if self.owes_event.get()
-            && let Some(rings) = &*self.rings.borrow()
-        {
-            self.notify_peer(rings, 0);
+        if self.owes_event.get() {
+            if let Some(rings) = &*self.rings.borrow() {
+                self.notify_peer(rings, 0);
+            }
         }
     }
 }

@@ -71,8 +71,8 @@ impl Peer {
             5 => drop(self.page.fetch_or(22 + usize::from(script.byte() % 2), script.byte())),
             6 => self.notify(),
             7 => self.key(script),
-            8 if script.byte().is_multiple_of(8) => self.channel = None,
-            9 if script.byte().is_multiple_of(8) => self.process.kill_process(),
+            8 if script.byte() % 8 == 0 => self.channel = None,
+            9 if script.byte() % 8 == 0 => self.process.kill_process(),
             _ => {}
         }
     }
@@ -171,7 +171,7 @@ fn soon_or(done: Result<Result<(), Error>, xen_platform::Elapsed>) -> Option<Err
 /// be served afterwards.
 pub fn play(script: &[u8]) {
     match script.split_first() {
-        Some((role, script)) if role.is_multiple_of(2) => against_server(script.to_vec()),
+        Some((role, script)) if role % 2 == 0 => against_server(script.to_vec()),
         Some((_, script)) => against_client(script.to_vec()),
         None => {}
     }
@@ -235,7 +235,7 @@ async fn both_act(
 ) {
     for _ in 0..script.byte() % 8 {
         peer.act(script);
-        if script.byte().is_multiple_of(2) {
+        if script.byte() % 2 == 0 {
             sleep(domain, Duration::from_millis(1)).await;
         }
     }

@@ -78,7 +78,7 @@ mod tests {
         let mut pool = Pool::new(3 * PAGE_SIZE);
         let mut one = pool.take(PAGE_SIZE + 512);
         assert_eq!(one.bytes().len(), PAGE_SIZE + 512);
-        assert!(one.bytes().as_ptr().addr().is_multiple_of(PAGE_SIZE));
+        assert!(one.bytes().as_ptr().addr() % PAGE_SIZE == 0);
         one.bytes_mut().fill(7);
         let at = one.bytes().as_ptr();
         let two = pool.take(2 * PAGE_SIZE);

@@ -143,7 +143,7 @@ impl Limits {
     fn is_inside(&self, sector: u64, count: u64) -> bool {
         let unit = u64::from(self.info.sector_size) / SECTOR as u64;
         let inside = sector.checked_add(count).is_some_and(|end| end <= self.info.sectors);
-        inside && sector.is_multiple_of(unit) && count.is_multiple_of(unit)
+        inside && sector % unit == 0 && count % unit == 0
     }
 }
 

@@ -168,10 +168,10 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
 
     /// Serves the connection, and polls for an event.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
-        if let Some(connection) = &mut self.connection
-            && let Poll::Ready(why) = connection.poll(cx)
-        {
-            return Poll::Ready(Ok(Event::Broken(why)));
+        if let Some(connection) = &mut self.connection {
+            if let Poll::Ready(why) = connection.poll(cx) {
+                return Poll::Ready(Ok(Event::Broken(why)));
+            }
         }
         if self.unfinished.len() > 0 && self.unfinished.poll_ended(cx).is_ready() {
             log::info!("{}: the storage has ended all operations", self.back_path);
@@ -188,9 +188,7 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
             self.changed = Box::pin(storage.changed());
             return Poll::Ready(Ok(Event::Resized));
         }
-        if let Some(at) = self.stop_by
-            && platform.poll_until(at, cx).is_ready()
-        {
+        if self.stop_by.is_some_and(|at| platform.poll_until(at, cx).is_ready()) {
             return Poll::Ready(Ok(Event::StopTimeout));
         }
         self.poll_look(cx).map(Ok)

@@ -69,7 +69,7 @@ mod tests {
             while at < end {
                 let within = at % PAGE_SIZE;
                 let len = piece(end - at, within, many, sector_size);
-                prop_assert!(len > 0 && len.is_multiple_of(sector_size as usize) && len <= end - at);
+                prop_assert!(len > 0 && len % (sector_size as usize) == 0 && len <= end - at);
                 let count = segments(len, within);
                 prop_assert!(count <= many as usize && lists(count) <= 8);
                 let first_page = at / PAGE_SIZE;

@@ -48,10 +48,10 @@ impl Watches {
         if self.front.poll_next(cx)?.is_ready() || self.back.poll_next(cx)?.is_ready() {
             return Poll::Ready(Ok(Event::Changed));
         }
-        if let Some(deaths) = &mut self.deaths
-            && deaths.poll_next(cx)?.is_ready()
-        {
-            return Poll::Ready(Ok(Event::DomainGone));
+        if let Some(deaths) = &mut self.deaths {
+            if deaths.poll_next(cx)?.is_ready() {
+                return Poll::Ready(Ok(Event::DomainGone));
+            }
         }
         Poll::Pending
     }
