@@ -53,6 +53,8 @@ pub fn run(words: &str) -> String {
 pub struct Serving {
     child: Child,
     said: PathBuf,
+    /// Dropped after the child has ended.
+    _below: Option<Box<Serving>>,
 }
 
 impl Serving {
@@ -62,7 +64,13 @@ impl Serving {
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn();
         let child =
             child.unwrap_or_else(|e| panic!("{name}: {e}: apt-get install {}", package(name)));
-        Serving { child, said }
+        Serving { child, said, _below: None }
+    }
+
+    /// Keeps the server that this one reads from until this one has ended.
+    pub fn over(mut self, below: Serving) -> Self {
+        self._below = Some(Box::new(below));
+        self
     }
 
     /// Returns all that it has said.

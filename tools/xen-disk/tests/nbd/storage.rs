@@ -98,9 +98,7 @@ fn server_of_every_kind_keeps_what_is_written() {
             "ours of qemu-nbd's",
             Box::new(|| {
                 let inner = qemu_nbd(&folder, &format!("-f raw {raw}"), "inner");
-                // It ends with the test: what it serves stays usable meanwhile.
-                std::mem::forget(inner);
-                export(&folder, &uri(&folder, "inner"), "socket", "")
+                export(&folder, &uri(&folder, "inner"), "socket", "").over(inner)
             }),
         ),
     ];
