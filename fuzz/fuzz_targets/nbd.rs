@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
     if let Some((kind, payload)) = input.split_at_checked(2) {
         let _ = wire::parse_error(u16::from_be_bytes([kind[0], kind[1]]), payload);
     }
-    if let Ok(Ok(uri)) = str::from_utf8(input).map(str::parse::<Uri>) {
+    if let Ok(Ok(uri)) = std::str::from_utf8(input).map(str::parse::<Uri>) {
         assert_eq!(uri.to_string().parse(), Ok(uri));
     }
 });

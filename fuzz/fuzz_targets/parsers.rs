@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         2 => {
-            let Ok(text) = str::from_utf8(rest) else { return };
+            let Ok(text) = std::str::from_utf8(rest) else { return };
             if let Some(number) = vdev::parse(text) {
                 assert_eq!(vdev::parse(&vdev::name(number)), Some(number), "{text}");
             }
@@ -31,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         _ => {
-            let Ok(text) = str::from_utf8(rest) else { return };
+            let Ok(text) = std::str::from_utf8(rest) else { return };
             let _ = xen_store::path::check(text);
             if let Some((name, value)) = text.split_once('=') {
                 let _ = xen_exercise::Plan::default().set(name, value);
