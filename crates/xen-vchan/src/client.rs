@@ -32,17 +32,33 @@ pub struct ClientConfig {
     /// lives, where this one may know that: dom0 may. What a server does that was connected to is
     /// beyond this: it may do nothing, and every wait for it can have a deadline of its own.
     pub deadline: Option<Time>,
+    /// Waits for an offer, if true, and else fails at once if there is no usable one.
+    pub waits: bool,
+    /// Closes each direction on its own where the server can, too.
+    pub half_close: bool,
 }
 
 impl ClientConfig {
     /// Returns the configuration of a client of `peer` under `path`, without a deadline.
     pub fn new(peer: DomId, path: impl Into<String>) -> Self {
-        ClientConfig { peer, path: path.into(), deadline: None }
+        ClientConfig { peer, path: path.into(), deadline: None, waits: true, half_close: true }
     }
 
     /// Changes the time until which to wait.
     pub fn deadline(mut self, deadline: Option<Time>) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Looks for an offer once, and fails if there is no usable one, as libxenvchan's client does.
+    pub fn without_waiting(mut self) -> Self {
+        self.waits = false;
+        self
+    }
+
+    /// Leaves the bits of half-close alone, so that this end is like one of libxenvchan.
+    pub fn without_half_close(mut self) -> Self {
+        self.half_close = false;
         self
     }
 }
@@ -65,21 +81,11 @@ pub async fn connect<P: Platform>(
     let keys = Keys::new(config.peer, &config.path);
     let mut obstacle = None;
     let path = keys.dir.clone();
-    let found = deadline(
-        platform,
-        config.deadline,
-        seek(platform, store, config.peer, keys, &mut obstacle),
-    )
-    .await;
+    let seeking = seek(platform, store, config, keys, &mut obstacle);
+    let found = deadline(platform, config.deadline, seeking).await;
     match found {
         Ok(link) => Ok(Connection::new(Rc::new(link?))),
-        Err(Elapsed) => Err(match obstacle {
-            None => Error::Timeout,
-            Some(Obstacle::NoKeys) => Error::NoServer { path },
-            Some(Obstacle::Hidden(error)) => Error::Store(error),
-            Some(Obstacle::Busy) => Error::Busy { path },
-            Some(Obstacle::Stale(why)) => Error::Stale { path, why },
-        }),
+        Err(Elapsed) => Err(obstacle.map_or(Error::Timeout, |why| why.into_error(path))),
     }
 }
 
@@ -91,6 +97,18 @@ enum Obstacle<E> {
     Hidden(xen_store::Error),
     Busy,
     Stale(Stale<E>),
+}
+
+impl<E> Obstacle<E> {
+    /// The error of a client that waits no longer for the keys in the folder `path`.
+    fn into_error(self, path: String) -> Error<E> {
+        match self {
+            Obstacle::NoKeys => Error::NoServer { path },
+            Obstacle::Hidden(error) => Error::Store(error),
+            Obstacle::Busy => Error::Busy { path },
+            Obstacle::Stale(why) => Error::Stale { path, why },
+        }
+    }
 }
 
 /// The reason why an attempt failed.
@@ -131,10 +149,11 @@ impl<E> From<Fault> for Failure<E> {
 async fn seek<P: Platform>(
     platform: &P,
     store: &Store,
-    peer: DomId,
+    config: &ClientConfig,
     keys: Keys,
     obstacle: &mut Option<Obstacle<P::Error>>,
 ) -> Result<Link<P>, Error<P::Error>> {
+    let peer = config.peer;
     let mut changes = store.watch(keys.last_written()).await?;
     let mut deaths = watch_deaths(store, peer).await;
     let mut change = Some(Change::Domain);
@@ -170,10 +189,11 @@ async fn seek<P: Platform>(
                 Ok(Attached { info, first_page, channel, rings, half_close }) => {
                     let monitor = PeerMonitor::new(platform, store, peer, deaths);
                     let link = Link::new(keys, info, first_page, channel, rings, monitor);
-                    link.announce(half_close);
+                    link.announce(half_close && config.half_close);
                     return Ok(link);
                 }
                 Err(Failure::ForGood(error)) => return Err(error),
+                Err(Failure::ForNow(why)) if !config.waits => return Err(why.into_error(keys.dir)),
                 Err(Failure::ForNow(why)) => *obstacle = Some(why),
             }
         }

@@ -2,8 +2,8 @@
 
 use crate::Error;
 use crate::info::{Info, Live};
-use crate::link::Link;
-use crate::rings::WaitFor;
+use crate::link::{Departure, Link};
+use crate::rings::{Places, WaitFor};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use embedded_io_async::{ErrorType, Read, Write};
@@ -44,6 +44,51 @@ impl<P: Platform> Connection<P> {
     /// Returns the status that the server left when it closed ([`Connection::close_with_status`]).
     pub fn peer_status(&self) -> Option<u8> {
         self.0.status()
+    }
+
+    /// Decides, at a server, what it means that the client leaves ([`Departure::Ends`] at first).
+    /// The other two are for servers of libxenvchan's kind, whose clients come one after another to
+    /// the same pages; with half-close they make no sense.
+    pub fn on_departure(&self, departure: Departure) {
+        self.0.set_departure(departure);
+    }
+
+    /// Returns true once the client has come; always true at the client.
+    pub fn has_met(&self) -> bool {
+        self.0.has_met()
+    }
+
+    /// Returns the state as the page and earlier looks have it, without asking the hypervisor.
+    pub fn known_state(&self) -> Live {
+        self.0.known_state()
+    }
+
+    /// Returns what was decided by [`Connection::on_departure`].
+    pub fn departure(&self) -> Departure {
+        self.0.departure()
+    }
+
+    /// Returns a task that looks out for the end of the peer, also while nothing else waits for it,
+    /// until the connection has ended for good. For programs that only ever use what does not wait.
+    pub fn watcher(&self) -> impl Future<Output = ()> + use<P> {
+        let link = self.0.clone();
+        async move { link.watch().await }
+    }
+
+    /// Returns the number of events of the peer so far, modulo 2^32.
+    pub fn events(&self) -> u32 {
+        self.0.seen()
+    }
+
+    /// Returns this end of the event channel.
+    pub fn channel(&self) -> &P::Channel {
+        self.0.channel()
+    }
+
+    /// Returns the addresses of the shared pages in this program, for interfaces that show them;
+    /// `None` once they were given back.
+    pub fn places(&self) -> Option<Places> {
+        self.0.places()
     }
 
     /// Waits until the peer has left or died, or this end has closed the connection.

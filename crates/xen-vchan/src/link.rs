@@ -22,7 +22,7 @@ mod wait;
 use crate::info::{Info, Live, Role};
 use crate::keys::{Keys, Values};
 use crate::monitor::PeerMonitor;
-use crate::rings::{Rings, WaitFor};
+use crate::rings::{Places, Rings, WaitFor};
 use crate::{Error, PeerError};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -39,16 +39,31 @@ enum End {
     Closed,
 }
 
+/// Meaning of a client that leaves, to its server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Departure {
+    /// The connection is over. The next client gets a channel of its own.
+    Ends,
+    /// The connection is over until the next client takes the same pages.
+    Pauses,
+    /// Nothing: what is written waits for the next client, which takes the same pages.
+    Unseen,
+}
+
 pub(crate) struct Link<P: Platform> {
     // Given back first: the event that follows shall find the pages free.
     rings: RefCell<Option<Rings<P>>>,
     channel: P::Channel,
     end: RefCell<Option<End>>,
     /// Counts the changes of `end`, so that a reader and a writer learn of what the other found
-    /// out.
+    /// out; and the arrival of the client.
     ended: EventCounter,
     /// A client has come: from now on its live byte cannot say otherwise.
     met: Cell<bool>,
+    /// Meaning of a client that leaves.
+    departure: Cell<Departure>,
+    /// This end closes each direction on its own if the peer does.
+    offers_half_close: bool,
     /// Both ends announce the end of their output.
     half_close: Cell<bool>,
     /// This end has announced the end of its output.
@@ -84,6 +99,8 @@ impl<P: Platform> Link<P> {
             end: RefCell::new(None),
             ended: EventCounter::new(),
             met: Cell::new(false),
+            departure: Cell::new(Departure::Ends),
+            offers_half_close: true,
             half_close: Cell::new(false),
             finished: Cell::new(false),
             busy_poll_looks: Cell::new(BusyPoll::LOOKS),
@@ -113,6 +130,33 @@ impl<P: Platform> Link<P> {
         self.half_close.get()
     }
 
+    /// Has this end keep from the bits of half-close.
+    pub fn without_half_close(mut self) -> Self {
+        self.offers_half_close = false;
+        self
+    }
+
+    pub fn set_departure(&self, departure: Departure) {
+        self.departure.set(departure);
+    }
+
+    pub fn departure(&self) -> Departure {
+        self.departure.get()
+    }
+
+    /// Returns true once a client has come.
+    pub fn has_met(&self) -> bool {
+        self.met.get() || matches!(self.try_client(), Ok(Some(())))
+    }
+
+    pub fn channel(&self) -> &P::Channel {
+        &self.channel
+    }
+
+    pub fn places(&self) -> Option<Places> {
+        self.rings.borrow().as_ref().map(Rings::places)
+    }
+
     /// Announces a client, and wakes the server.
     pub fn announce(&self, half_close: bool) {
         self.met.set(true);
@@ -134,7 +178,10 @@ impl<P: Platform> Link<P> {
             (Some(vchan::Live::CONNECTED | vchan::Live::EXITED), _) => {
                 if !self.met.replace(true) {
                     let rings = self.rings.borrow();
-                    self.half_close.set(rings.as_ref().is_some_and(Rings::peer_can_half_close));
+                    let capable = rings.as_ref().is_some_and(Rings::peer_can_half_close);
+                    self.half_close.set(self.offers_half_close && capable);
+                    // The task that watches the peer has more to look at now.
+                    self.ended.signal();
                 }
                 Ok(Some(()))
             }
@@ -207,6 +254,10 @@ impl<P: Platform> Link<P> {
         let end = match self.peer_live()? {
             vchan::Live::CONNECTED => return None,
             vchan::Live::NOT_YET if !self.met.get() => return None,
+            vchan::Live::EXITED if self.departure.get() == Departure::Unseen => return None,
+            vchan::Live::EXITED if self.departure.get() == Departure::Pauses => {
+                return Some(End::Left);
+            }
             // The announcement is written before the live byte is cleared.
             vchan::Live::EXITED if self.half_close.get() && !self.peer_finished() => End::Died,
             vchan::Live::EXITED => End::Left,
@@ -221,19 +272,40 @@ impl<P: Platform> Link<P> {
     /// Looks whether the peer is there, whatever it says.
     fn look_closely(&self) {
         if self.met.get() && self.end.borrow().is_none() && !self.channel.is_bound() {
+            self.peer_unbound();
+        }
+    }
+
+    /// The peer's end of the port is gone. It may have closed in good order just before: that
+    /// counts, and another client may come if it can.
+    fn peer_unbound(&self) {
+        let may_come_again = self.departure.get() != Departure::Ends
+            && self.peer_live() == Some(vchan::Live::EXITED);
+        if !may_come_again {
             self.died();
         }
     }
 
-    /// The peer is gone. It may have closed in good order just before: that counts.
+    /// The peer is gone, and nobody comes in its place.
     fn died(&self) {
-        if self.look().is_none() {
-            self.end_with(End::Died);
+        if self.look().is_none() || self.departure.get() != Departure::Ends {
+            self.end_unless_ended(End::Died);
+        }
+    }
+
+    fn end_unless_ended(&self, end: End) {
+        if self.end.borrow().is_none() {
+            self.end_with(end);
         }
     }
 
     pub fn state(&self) -> Live {
         self.look_closely();
+        self.known_state()
+    }
+
+    /// Returns the state by what the page and earlier looks say.
+    pub fn known_state(&self) -> Live {
         match self.look() {
             None => Live::Connected,
             Some(End::Left) => Live::Left,

@@ -1,6 +1,7 @@
 //! The pages of a vchan, which are one's own or the peer's.
 
 use crate::Side;
+use core::ptr::NonNull;
 use xen_platform::{IndexMemory, Platform, SharedMem};
 
 /// Pages of one's own, or of the peer.
@@ -58,6 +59,9 @@ impl<P: Platform> SharedMem for Memory<P> {
     }
     fn write(&self, at: usize, from: &[u8]) {
         either!(self, write(at, from))
+    }
+    fn address(&self) -> Option<NonNull<u8>> {
+        either!(self, address())
     }
 }
 

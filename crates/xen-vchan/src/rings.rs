@@ -7,6 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem::offset_of;
+use core::ptr::NonNull;
 use xen_abi::vchan::{Indices, Interface, Live, NOTIFY_READ, NOTIFY_WRITE};
 use xen_platform::{IndexMemory, Platform, SharedMem};
 use xen_ring::bytes::{Consumer, Corrupt, Layout, Producer};
@@ -104,6 +105,17 @@ impl Offsets {
     }
 }
 
+/// Addresses of the shared pages in this program; `None` where the platform has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Places {
+    /// The page with the head.
+    pub page: Option<NonNull<u8>>,
+    /// The first byte of the left ring.
+    pub left: Option<NonNull<u8>>,
+    /// The first byte of the right ring.
+    pub right: Option<NonNull<u8>>,
+}
+
 /// One end of both rings.
 pub(crate) struct Rings<P: Platform> {
     pages: Pages<P>,
@@ -156,6 +168,16 @@ impl<P: Platform> Rings<P> {
             Producer::at(left, head.left.prod, head.left.cons).map_err(blame(Side::Left))?;
         let sides = (Side::Right, Side::Left);
         Ok(Rings { pages, offsets: Offsets::of(Role::Client), orders, sides, consumer, producer })
+    }
+
+    pub fn places(&self) -> Places {
+        let ring = |side: Side| {
+            let within = side.order(self.orders).place().unwrap_or(0);
+            let start = self.pages.data(side).address()?;
+            NonNull::new(start.as_ptr().wrapping_add(within))
+        };
+        let page = self.pages.control.address();
+        Places { page, left: ring(Side::Left), right: ring(Side::Right) }
     }
 
     /// Reads without blocking; 0 bytes if the ring is empty. Returns what the peer got by it, too.

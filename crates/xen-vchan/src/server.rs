@@ -36,13 +36,21 @@ pub struct ServerConfig {
     pub left: Order,
     /// The ring from the server to the client.
     pub right: Order,
+    /// Closes each direction on its own where the client can, too.
+    pub half_close: bool,
 }
 
 impl ServerConfig {
     /// Returns the configuration of a channel for `peer` under `path`, with rings of 8 KiB.
     pub fn new(peer: DomId, path: impl Into<String>) -> Self {
         let order = Order::for_size(8192).expect("a ring can have 8 KiB");
-        ServerConfig { peer, path: path.into(), left: order, right: order }
+        ServerConfig { peer, path: path.into(), left: order, right: order, half_close: true }
+    }
+
+    /// Leaves the bits of half-close alone, so that this end is like one of libxenvchan.
+    pub fn without_half_close(mut self) -> Self {
+        self.half_close = false;
+        self
     }
 
     /// Changes the orders of the two rings.
@@ -89,7 +97,7 @@ impl<P: Platform> Offer<P> {
         let keys = Keys::new(own, &config.path);
         let monitor =
             PeerMonitor::new(platform, store, config.peer, watch_deaths(store, config.peer).await);
-        let link = match share(platform, config.peer, keys, orders, start, monitor) {
+        let link = match share(platform, config, keys, orders, start, monitor) {
             Ok(link) => link,
             Err(error) => {
                 Keys::new(own, &config.path).sweep(store).await?;
@@ -143,8 +151,9 @@ impl<P: Platform> Offer<P> {
         Ok(self.into_connection())
     }
 
-    /// The connection with the client, which has come.
-    pub(crate) fn into_connection(self) -> Connection<P> {
+    /// Returns the connection without waiting for the client: what is written stays in the ring
+    /// until it comes. [`Connection::has_met`] tells.
+    pub fn into_connection(self) -> Connection<P> {
         Connection::new(self.link)
     }
 
@@ -158,12 +167,13 @@ impl<P: Platform> Offer<P> {
 /// it.
 fn share<P: Platform>(
     platform: &P,
-    peer: DomId,
+    config: &ServerConfig,
     keys: Keys,
     orders: Orders,
     start: u32,
     monitor: PeerMonitor<P>,
 ) -> Result<Link<P>, P::Error> {
+    let peer = config.peer;
     let channel = platform.listen(peer)?;
     let control = platform.share(peer, 1)?;
     let ring = |order: Order| match order.pages() {
@@ -184,7 +194,7 @@ fn share<P: Platform>(
         local_port: channel.port(),
         orders,
     };
-    fill_in(&control, &info, start);
+    fill_in(&control, &info, start, config.half_close);
     let pages = Pages {
         control: Memory::Own(control),
         left: left.map(Memory::Own),
@@ -192,13 +202,14 @@ fn share<P: Platform>(
     };
     let rings = Rings::server(pages, orders, start);
     rings.announce_death(platform, &channel)?;
-    Ok(Link::new(keys, info, rings.head(), channel, rings, monitor))
+    let link = Link::new(keys, info, rings.head(), channel, rings, monitor);
+    Ok(if config.half_close { link } else { link.without_half_close() })
 }
 
 /// Writes the page's head as libxenvchan does (init_gnt_srv, tools/libs/vchan/init.c): both ends
 /// named, the client asked to say when it writes, the server not yet asked for anything. A client
 /// that can half-close learns from the spare bit that the server can.
-fn fill_in(page: &impl SharedMem, info: &Info, start: u32) {
+fn fill_in(page: &impl SharedMem, info: &Info, start: u32, half_close: bool) {
     let indices = Indices { cons: start, prod: start };
     let head = Interface {
         left: indices,
@@ -207,7 +218,7 @@ fn fill_in(page: &impl SharedMem, info: &Info, start: u32) {
         right_order: info.orders.right().get().into(),
         cli_live: vchan::Live::NOT_YET,
         srv_live: vchan::Live::CONNECTED,
-        cli_notify: NOTIFY_WRITE | half_close::CAPABLE,
+        cli_notify: NOTIFY_WRITE | if half_close { half_close::CAPABLE } else { 0 },
         srv_notify: 0,
     };
     page.write(0, head.as_bytes());

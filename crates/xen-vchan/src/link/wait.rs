@@ -97,15 +97,29 @@ impl<P: Platform> Link<P> {
         }
     }
 
+    /// Looks out for the end of the peer until the connection has ended for good.
+    pub async fn watch(&self) {
+        while self.end.borrow().is_none() {
+            self.pass_time(None, None).await;
+        }
+    }
+
     /// Waits for a reason to look again: an event newer than `seen`, the end of the connection, or
     /// `until`.
     async fn sleep(&self, seen: &mut u32, until: Option<Time>) {
         self.send_held_event();
+        self.pass_time(Some(seen), until).await
+    }
+
+    /// As [`Link::sleep`]; without `seen`, events of the peer are no reason.
+    async fn pass_time(&self, mut seen: Option<&mut u32>, until: Option<Time>) {
         let mut ended = self.ended.count();
         let mut asked = pin!(self.monitor.is_peer_gone());
         let tick = poll_fn(|cx| {
             // This alone says enough: whatever else has come is found at the next wait.
-            if self.channel.poll_after(seen, cx).is_ready() {
+            if let Some(seen) = &mut seen
+                && self.channel.poll_after(seen, cx).is_ready()
+            {
                 return Poll::Ready(false);
             }
             // All of them each time: each leaves its waker.
