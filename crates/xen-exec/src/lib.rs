@@ -158,6 +158,16 @@ impl Executor {
         }
     }
 
+    /// Runs what can move now, for at most `rounds` rounds, and waits for nothing.
+    pub fn run_ready(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.round();
+            if !self.tasks.iter().any(Task::is_woken) {
+                break;
+            }
+        }
+    }
+
     /// Polls every task that was woken, once.
     fn round(&mut self) {
         self.tasks.retain_mut(|task| !task.poll());
@@ -216,6 +226,24 @@ mod tests {
         );
         assert_eq!(sum, 6);
         assert_eq!(*trace.borrow(), [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (3, 1)]);
+    }
+
+    #[test]
+    fn ready_tasks_run_without_a_wait_and_no_longer_than_told() {
+        let mut exec = Executor::new();
+        let steps = Rc::new(Cell::new(0));
+        let counted = steps.clone();
+        exec.spawner().spawn(async move {
+            for _ in 0..5 {
+                counted.set(counted.get() + 1);
+                yield_now().await;
+            }
+            core::future::pending::<()>().await
+        });
+        exec.run_ready(3);
+        assert_eq!(steps.get(), 3);
+        exec.run_ready(100);
+        assert_eq!(steps.get(), 5);
     }
 
     #[test]

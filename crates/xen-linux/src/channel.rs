@@ -78,6 +78,14 @@ impl LinuxChannel {
     }
 }
 
+impl std::os::fd::AsFd for LinuxChannel {
+    /// The descriptor of `/dev/xen/evtchn` that has this port alone, to send events by or to copy.
+    /// Events that come are for the platform to read.
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        sys::borrowed(&self.bound.fd)
+    }
+}
+
 impl Source for Bound {
     fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -78,8 +78,12 @@ impl Linux {
         executor.run(main, |turn| self.turn(turn))
     }
 
-    /// As [`Reactor::turn`]; yields, if no task can move and one waits for that.
-    pub(crate) fn turn(&self, turn: Turn) {
+    /// The turn of an [`Executor`]: hands out what has happened; if no task can move, yields or
+    /// waits first. For programs that keep the executor themselves.
+    ///
+    /// # Panics
+    /// If no task can move, and none waits for a descriptor or a time.
+    pub fn turn(&self, turn: Turn) {
         let yields = &self.0.yields;
         if turn == Turn::Busy || !yields.is_awaited() {
             return self.0.reactor.turn(turn);
@@ -107,7 +111,7 @@ impl Linux {
     }
 
     /// Lets others have the processor, and wakes the tasks that wait for that.
-    fn yield_processor(&self) {
+    pub fn yield_processor(&self) {
         match (self.privcmd(), self.0.fixed_yield.get()) {
             (Some(privcmd), Some(fixed)) => fixed.yield_processor(privcmd),
             (Some(privcmd), None) => sys::yield_processor(privcmd),

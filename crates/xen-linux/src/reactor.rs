@@ -231,6 +231,9 @@ impl Reactor {
             let fired = fired.next().unwrap_or(false);
             if fired {
                 wait.waker.wake_by_ref();
+                if let Some(external) = self.external.get() {
+                    external.was_ready(&wait.fd);
+                }
             }
             !fired
         });

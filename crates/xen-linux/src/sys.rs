@@ -12,7 +12,7 @@ mod map;
 pub(crate) use calls::counting::calls;
 pub(crate) use calls::{poll, read, write};
 pub(crate) use copy::copy_segments;
-pub(crate) use fd::{owned, to_std};
+pub(crate) use fd::{borrowed, owned, to_std};
 pub(crate) use hypercall::{FixedYield, is_interdomain, yield_processor};
 pub(crate) use ioctl::{
     alloc_grants, bind_interdomain, bind_unbound, free_grants, insert_grants, notify,

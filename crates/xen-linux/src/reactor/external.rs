@@ -8,7 +8,7 @@ use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::event::{PollFd, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
 use xen_exec::Turn;
@@ -21,6 +21,11 @@ pub(super) struct External {
     /// An eventfd(2) that makes the instance ready without a descriptor of the tasks.
     kick: OwnedFd,
     kicked: Cell<bool>,
+    /// The timer is in the instance, where it stays.
+    has_alarm: Cell<bool>,
+    /// Descriptors of waits that stand in the instance, and have not been ready since: they need
+    /// not be shown again, which would cost each event some system calls.
+    standing: RefCell<Vec<(Weak<OwnedFd>, EventFlags)>>,
 }
 
 impl External {
@@ -29,7 +34,14 @@ impl External {
         let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(os_error)?;
         let shown = rustix::io::fcntl_dupfd_cloexec(&epoll, 0).map_err(os_error)?;
         let shown = sys::to_std(shown);
-        let external = External { epoll, shown, kick, kicked: Cell::new(false) };
+        let external = External {
+            epoll,
+            shown,
+            kick,
+            kicked: Cell::new(false),
+            has_alarm: Cell::new(false),
+            standing: RefCell::default(),
+        };
         external.show(external.kick.as_fd(), EventFlags::IN)?;
         Ok(external)
     }
@@ -53,6 +65,23 @@ impl External {
         if self.kicked.replace(false) {
             let _ = rustix::io::read(&self.kick, &mut [0u8; 8]);
         }
+    }
+
+    /// Shows a descriptor that a task waits for, unless it stands there already.
+    fn show_wait(&self, fd: &Rc<OwnedFd>, flags: EventFlags) {
+        let mut standing = self.standing.borrow_mut();
+        let same = |held: &Weak<OwnedFd>| held.as_ptr() == Rc::as_ptr(fd);
+        if standing.iter().any(|(held, shown)| same(held) && *shown == flags) {
+            return;
+        }
+        standing.retain(|(held, _)| !same(held) && held.strong_count() > 0);
+        standing.push((Rc::downgrade(fd), flags));
+        self.show_or_kick(fd.as_fd(), flags);
+    }
+
+    /// A descriptor was ready, and may be in the instance no more.
+    pub(super) fn was_ready(&self, fd: &Weak<OwnedFd>) {
+        self.standing.borrow_mut().retain(|(held, _)| !Weak::ptr_eq(held, fd));
     }
 
     /// Shows a descriptor that must be seen. One that epoll(7) does not take, such as a file, is
@@ -115,7 +144,9 @@ impl Reactor {
     pub(super) fn show_alarm(&self) {
         let (Some(external), Some(at)) = (self.external.get(), self.timers.next()) else { return };
         self.alarm.set(at, self.started);
-        if let Some(fd) = self.alarm.fd.get() {
+        if let Some(fd) = self.alarm.fd.get()
+            && !external.has_alarm.replace(true)
+        {
             external.show_or_kick(fd.as_fd(), EventFlags::IN);
         }
     }
@@ -131,7 +162,7 @@ impl Reactor {
             let mut flags = EventFlags::ONESHOT;
             flags.set(EventFlags::IN, events.contains(PollFlags::IN));
             flags.set(EventFlags::OUT, events.contains(PollFlags::OUT));
-            external.show_or_kick(fd.as_fd(), flags);
+            external.show_wait(&fd, flags);
         }
     }
 
