@@ -1,4 +1,5 @@
 # make          the unikernel, the tools and the examples, into out/
+# make libxenvchan  the library for C programs alone: out/libxenvchan
 # make echo     the unikernel without disks, which serves the echo alone: out/ringside-echo.elf
 # make block    the unikernel with the echo and disks, without what tries either: out/ringside-block.elf
 # make run      boots an emulated Xen host, starts the guest in it and lets you type at it
@@ -31,9 +32,9 @@ endif
 XENSTORED ?=
 TESTBED = out/testbed $(addprefix --host ,$(HOST)) $(addprefix --xenstored ,$(XENSTORED))
 
-.PHONY: all setup kernel echo block tools examples run test test-full host-tests cloud-tests scenarios matrix bench shell check clean
+.PHONY: all setup kernel echo block tools libxenvchan examples run test test-full host-tests cloud-tests scenarios matrix bench shell check clean
 
-all: kernel tools examples
+all: kernel tools libxenvchan examples
 
 # Installs what is missing on this machine, once for all that this call of make does.
 run test scenarios matrix bench shell host-tests: NEEDED := test
@@ -72,6 +73,12 @@ tools: setup
 	@rm -rf out/share && mkdir -p out/share && out/vchan generate out/share && out/xen-disk generate out/share
 	@printf 'out/vchan         %s bytes\n' "$$(stat -c %s out/vchan)"
 	@printf 'out/xen-disk      %s bytes\n' "$$(stat -c %s out/xen-disk)"
+
+# libxenvchan for C: a static library of ours, linked into a shared one.
+libxenvchan: setup
+	@$(CARGO) rustc --quiet --profile shared --package libxenvchan --lib --crate-type staticlib --target $(NATIVE)
+	@crates/libxenvchan/link.sh "$(BUILD)/$(NATIVE)/shared/libxenvchan.a" out/libxenvchan
+	@printf 'out/libxenvchan   %s bytes\n' "$$(stat -c %s out/libxenvchan/libxenvchan.so)"
 
 # A workspace of its own, as one outside this repository would be; the versions are those of ours.
 EXAMPLES := hello upper
