@@ -10,6 +10,9 @@ use crate::image::suite::Suite;
 use crate::image::{Node, Tree};
 use crate::peers;
 
+/// Folder of our libxenvchan in the Linux guest, which `drop_in=1` has its programs use.
+const LIBXENVCHAN: &str = "usr/lib/ringside/libxenvchan";
+
 /// The repository's root: the nearest folder upwards that holds `testbed/`.
 pub fn root() -> Result<PathBuf> {
     let here = std::env::current_dir()?;
@@ -62,8 +65,10 @@ pub fn tree(top: &str, peers: Option<&Path>) -> Result<Tree> {
     tree.insert("usr/bin/vchan", Node::Link(format!("{top}/out/vchan")));
     tree.insert(top, Node::Directory);
     add(&mut tree, &root.join("out"), &format!("{top}/out"))?;
+    add(&mut tree, &root.join("out/libxenvchan"), &format!("{top}/out/libxenvchan"))?;
     add(&mut tree, &root.join("out/dist"), &format!("{top}/out/dist"))?;
     add(&mut tree, &root.join("xl"), &format!("{top}/xl"))?;
+    add(&mut tree, &root.join("examples/python"), &format!("{top}/examples/python"))?;
     if let Some(peers) = peers {
         add(&mut tree, peers, &format!("{top}/peers"))?;
     }
@@ -82,6 +87,7 @@ pub fn linux(
     let mut tree = Tree::default();
     tree.insert("usr/bin/vchan", Node::File(0o755, read(&root()?.join("out/vchan"))?));
     add(&mut tree, peers, "usr/bin")?;
+    add(&mut tree, &root()?.join("out/libxenvchan"), LIBXENVCHAN)?;
     let mut root = read(&guest.root)?;
     if let Some(part) = part {
         root.extend(read(part)?);
@@ -96,7 +102,7 @@ fn useful(name: &str) -> bool {
     name != "testbed" && !name.ends_with(".debug") && !name.ends_with(".tar.gz")
 }
 
-/// Adds the plain files of `folder`.
+/// Adds the plain files of `folder`, and its links to what lies beside them.
 fn add(tree: &mut Tree, folder: &Path, at: &str) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for entry in entries {
@@ -106,6 +112,9 @@ fn add(tree: &mut Tree, folder: &Path, at: &str) -> Result<()> {
             let data = fs::read(entry.path())
                 .with_context(|| format!("cannot read {}", entry.path().display()))?;
             tree.insert(&format!("{at}/{name}"), Node::File(0o755, data));
+        } else if entry.file_type()?.is_symlink() {
+            let target = fs::read_link(entry.path())?.display().to_string();
+            tree.insert(&format!("{at}/{name}"), Node::Link(target));
         }
     }
     Ok(())

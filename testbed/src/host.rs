@@ -68,6 +68,8 @@ pub struct HostConfig {
     pub qemu: bool,
     /// True if dom0 and the Linux guest have ssh.
     pub ssh: bool,
+    /// True if dom0 has Python.
+    pub python: bool,
     /// True if an emulated host's time is a count of instructions.
     pub counted: bool,
 }
@@ -84,6 +86,7 @@ impl HostConfig {
             linux: false,
             qemu: false,
             ssh: false,
+            python: false,
             counted: false,
         }
     }
@@ -159,6 +162,9 @@ impl Host {
             image.parts.push(image::qemu::ready(suite, progress)?);
         }
         image.parts.extend(ssh);
+        if config.python {
+            image.parts.push(image::python::ready(suite, progress)?);
+        }
         progress.stage("collecting our programs");
         let (peers, at) = (format!("{GUEST_TREE}/peers"), format!("{GUEST_TREE}/linux"));
         let mut extra = artefacts::tree(GUEST_TREE, config.peers.then_some(built.as_path()))?;

@@ -8,6 +8,7 @@ mod libs;
 pub mod linux;
 mod modules;
 mod packages;
+pub mod python;
 pub mod qemu;
 pub mod ssh;
 pub mod suite;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 /// Each program with the libraries it is linked with.
 const PROGRAMS: &[(&str, &[&str])] = &[
+    ("vchan-abi", &[]),
     ("vchan-client", &["-lxenvchan"]),
     ("vchan-echo", &["-lxenvchan"]),
     ("vchan-bench", &["-lxenvchan"]),

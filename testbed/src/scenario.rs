@@ -8,6 +8,7 @@ mod boot;
 mod clients;
 mod console;
 mod disks;
+mod drop_in;
 mod durable;
 mod echo;
 mod half_close;
@@ -57,6 +58,8 @@ pub struct Scenario {
     pub qemu: bool,
     /// True if it needs ssh in dom0 and in the Linux guest.
     pub ssh: bool,
+    /// True if it needs Python in dom0.
+    pub python: bool,
     /// True if it is one of the few that are tried on every kind of host.
     pub short: bool,
     /// True if only `--full` or its name choose it, because it takes long.
@@ -80,6 +83,7 @@ impl Scenario {
             linux: false,
             qemu: false,
             ssh: false,
+            python: false,
             short: false,
             full: false,
         }
@@ -99,6 +103,11 @@ impl Scenario {
 
     const fn ssh(mut self) -> Scenario {
         self.ssh = true;
+        self
+    }
+
+    const fn python(mut self) -> Scenario {
+        self.python = true;
         self
     }
 
@@ -134,9 +143,27 @@ pub struct Bench<'a> {
     pub host: &'a Host,
     /// Start of the names of all guests of this scenario.
     pub name: String,
+    /// True if programs on libxenvchan get ours instead of Debian's.
+    pub drop_in: bool,
 }
 
 impl<'a> Bench<'a> {
+    /// The same with our libxenvchan for the programs that use one.
+    pub fn with_our_library(&self) -> Bench<'a> {
+        Bench { host: self.host, name: self.name.clone(), drop_in: true }
+    }
+
+    /// Returns the start of a command of dom0's shell that runs a program on libxenvchan.
+    pub fn vchan_env(&self) -> String {
+        let folder = format!("{}/out/libxenvchan", self.host.tree());
+        if self.drop_in { format!("env LD_LIBRARY_PATH={folder} ") } else { String::new() }
+    }
+
+    /// Returns the word by which the Linux guest does the same for all of its programs.
+    pub fn vchan_word(&self) -> &'static str {
+        if self.drop_in { " drop_in=1" } else { "" }
+    }
+
     /// A guest with `settings` on top of `xl/echo.xl`, once it serves.
     pub fn guest(&self, settings: &[&str]) -> Result<Guest<'a>> {
         Guest::serving(self.host, &self.name, settings)

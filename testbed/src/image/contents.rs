@@ -25,8 +25,16 @@ pub const PACKAGES: &[Alternatives] = &[
 ];
 
 /// Dependencies are followed when their name starts with one of these.
-pub const FOLLOW: &[&str] =
-    &["lib", "zlib", "xen", "linux-image-", "linux-base-", "linux-binary-", "linux-modules-"];
+pub const FOLLOW: &[&str] = &[
+    "lib",
+    "zlib",
+    "xen",
+    "python3.",
+    "linux-image-",
+    "linux-base-",
+    "linux-binary-",
+    "linux-modules-",
+];
 
 /// Files to take out of the packages (`*` matches within one path component).
 pub const FILES: &[&str] = &[
@@ -77,7 +85,7 @@ pub const XEN_TOOLS: &[&str] = &[
 
 /// Libraries that programs load while they run, so that no header names them
 /// (`*` as above).
-pub const LOADED_LATE: &[&str] = &["libgcc_s.so.1", "libxenvchan.so.*"];
+pub const LOADED_LATE: &[&str] = &["libgcc_s.so.1", "libdl.so.2", "libxenvchan.so.*"];
 
 /// Kernel modules for dom0.
 pub const MODULES: &[&str] = &[

@@ -100,7 +100,8 @@ pub(super) fn c_client_killed(bench: &Bench) -> Result<()> {
 }
 
 fn c_command(bench: &Bench, guest: &Guest) -> Result<String> {
-    Ok(format!("{} {} data/vchan", bench.host.peer("vchan-client"), guest.domid()?))
+    let program = format!("{}{}", bench.vchan_env(), bench.host.peer("vchan-client"));
+    Ok(format!("{program} {} data/vchan", guest.domid()?))
 }
 
 /// Rounds of the soak, of five clients each; the first is not counted, since what grows for it may

@@ -70,7 +70,7 @@ pub(super) fn clients(bench: &Bench) -> Result<()> {
 
 /// Lies of a server, the exit code with which `vchan connect` ends, and the words with which it
 /// blames them.
-const LIES: &[(&str, i32, &str)] = &[
+pub(super) const LIES: &[(&str, i32, &str)] = &[
     ("left-9", 5, "left ring: order 9 "),
     ("right-21", 5, "right ring: order 21 "),
     ("both-10", 5, "the rings overlap"),
@@ -96,7 +96,7 @@ const LIES: &[(&str, i32, &str)] = &[
 ];
 
 /// Acts of a server to its own harm alone.
-const QUIRKS: &[&str] = &["own", "orders", "notify", "storm"];
+pub(super) const QUIRKS: &[&str] = &["own", "orders", "notify", "storm"];
 
 /// Servers that say nothing more: how a measuring client ends, and what it says.
 const SILENT: &[(&str, i32, &str)] =

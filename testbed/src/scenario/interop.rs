@@ -39,7 +39,7 @@ pub(super) fn lingering(client: &str) -> String {
 
 /// Runs each client against the server at `path` of the domain `domid`.
 pub(super) fn all_clients(bench: &Bench, domid: &str, path: &str) -> Result<()> {
-    let c = bench.host.peer("vchan-client");
+    let c = format!("{}{}", bench.vchan_env(), bench.host.peer("vchan-client"));
     for client in [
         format!("{c} {domid} {path}"),
         format!("{c} -s 7 {domid} {path}"),
@@ -78,9 +78,10 @@ fn proxied(bench: &Bench, guest: &Guest) -> Result<()> {
     let script = format!(
         "folder=/tmp/{name}; mkdir -p $folder; cd $folder; head -c {SENT} /dev/urandom >sent; \
          LC_ALL=C tr a-z A-Z <sent >wanted; mkfifo in; \
-         vchan-socket-proxy {domid} /local/domain/{domid}/data/vchan - <in >got & \
+         {library}vchan-socket-proxy {domid} /local/domain/{domid}/data/vchan - <in >got & \
          exec 3>in; {pieces} 4 cat <sent >&3; until [ $(stat -c %s got) -ge {SENT} ]; do sleep 0.1; done; \
          exec 3>&-; kill $!; cmp wanted got; code=$?; rm -r $folder; exit $code",
+        library = bench.vchan_env(),
         name = guest.name,
         domid = guest.domid()?,
         pieces = bench.host.peer("pieces"),
@@ -96,7 +97,8 @@ pub(super) fn linux_server(bench: &Bench) -> Result<()> {
     let packets =
         RINGS.iter().map(|&(left, right)| format!("{}-p:{left}:{right}:p", path((left, right))));
     let channels = plain.chain(packets).collect::<Vec<_>>().join(",");
-    let words = format!("role=echo-server client=0 channels={channels}");
+    let word = bench.vchan_word();
+    let words = format!("role=echo-server client=0 channels={channels}{word}");
     let guest = Guest::linux(bench.host, &bench.name, &words)?;
     guest.says_times_within("vchan-echo: ready", 2 * RINGS.len(), LONG)?;
     let domid = guest.domid()?;
@@ -113,7 +115,8 @@ pub(super) fn linux_server(bench: &Bench) -> Result<()> {
 
 pub(super) fn linux_client(bench: &Bench) -> Result<()> {
     let channels = RINGS.iter().map(|&rings| path(rings)).collect::<Vec<_>>().join(",");
-    let words = format!("role=echo-client server=0 bytes={SENT} channels={channels}");
+    let word = bench.vchan_word();
+    let words = format!("role=echo-client server=0 bytes={SENT} channels={channels}{word}");
     let guest = Guest::linux(bench.host, &bench.name, &words)?;
     let domid = guest.domid()?;
     let servers =

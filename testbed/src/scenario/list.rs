@@ -3,9 +3,9 @@
 use super::Scenario;
 use super::xendisk::exercise;
 use super::{
-    balloon, block, block_full, block_linux, boot, clients, console, durable, echo, half_close,
-    hostile, inspect, interop, life, linux, local, own, package, soak, suspend, tool, units,
-    xendisk,
+    balloon, block, block_full, block_linux, boot, clients, console, drop_in, durable, echo,
+    half_close, hostile, inspect, interop, life, linux, local, own, package, soak, suspend, tool,
+    units, xendisk,
 };
 
 /// All scenarios, in the order in which they run.
@@ -88,6 +88,35 @@ pub const ALL: &[Scenario] = &[
     .linux(),
     Scenario::new("linux-client", "our server in dom0 serves a Linux guest", interop::linux_client)
         .linux(),
+    Scenario::new("drop-in-client", "C clients run on our libxenvchan", drop_in::client).short(),
+    Scenario::new("drop-in-rings", "so they do through rings of all sizes", drop_in::rings),
+    Scenario::new("drop-in-proxy", "Xen's vchan-socket-proxy runs on it", drop_in::proxy),
+    Scenario::new(
+        "drop-in-proxy-ten",
+        "and serves ten clients, one after another",
+        drop_in::proxy_serves,
+    )
+    .linux(),
+    Scenario::new(
+        "drop-in-server",
+        "C servers in a Linux guest run on it, for clients of ours and in C",
+        drop_in::linux_server,
+    )
+    .linux(),
+    Scenario::new("drop-in-guest", "C clients in a Linux guest run on it", drop_in::linux_client)
+        .linux(),
+    Scenario::new(
+        "drop-in-dead",
+        "no program on it hangs when a domain dies",
+        drop_in::dead_domain,
+    ),
+    Scenario::new(
+        "drop-in-hostile",
+        "programs on it end with the reason when a peer lies",
+        drop_in::hostile,
+    )
+    .linux(),
+    Scenario::new("drop-in-python", "a program in Python runs on it", drop_in::python).python(),
     Scenario::new("linux-vchan", "our tool serves and connects inside a Linux guest", linux::tool)
         .short()
         .linux(),

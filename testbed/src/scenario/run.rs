@@ -58,6 +58,7 @@ pub fn run(on: HostArgs, choice: &Choice) -> Result<(Host, ExitCode)> {
         peers: true,
         linux: chosen.iter().any(|scenario| scenario.linux),
         ssh: chosen.iter().any(|scenario| scenario.ssh),
+        python: chosen.iter().any(|scenario| scenario.python),
         qemu: chosen.iter().any(|scenario| scenario.qemu),
         ..HostConfig::plain(on, memory)
     };
@@ -108,7 +109,7 @@ fn available_memory() -> u32 {
 fn one(host: &Host, scenario: &Scenario) -> bool {
     let begun = Instant::now();
     let mark = host.hypervisor_log().len();
-    let bench = Bench { host, name: format!("{PREFIX}{}", scenario.name) };
+    let bench = Bench { host, name: format!("{PREFIX}{}", scenario.name), drop_in: false };
     host.begin(scenario.patience);
     let result = (scenario.action)(&bench);
     host.end();

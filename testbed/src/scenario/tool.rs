@@ -236,8 +236,12 @@ pub(super) fn socket_proxy_serves(bench: &Bench) -> Result<()> {
     let echo = bench.host.spawn(&[&bench.host.peer("local-client"), "server", &socket])?;
     echo.wait_for("serving", PATIENCE)?;
     let path = "/local/domain/0/data/socket-proxy";
-    let proxy =
-        bench.host.spawn(&["vchan-socket-proxy", "-m", "server", &linux.domid, path, &socket])?;
+    // exec, so that signals reach it.
+    let proxy = bench.shell(&format!(
+        "exec {}vchan-socket-proxy -m server {} {path} {socket}",
+        bench.vchan_env(),
+        linux.domid
+    ))?;
     bench.published(&format!("{path}/ring-ref"))?;
     // It cannot half-close: the client leaves after some silence, with 6.
     let said = linux
