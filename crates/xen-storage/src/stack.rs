@@ -12,6 +12,8 @@ mod build;
 mod check;
 mod create;
 mod kinds;
+#[cfg(feature = "object")]
+mod object;
 mod units;
 
 pub use args::Args;

@@ -1,171 +1,247 @@
-//! Disks in an object store against the model, cut off at any change to the store.
+//! Disks in an object store against the model, cut off at any request to the store.
 #![cfg(feature = "object")]
 
 mod common;
 
-use common::{Allowed, Folder, Model, ops};
+use common::objects::{Client, Memory, options};
+use common::{Allowed, Model, Op, ops};
 use proptest::prelude::*;
-use std::fs::File;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use xen_storage::storage::Storage;
-use xen_storage::storage::object::{CHUNK, Cached, Folder as Store, Object, Objects, collect};
+use xen_storage::storage::object::{CHUNK, Collect, Fenced, InUse, Make, Object, Options, collect};
 
-/// A little more than one chunk.
-const BYTES: u64 = CHUNK as u64 + 24 * 512;
+/// A little more than one chunk of 16 KiB, and not whole blocks.
+const BYTES: u64 = 3 * SMALL as u64 + 24 * 512;
+const SMALL: u32 = 16 << 10;
 
-/// A store that is out of reach after a number of changes.
-struct Cut(Store, Arc<AtomicU64>);
+fn make(bytes: u64) -> Make {
+    Make { chunk: SMALL, ..Make::new(bytes) }
+}
 
-impl Cut {
-    fn change(&self) -> io::Result<()> {
-        let left =
-            self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| io::Error::other("the store is out of reach"))
+fn create(store: &Memory, make: &Make) {
+    Object::create(&store.client(), "disk", make).unwrap();
+}
+
+/// Opens a disk that a killed program had, too.
+fn open_with(client: Client, options: Options) -> io::Result<Object<Client>> {
+    Object::open(client, "disk", Options { take_over: true, ..options })
+}
+
+fn open(store: &Memory) -> Object<Client> {
+    open_with(store.client(), options()).unwrap()
+}
+
+/// Makes a checkpoint now and then among operations.
+fn run_all(allowed: &mut Allowed, disk: &Object<Client>, ops: &[Op], every: usize) {
+    for ops in ops.chunks(every) {
+        if !allowed.run(disk, ops) {
+            return;
+        }
+        let _ = disk.checkpoint();
     }
 }
 
-impl Objects for Cut {
-    fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
-        self.0.get(key)
-    }
-    fn has(&self, key: &str) -> io::Result<bool> {
-        self.0.has(key)
-    }
-    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
-        self.change().and_then(|()| self.0.put(key, bytes))
-    }
-    fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String> {
-        self.change().and_then(|()| self.0.replace(key, bytes, old))
-    }
-    fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>> {
-        self.0.list(prefix)
-    }
-    fn delete(&self, key: &str) -> io::Result<()> {
-        self.0.delete(key)
-    }
-    fn lock_file(&self) -> io::Result<Option<File>> {
-        self.0.lock_file()
-    }
-}
-
-fn open(folder: &Folder, left: u64) -> Object<Cut> {
-    let store = Cut(Store::open(folder.as_ref()).unwrap(), Arc::new(AtomicU64::new(left)));
-    Object::open(store, "disk", Some(BYTES), 1).unwrap()
+/// All ways to keep a disk.
+fn makes() -> impl Strategy<Value = Make> {
+    (proptest::option::of(Just(1)), proptest::option::of(Just([9; 32])))
+        .prop_map(|(zstd, key)| Make { zstd, key, ..make(BYTES) })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn it_is_a_disk(ops in ops(BYTES / 512, true)) {
-        let folder = Folder::new();
+    fn disk_is_what_the_model_is(ops in ops(BYTES / 512, true), make in makes(), every in 3usize..30) {
+        let store = Memory::default();
+        create(&store, &make);
+        let options = Options { key: make.key, ..options() };
         let mut model = Model::of(&[0; BYTES as usize]);
-        let disk = open(&folder, u64::MAX);
-        model.run(&disk, &ops)?;
-        disk.flush().unwrap();
-        model.run(&disk, &[])?;
-        model.run(&open(&folder, 0), &[])?;
-    }
-
-    #[test]
-    fn what_was_flushed_is_there_after_the_program_was_killed(ops in ops(BYTES / 512, false), left in 1u64..12) {
-        let folder = Folder::new();
-        let mut allowed = Allowed::of(&[0; BYTES as usize]);
-        allowed.run(&open(&folder, left), &ops);
-        allowed.check(&open(&folder, 0))?;
-    }
-}
-
-#[test]
-fn the_same_bytes_are_kept_once_and_garbage_is_collected() {
-    let folder = Folder::new();
-    let store = || Store::open(folder.as_ref()).unwrap();
-    let disk =
-        |name: &str| Object::open(store(), name, Some(4 * u64::from(CHUNK)), 1 << 20).unwrap();
-    let (one, other) = (disk("one"), disk("other"));
-    for disk in [&one, &other] {
-        disk.write(0, &vec![7; CHUNK as usize]).unwrap();
-        disk.write(u64::from(CHUNK), &vec![7; CHUNK as usize]).unwrap();
-        disk.flush().unwrap();
-    }
-    assert_eq!(store().list("chunks/").unwrap().len(), 1);
-    one.write(0, &vec![8; CHUNK as usize]).unwrap();
-    one.flush().unwrap();
-    one.write(0, &vec![9; CHUNK as usize]).unwrap();
-    one.flush().unwrap();
-    let later = SystemTime::now() + Duration::from_secs(60);
-    let refused = collect(&store(), later, Duration::from_secs(3600), true).unwrap_err();
-    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy, "{refused}");
-    drop((one, other));
-    let young = collect(&store(), later, Duration::from_secs(3600), false).unwrap();
-    assert_eq!((young.disks, young.kept, young.removed), (2, 2, 0));
-    assert_eq!(collect(&store(), later, Duration::from_secs(1), false).unwrap().removed, 1);
-    let mut bytes = vec![0; 2 * CHUNK as usize];
-    let one = disk("one");
-    one.read(0, &mut bytes).unwrap();
-    assert!(bytes[..CHUNK as usize].iter().all(|byte| *byte == 9) && bytes[CHUNK as usize] == 7);
-}
-
-#[test]
-fn the_slower_of_two_programs_fails() {
-    let folder = Folder::new();
-    let (one, other) = (open(&folder, u64::MAX), open(&folder, u64::MAX));
-    one.write(0, &[1; 512]).unwrap();
-    other.write(0, &[2; 512]).unwrap();
-    one.flush().unwrap();
-    let error = other.flush().unwrap_err();
-    assert!(error.to_string().contains("served twice"), "{error}");
-}
-
-#[test]
-fn a_chunk_that_was_changed_in_the_store_is_not_served() {
-    let folder = Folder::new();
-    let disk = open(&folder, u64::MAX);
-    disk.write(0, &[1; 512]).unwrap();
-    disk.flush().unwrap();
-    let (key, _) = Store::open(folder.as_ref()).unwrap().list("chunks/").unwrap().remove(0);
-    std::fs::write(folder.path(&key), vec![2; CHUNK as usize]).unwrap();
-    let error = open(&folder, 0).read(0, &mut [0; 512]).unwrap_err();
-    assert!(error.to_string().contains("damaged"), "{error}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
-
-    #[test]
-    fn a_new_length_is_kept_or_not(
-        ops in ops(BYTES / 512, false),
-        sectors in proptest::collection::vec(1..2 * BYTES / 512, 1..4),
-        left in 0u64..8,
-    ) {
-        let folder = Folder::new();
-        let mut model = Model::of(&[0; BYTES as usize]);
-        let disk = open(&folder, u64::MAX);
-        model.run(&disk, &ops)?;
-        disk.flush().unwrap();
-        drop(disk);
-        let disk = open(&folder, left);
-        for bytes in sectors.iter().map(|sectors| sectors * 512) {
-            if disk.resize(bytes).is_err() {
-                break;
-            }
-            model.0.resize(bytes as usize, Some(0));
+        let disk = open_with(store.client(), options.clone()).unwrap();
+        for ops in ops.chunks(every) {
+            model.run(&disk, ops)?;
+            disk.flush().unwrap();
+            disk.checkpoint().unwrap();
+            model.run(&disk, &[])?;
         }
         drop(disk);
-        let disk = open(&folder, u64::MAX);
+        model.run(&open_with(store.client(), options.clone()).unwrap(), &[])?;
+        let read_only = Options { read_only: true, ..options };
+        model.run(&Object::open(store.client(), "disk", read_only).unwrap(), &[])?;
+    }
+
+    #[test]
+    fn flushed_writes_survive_a_kill_at_any_request(
+        ops in ops(BYTES / 512, false), left in 1u64..60, last_is_done: bool, every in 3usize..30,
+        make in makes(),
+    ) {
+        let store = Memory::default();
+        create(&store, &make);
+        let options = Options { key: make.key, ..options() };
+        let mut allowed = Allowed::of(&[0; BYTES as usize]);
+        if let Ok(disk) = open_with(store.cut(left, last_is_done), options.clone()) {
+            run_all(&mut allowed, &disk, &ops, every);
+        }
+        let disk = open_with(store.client(), options.clone()).unwrap();
+        allowed.check(&disk)?;
+        // And goes on, with garbage collected meanwhile.
+        let how = Collect { settle: Duration::ZERO, ..Collect::new(Duration::ZERO) };
+        collect(&store.client(), &how).unwrap();
+        allowed.check(&disk)?;
+        disk.checkpoint().unwrap();
+        collect(&store.client(), &how).unwrap();
+        drop(disk);
+        allowed.check(&open_with(store.client(), options).unwrap())?;
+    }
+
+    #[test]
+    fn new_length_is_kept_or_not(
+        ops in ops(BYTES / 512, false),
+        sectors in proptest::collection::vec(1..2 * BYTES / 512, 1..4),
+        left in 0u64..30,
+    ) {
+        let store = Memory::default();
+        create(&store, &make(BYTES));
+        let mut model = Model::of(&[0; BYTES as usize]);
+        let disk = open(&store);
+        model.run(&disk, &ops)?;
+        disk.flush().unwrap();
+        drop(disk);
+        if let Ok(disk) = open_with(store.cut(left, false), options()) {
+            for bytes in sectors.iter().map(|sectors| sectors * 512) {
+                if disk.resize(bytes).is_err() {
+                    break;
+                }
+                model.0.resize(bytes as usize, Some(0));
+            }
+        }
+        let disk = open(&store);
         prop_assert_eq!(disk.info().bytes, model.0.len() as u64);
         model.run(&disk, &[])?;
     }
 }
 
 #[test]
-fn what_is_written_while_the_length_changes_is_kept() {
-    let folder = Folder::new();
-    let disk = open(&folder, u64::MAX);
+fn same_bytes_are_kept_once_and_garbage_is_collected() {
+    let store = Memory::default();
+    let open = |name: &str| {
+        Object::create(&store.client(), name, &Make::new(4 * u64::from(CHUNK))).unwrap();
+        Object::open(store.client(), name, options()).unwrap()
+    };
+    let (one, other) = (open("one"), open("other"));
+    for disk in [&one, &other] {
+        disk.write(0, &vec![7; CHUNK as usize]).unwrap();
+        disk.write(u64::from(CHUNK), &vec![7; CHUNK as usize]).unwrap();
+        disk.flush().unwrap();
+    }
+    assert_eq!(store.keys("chunks/").len(), 1);
+    for byte in [8, 9] {
+        one.write(0, &vec![byte; CHUNK as usize]).unwrap();
+        one.flush().unwrap();
+    }
+    one.checkpoint().unwrap();
+    let how = |grace| Collect { settle: Duration::ZERO, ..Collect::new(grace) };
+    let young = collect(&store.client(), &how(Duration::from_secs(3600))).unwrap();
+    assert_eq!((young.disks, young.removed), (2, 0));
+    // Both disks are open.
+    let done = collect(&store.client(), &how(Duration::ZERO)).unwrap();
+    assert_eq!((done.disks, done.removed, done.removed_bytes), (2, 1, u64::from(CHUNK)));
+    let mut bytes = vec![0; 2 * CHUNK as usize];
+    one.read(0, &mut bytes).unwrap();
+    assert!(bytes[..CHUNK as usize].iter().all(|byte| *byte == 9) && bytes[CHUNK as usize] == 7);
+}
+
+#[test]
+fn disk_in_use_is_refused_and_names_its_holder() {
+    let store = Memory::default();
+    create(&store, &make(BYTES));
+    let disk = Object::open(store.client(), "disk", options()).unwrap();
+    let error = Object::open(store.client(), "disk", options()).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+    let in_use = error.get_ref().unwrap().downcast_ref::<InUse>().unwrap();
+    assert!(in_use.holder.contains(&format!("process {}", std::process::id())), "{error}");
+    assert!(!Object::create(&store.client(), "disk", &make(BYTES)).unwrap());
+    // To read it is possible, as it was at its last flush.
+    disk.write(0, &[1; 512]).unwrap();
+    disk.flush().unwrap();
+    disk.write(0, &[2; 512]).unwrap();
+    let read_only = Options { read_only: true, ..options() };
+    let reader = Object::open(store.client(), "disk", read_only).unwrap();
+    let mut bytes = [0; 512];
+    reader.read(0, &mut bytes).unwrap();
+    assert_eq!(bytes, [1; 512]);
+    assert!(reader.write(0, &[3; 512]).is_err() && reader.info().read_only);
+    drop(disk);
+    Object::open(store.client(), "disk", options()).unwrap();
+}
+
+#[test]
+fn holder_of_another_machine_is_dead_once_it_does_not_renew() {
+    let store = Memory::default();
+    create(&store, &make(BYTES));
+    std::mem::forget(Object::open(store.client(), "disk", options()).unwrap());
+    let of_another_machine = |raw: &mut Vec<u8>| {
+        let text = String::from_utf8(raw.clone()).unwrap();
+        let (json, _) = text.split_once('\n').unwrap();
+        let start = json.find("\"machine\":\"").unwrap() + 11;
+        let end = start + json[start..].find('"').unwrap();
+        let json = format!("{}{}{}", &json[..start], "mars", &json[end..]);
+        *raw = format!("{json}\n{:08x}\n", crc32fast::hash(json.as_bytes())).into_bytes();
+    };
+    store.change("disks/disk", of_another_machine);
+    Object::open(store.client(), "disk", options()).unwrap();
+}
+
+#[test]
+fn older_holder_meets_the_fence_at_its_next_flush() {
+    let store = Memory::default();
+    create(&store, &make(BYTES));
+    let old = Object::open(store.client(), "disk", options()).unwrap();
+    old.write(0, &[1; 512]).unwrap();
+    old.flush().unwrap();
+    old.write(0, &[2; 512]).unwrap();
+    let new = open(&store);
+    new.write(512, &[3; 512]).unwrap();
+    new.flush().unwrap();
+    // However much happens before it comes back.
+    for round in 0..20 {
+        new.write(1024, &[round; 512]).unwrap();
+        new.flush().unwrap();
+        new.checkpoint().unwrap();
+    }
+    let error = old.flush().unwrap_err();
+    let fenced = error.get_ref().unwrap().downcast_ref::<Fenced>().unwrap();
+    assert!(fenced.holder.contains("process"), "{error}");
+    for _ in 0..2 {
+        assert!(old.flush().is_err() && old.write(0, &[9; 512]).is_err());
+        assert!(old.read(0, &mut [0; 512]).is_err() && old.checkpoint().is_err());
+    }
+    drop(old);
+    drop(new);
+    let mut bytes = [0; 1024];
+    open(&store).read(0, &mut bytes).unwrap();
+    assert!(bytes[..512] == [1; 512] && bytes[512..] == [3; 512]);
+}
+
+#[test]
+fn chunk_that_was_changed_in_the_store_is_not_served() {
+    let store = Memory::default();
+    create(&store, &Make::new(2 * u64::from(CHUNK)));
+    let disk = open(&store);
+    disk.write(0, &vec![1; CHUNK as usize]).unwrap();
+    disk.flush().unwrap();
+    drop(disk);
+    store.change(&store.keys("chunks/")[0], |bytes| bytes[99] ^= 1);
+    let error = open(&store).read(0, &mut [0; 512]).unwrap_err();
+    assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+#[test]
+fn write_while_the_length_changes_is_kept() {
+    let store = Memory::default();
+    create(&store, &make(BYTES));
+    let disk = open(&store);
     disk.write(BYTES - 512, &[1; 512]).unwrap();
     disk.resize(BYTES + 512).unwrap();
     disk.write(BYTES, &[2; 512]).unwrap();
@@ -182,255 +258,265 @@ fn what_is_written_while_the_length_changes_is_kept() {
     );
 }
 
-/// A store whose answers are lost: it does what it is told, and says that it failed.
-struct Lost(Store, AtomicBool);
+/// Random numbers, the same each time.
+fn random(seed: u64) -> impl Iterator<Item = u64> {
+    (1..).map(move |n: u64| {
+        let x = (n ^ seed << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (x ^ x >> 31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11
+    })
+}
 
-impl Objects for Lost {
-    fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
-        self.0.get(key)
+#[test]
+fn write_amplification_of_random_blocks_is_less_than_sixteen() {
+    let store = Memory::default();
+    create(&store, &Make::new(1 << 30));
+    let disk = open(&store);
+    // A disk that is full of something: 16 MiB of it are written at random.
+    let hot = 16 << 20;
+    for chunk in 0..hot / u64::from(CHUNK) {
+        disk.write(chunk * u64::from(CHUNK), &vec![chunk as u8 + 1; CHUNK as usize]).unwrap();
     }
-    fn has(&self, key: &str) -> io::Result<bool> {
-        self.0.has(key)
-    }
-    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
-        self.0.put(key, bytes)
-    }
-    fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String> {
-        let done = self.0.replace(key, bytes, old)?;
-        match self.1.swap(false, Ordering::Relaxed) {
-            true => Err(io::Error::other("no answer")),
-            false => Ok(done),
+    disk.flush().unwrap();
+    disk.checkpoint().unwrap();
+    let before = store.put_bytes.load(Ordering::Relaxed);
+    let mut written = 0u64;
+    for (n, place) in (1u64..).zip(random(7)).take(4 << 10) {
+        let block: Vec<u8> = place.to_le_bytes().repeat(512);
+        disk.write(place % (hot / 4096) * 4096, &block).unwrap();
+        written += 4096;
+        if n % 16 == 0 {
+            disk.flush().unwrap();
+        }
+        if n % 512 == 0 {
+            disk.checkpoint().unwrap();
         }
     }
-    fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>> {
-        self.0.list(prefix)
-    }
-    fn delete(&self, key: &str) -> io::Result<()> {
-        self.0.delete(key)
-    }
+    let put = store.put_bytes.load(Ordering::Relaxed) - before;
+    let amplification = put as f64 / written as f64;
+    println!("{amplification:.1} bytes were put for each that was written");
+    assert!(amplification < 16.0, "{amplification}");
 }
 
 #[test]
-fn a_flush_whose_answer_was_lost_is_no_other_program() {
-    let folder = Folder::new();
-    let lost = Arc::new(Lost(Store::open(folder.as_ref()).unwrap(), AtomicBool::new(false)));
-    let disk = Object::open(lost.clone(), "disk", Some(BYTES), 1).unwrap();
-    for written_meanwhile in [false, true] {
-        disk.write(0, &[1 + u8::from(written_meanwhile); 512]).unwrap();
-        lost.1.store(true, Ordering::Relaxed);
-        assert_eq!(disk.flush().unwrap_err().to_string(), "no answer");
-        if written_meanwhile {
-            disk.write(512, &[9; 512]).unwrap();
+fn flush_of_a_block_costs_one_small_request_however_long_the_disk_is() {
+    for bytes in [1 << 30, 4 << 40] {
+        let store = Memory::default();
+        create(&store, &Make::new(bytes));
+        let disk = open(&store);
+        for place in random(3).take(200) {
+            disk.write(place % (bytes / 4096) * 4096, &[place as u8 | 1; 4096]).unwrap();
         }
         disk.flush().unwrap();
-    }
-    let mut bytes = [0; 1024];
-    open(&folder, 0).read(0, &mut bytes).unwrap();
-    assert!(bytes[..512] == [2; 512] && bytes[512..] == [9; 512]);
-    // Another program is still found out.
-    let other = open(&folder, u64::MAX);
-    other.write(0, &[3; 512]).unwrap();
-    other.flush().unwrap();
-    disk.write(0, &[4; 512]).unwrap();
-    assert!(disk.flush().unwrap_err().to_string().contains("served twice"));
-}
-
-fn cached(folder: &Folder, most: u64) -> Object<Cached<Store>> {
-    let cached =
-        Cached::open(Store::open(folder.as_ref()).unwrap(), &folder.path("cache"), most).unwrap();
-    Object::open(cached, "disk", Some(4 * u64::from(CHUNK)), 1).unwrap()
-}
-
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
-}
-
-#[test]
-fn a_cache_serves_what_the_store_has_lost_and_is_no_longer_than_it_may_be() {
-    let folder = Folder::new();
-    let chunk = u64::from(CHUNK);
-    let most = 2 * chunk;
-    let disk = cached(&folder, most);
-    for number in 0..4 {
-        disk.write(number * chunk, &[1 + number as u8; 512]).unwrap();
-    }
-    disk.flush().unwrap();
-    assert_eq!(files(&folder.path("cache")).len(), 2);
-    let cache_has = |number: u64| {
-        let hidden = folder.path("hidden");
-        std::fs::rename(folder.path("chunks"), &hidden).unwrap();
-        let mut bytes = [0; 512];
-        let done = cached(&folder, most).read(number * chunk, &mut bytes);
-        std::fs::remove_dir_all(folder.path("chunks")).unwrap();
-        std::fs::rename(&hidden, folder.path("chunks")).unwrap();
-        assert!(done.is_err() || bytes == [1 + number as u8; 512]);
-        done.is_ok()
-    };
-    assert_eq!([0, 1, 2, 3].map(cache_has), [false, false, true, true]);
-    // What is read comes in, and what was not used for longest goes.
-    cached(&folder, most).read(0, &mut [0; 512]).unwrap();
-    assert_eq!([0, 1].map(cache_has), [true, false]);
-    assert_eq!(files(&folder.path("cache")).len(), 2);
-    cached(&folder, 0);
-    assert_eq!(files(&folder.path("cache")), Vec::<std::path::PathBuf>::new());
-}
-
-#[test]
-fn a_cache_may_be_damaged_or_vanish() {
-    let folder = Folder::new();
-    let disk = cached(&folder, 1 << 30);
-    disk.write(0, &[7; 512]).unwrap();
-    disk.flush().unwrap();
-    let read = |disk: &Object<Cached<Store>>| {
-        let mut bytes = [0; 512];
-        disk.read(0, &mut bytes).unwrap();
-        assert_eq!(bytes, [7; 512]);
-    };
-    let kept = files(&folder.path("cache")).remove(0);
-    std::fs::write(&kept, vec![8; CHUNK as usize]).unwrap();
-    std::fs::write(folder.path("cache/work-1-2"), [0]).unwrap();
-    std::fs::write(folder.path("cache/notes"), [0]).unwrap();
-    let open = cached(&folder, 1 << 30);
-    assert!(!folder.path("cache/work-1-2").exists() && folder.path("cache/notes").exists());
-    read(&open);
-    assert_eq!(std::fs::read(&kept).unwrap()[..512], [7; 512]);
-    let open = cached(&folder, 1 << 30);
-    std::fs::remove_dir_all(folder.path("cache")).unwrap();
-    read(&open);
-    open.write(512, &[9; 512]).unwrap();
-    open.flush().unwrap();
-}
-
-#[cfg(feature = "cloud")]
-#[test]
-fn a_store_behind_a_url_is_one_as_well() {
-    use xen_storage::storage::object::Remote;
-    let store = Remote::open("memory:///folder").unwrap();
-    assert!(store.get("disks/x").unwrap().is_none() && !store.has("chunks/x").unwrap());
-    let first = store.replace("disks/x", b"1", None).unwrap();
-    let second = store.replace("disks/x", b"2", Some(&first)).unwrap();
-    for stale in [None, Some(&*first)] {
-        let error = store.replace("disks/x", b"3", stale).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-    }
-    assert_eq!(store.get("disks/x").unwrap(), Some((b"2".to_vec(), second)));
-    store.put("chunks/y", b"4").unwrap();
-    assert_eq!(store.list("chunks/").unwrap()[0].0, "chunks/y");
-    let old = SystemTime::now() + Duration::from_secs(7200);
-    let gc = |grace| collect(&store, old, Duration::from_secs(grace), false);
-    assert!(gc(0).is_err(), "a manifest that cannot be read");
-    store.delete("disks/x").unwrap();
-    assert_eq!(gc(3600).unwrap().removed, 0, "the store's own clock counts, if it is earlier");
-    assert_eq!(gc(0).unwrap().removed, 1);
-    let disk = Object::open(store, "disk", Some(BYTES), 1 << 20).unwrap();
-    disk.write(512, &[7; 512]).unwrap();
-    disk.flush().unwrap();
-    disk.write(512, &[8; 512]).unwrap();
-    disk.flush().unwrap();
-}
-
-/// Names that stores encode: their disks are found, and their chunks stay. In the store that
-/// `tests/s3.sh` names, if it does.
-#[cfg(feature = "cloud")]
-#[test]
-fn gc_keeps_the_chunks_of_disks_with_any_name() {
-    use xen_storage::storage::object::Remote;
-    let url = std::env::var("XEN_DISK_TEST_URL")
-        .map_or("memory:///folder".into(), |url| format!("{url}/names-{}", std::process::id()));
-    let store = std::sync::Arc::new(Remote::open(&url).unwrap());
-    let names = ["b\u{fc}ro", "a#b", "a b", "100%", "%25", "a?b", "a~b", "ab..c"];
-    let open = |name: &str| Object::open(store.clone(), name, Some(BYTES), 1 << 20).unwrap();
-    for name in names {
-        let disk = open(name);
-        disk.write(0, &[name.len() as u8 + 1; 512]).unwrap();
+        disk.checkpoint().unwrap();
+        let (requests, put) =
+            (store.requests.load(Ordering::Relaxed), store.put_bytes.load(Ordering::Relaxed));
+        disk.write(bytes / 2, &[7; 4096]).unwrap();
         disk.flush().unwrap();
+        assert_eq!(store.requests.load(Ordering::Relaxed) - requests, 1, "{bytes}");
+        let put = store.put_bytes.load(Ordering::Relaxed) - put;
+        assert!(put < 4096 + 512, "{bytes}: {put}");
     }
-    let collected = collect(&store, SystemTime::now(), Duration::ZERO, false).unwrap();
-    assert_eq!((collected.disks, collected.removed), (names.len(), 0));
-    let has = |name: &str| {
-        let mut bytes = [0; 512];
-        open(name).read(0, &mut bytes).unwrap();
-        assert_eq!(bytes, [name.len() as u8 + 1; 512], "{name}");
+}
+
+#[test]
+fn discard_of_a_long_range_is_short() {
+    let store = Memory::default();
+    create(&store, &Make::new(1 << 40));
+    let disk = open(&store);
+    disk.write(1 << 30, &[1; 4096]).unwrap();
+    disk.flush().unwrap();
+    disk.checkpoint().unwrap();
+    let put = store.put_bytes.load(Ordering::Relaxed);
+    disk.discard(0, 256 << 30, false).unwrap();
+    disk.flush().unwrap();
+    disk.checkpoint().unwrap();
+    assert!(store.put_bytes.load(Ordering::Relaxed) - put < 4096);
+    let mut bytes = [9; 4096];
+    disk.read(1 << 30, &mut bytes).unwrap();
+    assert_eq!((bytes, disk.next_data(0).unwrap()), ([0; 4096], None));
+}
+
+#[test]
+fn parts_with_data_are_found() {
+    let store = Memory::default();
+    create(&store, &Make::new(1 << 40));
+    let disk = open(&store);
+    for at in [4096, 8192, 1 << 39] {
+        disk.write(at, &[1; 4096]).unwrap();
+    }
+    let ranges = || {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(range) = disk.next_data(at).unwrap() {
+            at = range.end;
+            found.push(range);
+        }
+        found
     };
-    names.into_iter().for_each(has);
-
-    // A writer that was taken for dead, and comes back.
-    let writer = open(names[0]);
-    writer.write(0, &[99; 512]).unwrap();
-    assert!(collect(&store, SystemTime::now(), Duration::ZERO, false).is_err(), "it is in use");
-    collect(&store, SystemTime::now(), Duration::ZERO, true).unwrap();
-    let error = writer.flush().unwrap_err().to_string();
-    assert!(error.contains("served twice"), "{error}");
-    drop(writer);
-    names.into_iter().for_each(has);
-
-    // A manifest that cannot be read keeps everything.
-    store.put("disks/damaged", b"no manifest").unwrap();
-    let error = collect(&store, SystemTime::now(), Duration::ZERO, true).unwrap_err().to_string();
-    assert!(error.contains("disks/damaged") && error.contains("nothing was removed"), "{error}");
-    names.into_iter().for_each(has);
+    let expected = [4096..12288, 1 << 39..(1 << 39) + 4096];
+    assert_eq!(ranges(), expected);
+    disk.flush().unwrap();
+    assert_eq!(ranges(), expected);
+    disk.checkpoint().unwrap();
+    assert_eq!(ranges(), expected);
 }
 
-/// In a store in the network; `tests/s3.sh` starts one and says where it is.
-#[cfg(feature = "cloud")]
 #[test]
-fn the_slower_of_two_programs_fails_with_a_bucket_as_well() {
-    use xen_storage::storage::object::Remote;
-    let Ok(url) = std::env::var("XEN_DISK_TEST_URL") else { return };
-    let open = || Object::open(Remote::open(&url).unwrap(), "two", Some(BYTES), 1).unwrap();
-    let (one, other) = (open(), open());
-    one.write(0, &[1; 512]).unwrap();
-    other.write(0, &[2; 512]).unwrap();
-    one.flush().unwrap();
-    assert!(other.flush().unwrap_err().to_string().contains("served twice"));
-    one.write(512, &[3; 512]).unwrap();
-    one.flush().unwrap();
-    let mut bytes = [0; 1024];
-    open().read(0, &mut bytes).unwrap();
-    assert!(bytes[..512] == [1; 512] && bytes[512..] == [3; 512]);
+fn fingerprint_changes_with_the_contents_alone() {
+    let store = Memory::default();
+    create(&store, &make(BYTES));
+    let disk = open(&store);
+    disk.write(0, &[1; 512]).unwrap();
+    let first = disk.fingerprint().unwrap();
+    disk.checkpoint().unwrap();
+    drop(disk);
+    let disk = open(&store);
+    assert_eq!(disk.fingerprint().unwrap(), first);
+    let reader =
+        Object::open(store.client(), "disk", Options { read_only: true, ..options() }).unwrap();
+    assert_eq!(reader.fingerprint().unwrap(), first);
+    disk.write(0, &[1; 512]).unwrap();
+    assert_ne!(disk.fingerprint().unwrap(), first);
 }
 
-/// A writer that was taken for dead comes back after its garbage was collected by force: it fails,
-/// and does not name chunks that are gone.
 #[test]
-fn gc_by_force_fences_a_writer_that_comes_back() {
-    let folder = Folder::new();
-    let open = || Store::open(folder.as_ref()).unwrap();
-    drop(Object::open(open(), "disk", Some(BYTES), 1 << 20).unwrap());
-    let writer = Object::open(Unlocked(open()), "disk", None, 1 << 20).unwrap();
-    writer.write(0, &[1; 512]).unwrap();
-    writer.flush().unwrap();
-    writer.write(0, &[2; 512]).unwrap();
-    let collected = collect(&Unlocked(open()), SystemTime::now(), Duration::ZERO, true).unwrap();
-    assert_eq!((collected.disks, collected.removed), (1, 0));
-    let error = writer.flush().unwrap_err().to_string();
-    assert!(error.contains("served twice"), "{error}");
-    let again = Object::open(open(), "disk", None, 1 << 20).unwrap();
+fn long_log_is_shortened_by_itself() {
+    let store = Memory::default();
+    create(&store, &make(BYTES));
+    let disk = open_with(store.client(), Options { checkpoint: 8, ..options() }).unwrap();
+    for n in 0..200u64 {
+        disk.write(n % 7 * 512, &[n as u8; 512]).unwrap();
+        disk.flush().unwrap();
+        if n % 8 == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    drop(disk);
+    assert!(store.keys("logs/").len() < 100, "{}", store.keys("logs/").len());
     let mut bytes = [0; 512];
-    again.read(0, &mut bytes).unwrap();
-    assert_eq!(bytes, [1; 512]);
+    open(&store).read(3 * 512, &mut bytes).unwrap();
+    assert_eq!(bytes, [199; 512]);
 }
 
-/// A store without locks, as those in the network are.
-struct Unlocked(Store);
+/// A manifest as the first version made it, and its chunks.
+fn put_old(client: &Client, bytes: u64, chunks: &[Option<Vec<u8>>]) {
+    use xen_storage::storage::object::Objects;
+    let mut raw = b"RSdisk01".to_vec();
+    raw.extend_from_slice(&bytes.to_le_bytes());
+    raw.extend_from_slice(&SMALL.to_le_bytes());
+    raw.extend_from_slice(&[0; 12]);
+    for chunk in chunks {
+        let hash = chunk.as_ref().map(|chunk| blake3::hash(chunk));
+        raw.extend_from_slice(hash.as_ref().map_or(&[0; 32], |hash| hash.as_bytes()));
+        if let (Some(hash), Some(chunk)) = (hash, chunk) {
+            client.put(&format!("chunks/{}", hash.to_hex()), chunk).unwrap();
+        }
+    }
+    let sum = crc32fast::hash(&raw);
+    raw[20..24].copy_from_slice(&sum.to_le_bytes());
+    client.put("disks/disk", &raw).unwrap();
+}
 
-impl Objects for Unlocked {
-    fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
-        self.0.get(key)
+#[test]
+fn disk_in_the_first_format_is_read_and_converted() {
+    let store = Memory::default();
+    let chunk = SMALL as usize;
+    let last = (BYTES % u64::from(SMALL)) as usize;
+    let chunks = [Some(vec![1; chunk]), None, Some(vec![3; chunk]), Some(vec![4; last])];
+    put_old(&store.client(), BYTES, &chunks);
+    let expected = [vec![1; chunk], vec![0; chunk], vec![3; chunk], vec![4; last]].concat();
+    let check = |disk: &Object<Client>, expected: &[u8]| {
+        let mut bytes = vec![9; BYTES as usize];
+        disk.read(0, &mut bytes).unwrap();
+        assert!(bytes == expected);
+    };
+    let read_only = Options { read_only: true, ..options() };
+    check(&Object::open(store.client(), "disk", read_only).unwrap(), &expected);
+    let how = Collect { settle: Duration::ZERO, ..Collect::new(Duration::ZERO) };
+    assert_eq!(collect(&store.client(), &how).unwrap().removed, 0);
+    for left in 1..40 {
+        drop(open_with(store.cut(left, left % 2 == 0), options()));
     }
-    fn has(&self, key: &str) -> io::Result<bool> {
-        self.0.has(key)
+    let disk = open(&store);
+    check(&disk, &expected);
+    disk.write(512, &[9; 512]).unwrap();
+    disk.write(BYTES - 512, &[8; 512]).unwrap();
+    disk.flush().unwrap();
+    disk.checkpoint().unwrap();
+    collect(&store.client(), &how).unwrap();
+    let mut expected = expected;
+    expected[512..1024].fill(9);
+    expected[BYTES as usize - 512..].fill(8);
+    check(&disk, &expected);
+    drop(disk);
+    check(&open(&store), &expected);
+}
+
+#[test]
+fn full_bucket_is_read_and_collected_and_goes_on() {
+    let store = Memory::default();
+    let client = store.client();
+    create(&store, &make(1 << 20));
+    let disk = open_with(client.clone(), options()).unwrap();
+    for byte in [1, 2] {
+        disk.write(0, &[byte; SMALL as usize]).unwrap();
+        disk.flush().unwrap();
+        disk.checkpoint().unwrap();
     }
-    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
-        self.0.put(key, bytes)
-    }
-    fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String> {
-        self.0.replace(key, bytes, old)
-    }
-    fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>> {
-        self.0.list(prefix)
-    }
-    fn delete(&self, key: &str) -> io::Result<()> {
-        self.0.delete(key)
+    client.over_quota.store(true, Ordering::Relaxed);
+    disk.write(4096, &[3; 4096]).unwrap();
+    assert_eq!(disk.flush().unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+    let read_only = Options { read_only: true, ..options() };
+    let reader = Object::open(client.clone(), "disk", read_only).unwrap();
+    let mut bytes = [0; 8192];
+    reader.read(0, &mut bytes).unwrap();
+    assert_eq!(bytes, [2; 8192]);
+    let how = Collect { settle: Duration::ZERO, ..Collect::new(Duration::ZERO) };
+    assert!(collect(&client, &how).unwrap().removed > 0);
+    client.over_quota.store(false, Ordering::Relaxed);
+    disk.flush().unwrap();
+    drop(disk);
+    open(&store).read(0, &mut bytes).unwrap();
+    assert!(bytes[..4096] == [2; 4096] && bytes[4096..] == [3; 4096]);
+    // The next collection brings the store back to its order.
+    collect(&client, &how).unwrap();
+    assert_eq!(store.keys("gc").len(), 1);
+}
+
+#[test]
+fn collector_that_is_killed_at_any_request_harms_nothing() {
+    for left in 1..30 {
+        let store = Memory::default();
+        create(&store, &make(1 << 20));
+        let disk = open(&store);
+        let write = |byte| {
+            disk.write(0, &[byte; 2 * SMALL as usize]).unwrap();
+            disk.flush().unwrap();
+        };
+        [1, 2, 3].into_iter().for_each(write);
+        disk.checkpoint().unwrap();
+        let how = Collect {
+            settle: Duration::ZERO,
+            times: options().times,
+            ..Collect::new(Duration::ZERO)
+        };
+        let _ = collect(&store.cut(left, left % 2 == 0), &how);
+        // What was garbage is written again, at once and after the next collection.
+        write(1);
+        store.change_if("gc", |raw| {
+            let text = String::from_utf8(raw.clone()).unwrap();
+            let (head, tail) = text.split_once("\"process\":\"").unwrap_or((&text, ""));
+            if !tail.is_empty() {
+                let (_, tail) = tail.split_once('"').unwrap();
+                *raw = format!("{head}\"process\":\"1 1\"{tail}").into_bytes();
+            }
+        });
+        collect(&store.client(), &how).unwrap();
+        write(2);
+        collect(&store.client(), &how).unwrap();
+        drop(disk);
+        let mut bytes = [0; 2 * SMALL as usize];
+        open(&store).read(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [2; 2 * SMALL as usize], "{left}");
     }
 }

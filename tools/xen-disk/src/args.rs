@@ -3,10 +3,15 @@
 mod connect;
 mod export;
 mod names;
+#[cfg(feature = "object")]
+mod store;
 
+pub(crate) use connect::parse_outage;
 pub use connect::{Backend, ConnectArguments, DiskSource, OnEnospc, ServeArguments};
 pub use export::ExportArguments;
 pub use names::{Vdev, parse_units};
+#[cfg(feature = "object")]
+pub use store::{GcArguments, KeyArguments, StoreCommand};
 pub use tools_common::DomainArgument;
 
 use crate::stack::{self, parse_size};
@@ -64,9 +69,13 @@ pub enum Command {
     Rebase(OverlayArguments),
     /// Does the requests of a log again, and flushes.
     Replay(ReplayArguments),
-    /// Removes the chunks of an object store that no disk has any more, while none is in use.
+    /// Removes what no disk of an object store has any more, while its disks are served.
     #[cfg(feature = "object")]
     Gc(GcArguments),
+    /// Lists, copies and removes the disks of an object store.
+    #[cfg(feature = "object")]
+    #[command(subcommand, after_help = after_help("  xen-disk store list s3://bucket/folder\n  xen-disk store snapshot /srv/objects vm1 before"))]
+    Store(StoreCommand),
     /// Writes manual pages and shell completions into a folder.
     #[command(hide = true)]
     Generate {
@@ -171,24 +180,6 @@ pub struct ReplayArguments {
     /// The storage to do it to.
     #[arg(value_name = "STACK")]
     pub stack: String,
-}
-
-/// The arguments of `xen-disk gc`.
-#[cfg(feature = "object")]
-#[derive(Args, Debug)]
-#[command(after_help = after_help("  xen-disk gc /srv/objects\n  xen-disk gc /srv/objects --grace 0"))]
-pub struct GcArguments {
-    /// The store: a folder or the URL of a bucket.
-    #[arg(value_name = "STORE")]
-    pub store: String,
-    /// Chunks that are younger stay: a store in the network may still be doing what a program that
-    /// has ended asked for.
-    #[arg(long, value_name = "HOURS", default_value_t = 24)]
-    pub grace: u32,
-    /// Programs that are said to use the store are dead: one that is killed cannot say
-    /// that it ends.
-    #[arg(long)]
-    pub force: bool,
 }
 
 #[cfg(test)]

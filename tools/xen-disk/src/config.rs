@@ -1,6 +1,6 @@
 //! The configuration of `xen-disk serve`.
 
-use crate::args::parse_units;
+use crate::args::{parse_outage, parse_units};
 use crate::stack::parse_size;
 use crate::{Backend, Code, DiskSource, DomainArgument, Failure, OnEnospc, Vdev};
 use serde::Deserialize;
@@ -37,6 +37,8 @@ struct Entry {
     units: Option<String>,
     #[serde(default, rename = "on-enospc")]
     on_enospc: OnEnospc,
+    #[serde(rename = "on-outage")]
+    on_outage: Option<String>,
 }
 
 /// Reads the file at `path`.
@@ -49,10 +51,23 @@ pub fn read(path: &Path) -> Result<Vec<Spec>, Failure> {
 fn parse(text: &str) -> Result<Vec<Spec>, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut specs: Vec<Spec> = Vec::new();
-    for Entry { vm, vdev, path, backend, size, readonly, stack, units, on_enospc } in file.disk {
+    for entry in file.disk {
+        let Entry { vm, vdev, path, backend, size, readonly, stack, units, .. } = entry;
+        let (on_enospc, take_over) = (entry.on_enospc, false);
+        let on_outage = entry.on_outage.map(|action| parse_outage(&action)).transpose()?;
         let size = size.map(|size| parse_size(&size)).transpose()?;
         let units = units.map(|units| parse_units(&units)).transpose()?;
-        let source = DiskSource { path, backend, size, readonly, stack, units, on_enospc };
+        let source = DiskSource {
+            path,
+            backend,
+            size,
+            readonly,
+            stack,
+            units,
+            on_enospc,
+            on_outage,
+            take_over,
+        };
         let Ok(domain) = vm.parse();
         let vdev: Vdev = vdev.parse()?;
         source.stack().map_err(|failure| format!("disk {vdev} of {vm}: {failure}"))?;

@@ -5,6 +5,8 @@ mod export;
 mod log;
 mod privileges;
 mod serve;
+#[cfg(feature = "object")]
+mod store;
 
 use crate::config::{self, Spec};
 use crate::layer::replay;
@@ -44,6 +46,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Resize(args) => ask::resize(&args),
         Command::Convert(args) => {
+            log::install(false);
             let copied = crate::convert(&args, &mut Bar::of_bytes())?;
             say(&format!("{} bytes, of which {} were written", copied.bytes, copied.written));
             Ok(())
@@ -71,13 +74,13 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         }
         #[cfg(feature = "object")]
         Command::Gc(args) => {
-            use crate::storage::object::{collect, open_store};
-            let grace = std::time::Duration::from_secs(u64::from(args.grace) * 3600);
-            let collected = open_store(&args.store)
-                .and_then(|store| collect(&store, std::time::SystemTime::now(), grace, args.force))
-                .map_err(|error| Failure::other(format!("{}: {error}", args.store)))?;
-            let crate::storage::object::Collected { disks, kept, removed } = collected;
-            print(&format!("{disks} disks with {kept} chunks; {removed} chunks removed\n"))
+            log::install(false);
+            store::gc(&args)
+        }
+        #[cfg(feature = "object")]
+        Command::Store(command) => {
+            log::install(false);
+            store::run(&command)
         }
         Command::Generate { dir } => crate::generate(&dir),
     }

@@ -37,7 +37,7 @@ pub struct Served {
     buffers: RefCell<Vec<Vec<u8>>>,
     report: Box<dyn Fn(&str)>,
     on_enospc: OnEnospc,
-    /// Writes that wait for room.
+    /// Writes and flushes that wait for room.
     paused: Cell<u32>,
 }
 
@@ -76,11 +76,11 @@ impl Served {
         self.paused.get()
     }
 
-    /// Runs `write` until it does not fail for want of room, if that is wanted. It waits on a
-    /// thread of the pool.
+    /// Runs a write or a flush until it does not fail for want of room, if that is wanted. It
+    /// waits on a thread of the pool.
     async fn with_room(
         &self,
-        sector: u64,
+        what: &str,
         mut write: impl AsyncFnMut() -> io::Result<()>,
     ) -> io::Result<()> {
         let mut done = write().await;
@@ -92,9 +92,7 @@ impl Served {
         }
         let paused = Paused::new(&self.paused);
         if self.paused.get() == 1 {
-            (self.report)(&format!(
-                "write at sector {sector}: no space left on device: the disk waits for room"
-            ));
+            (self.report)(&format!("{what}: no space left: the disk waits for room"));
         }
         while is_no_room(&done) {
             pool.run(|| std::thread::sleep(RETRY)).await;
@@ -284,7 +282,7 @@ impl xen_blk::back::Storage for Served {
                 done
             }
         };
-        let done = self.with_room(sector, write).await;
+        let done = self.with_room(&format!("write at sector {sector}"), write).await;
         self.outcome("write", sector, done)
     }
 
@@ -303,7 +301,7 @@ impl xen_blk::back::Storage for Served {
             Pace::Quick => self.storage().flush(),
             Pace::QuickUntilFlush | Pace::Slow => self.finish().await,
         };
-        self.outcome("flush", 0, flush().await)
+        self.outcome("flush", 0, self.with_room("flush", flush).await)
     }
 
     async fn discard(&self, sector: u64, count: u64, secure: bool) -> Result<(), back::Error> {

@@ -9,8 +9,6 @@ use crate::layer::{
 use crate::storage::LockedFile;
 #[cfg(feature = "formats")]
 use crate::storage::Qcow2;
-#[cfg(feature = "object")]
-use crate::storage::object::{CHUNK, Cached, Object, Objects, open_store};
 use crate::storage::{
     Cow, FileOptions, FileStorage, Mmap, Moved, Nbd, NbdOptions, Overlay, Ram, Vhd, Vmdk, Zero,
     open_locked,
@@ -221,49 +219,6 @@ pub(super) fn qcow2(args: &Args, files: &Files) -> Result<Built, OpenError> {
 pub(super) fn vmdk(args: &Args, files: &Files) -> Result<Built, OpenError> {
     no_size(args, files)?;
     Ok(Arc::new(Vmdk::open(&args.path(), args.flag("trusted")?)?))
-}
-
-#[cfg(feature = "object")]
-pub(super) fn object(args: &Args, files: &Files) -> Result<Built, OpenError> {
-    let size = args.size("size")?.or(files.size);
-    let memory = args.size("memory")?.unwrap_or(64 << 20);
-    let name = object_name(args)?;
-    let most = args.size("limit")?;
-    let store = object_store(args)?;
-    if let Some(bytes) = size {
-        Object::create(&store, name, bytes, object_chunk(args)?)?;
-    }
-    let store: Box<dyn Objects> = match (args.text("cache")?, most) {
-        (Some(folder), most) => {
-            Box::new(Cached::open(store, folder.as_ref(), most.unwrap_or(1 << 30))?)
-        }
-        (None, None) => store,
-        (None, Some(_)) => {
-            return Err(args.wrong("limit is that of a cache: cache=DIR names one").into());
-        }
-    };
-    Ok(Arc::new(Object::open(store, name, None, memory)?))
-}
-
-#[cfg(feature = "object")]
-pub(super) fn object_name(args: &Args) -> Result<&str, StackError> {
-    let name = args.text("name")?.unwrap_or("disk");
-    if name.contains('/') || name.starts_with('.') {
-        return Err(args
-            .wrong(format!("a disk cannot be called {name:?}: no slashes, and no dot in front")));
-    }
-    Ok(name)
-}
-
-#[cfg(feature = "object")]
-pub(super) fn object_store(args: &Args) -> io::Result<Box<dyn Objects>> {
-    open_store(args.path().to_str().expect("it was text"))
-}
-
-#[cfg(feature = "object")]
-pub(super) fn object_chunk(args: &Args) -> Result<u32, StackError> {
-    let bytes = args.size("chunk")?.unwrap_or(CHUNK.into());
-    u32::try_from(bytes).map_err(|_| args.wrong(format!("chunks of {bytes} bytes are too long")))
 }
 
 pub(super) fn overlay(args: &Args, below: Built) -> Result<Built, OpenError> {

@@ -45,11 +45,7 @@ fn storage(entry: &Entry, args: &Args, files: &Files) -> Result<(), StackError> 
     }
     #[cfg(feature = "object")]
     if entry.name == "object" {
-        for size in ["size", "memory", "limit"] {
-            args.size(size)?;
-        }
-        build::object_name(args)?;
-        return build::object_chunk(args).map(drop);
+        return super::object::check(args);
     }
     if entry.name == "nbd" {
         // The server is asked when it is opened.

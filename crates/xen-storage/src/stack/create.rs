@@ -1,8 +1,6 @@
 //! Making the file of a storage that is missing.
 
 use super::args::Args;
-#[cfg(feature = "object")]
-use super::build;
 use super::build::fail;
 use super::kinds::OpenError;
 use super::{StackError, parse};
@@ -33,7 +31,7 @@ pub fn create(text: &str, bytes: u64) -> Result<Option<Made>, StackError> {
     let (entry, args) = &parts[0];
     #[cfg(feature = "object")]
     if entry.name == "object" {
-        let made = create_object(args, bytes).map_err(|fault| fail(args, fault))?;
+        let made = super::object::create(args, bytes).map_err(|fault| fail(args, fault))?;
         return Ok(made.then_some(Made { file: None }));
     }
     let can = ["file", "mmap", "vhd", "qcow2"].contains(&entry.name);
@@ -71,12 +69,4 @@ fn finish(made: std::io::Result<()>, path: PathBuf) -> Result<Made, OpenError> {
             Err(error.into())
         }
     }
-}
-
-/// Makes the disk in an object store, if there is none of that name.
-#[cfg(feature = "object")]
-fn create_object(args: &Args, bytes: u64) -> Result<bool, OpenError> {
-    let bytes = args.size("size")?.unwrap_or(bytes);
-    let (store, name) = (build::object_store(args)?, build::object_name(args)?);
-    Ok(crate::storage::object::Object::create(&store, name, bytes, build::object_chunk(args)?)?)
 }

@@ -189,7 +189,7 @@ const STORAGES: &[Entry] = &[
     Entry::storage(
         "object",
         "chunks in an object store: a folder, or the URL of a bucket",
-        build::object,
+        super::object::open,
     )
     .with_path()
     .with_needs(Needs { files: true, network: false, sockets: false })
@@ -200,6 +200,12 @@ const STORAGES: &[Entry] = &[
         ("memory=SIZE", "of what was read is kept in memory [default: 64M]"),
         ("cache=DIR", "a folder that keeps chunks as well; it can be deleted at any time"),
         ("limit=SIZE", "the most that is kept there [default: 1G]"),
+        RO,
+        ("takeover", "taken from a program that has it"),
+        ("outage=ACTION", "store out of reach: wait, fail, or a time to wait [default: wait]"),
+        ("zstd=LEVEL", "compresses a disk that is made, from 1 (fast) to 19"),
+        ("key=FILE", "encrypts it; 32 bytes or 64 hexadecimal digits"),
+        ("keycommand=COMMAND", "the same, with a key that a command prints"),
     ]),
     Entry::storage(
         "nbd",

@@ -158,8 +158,8 @@ impl Allowed {
         Allowed(bytes.chunks(SECTOR).map(|sector| Some(vec![sector[0]])).collect())
     }
 
-    /// Does the operations until the power goes.
-    pub fn run(&mut self, disk: &dyn Storage, ops: &[Op]) {
+    /// Does the operations until the power goes. Returns true if it did not.
+    pub fn run(&mut self, disk: &dyn Storage, ops: &[Op]) -> bool {
         for op in ops {
             match *op {
                 Op::Write { at, sectors, byte } => {
@@ -167,20 +167,20 @@ impl Allowed {
                     // Begun is enough.
                     run.iter_mut().flatten().for_each(|values| values.push(byte));
                     if disk.write(at * 512, &vec![byte; (sectors * 512) as usize]).is_err() {
-                        return;
+                        return false;
                     }
                 }
                 Op::Discard { at, sectors, .. } => {
                     let Some(run) = self.run_of(at, sectors) else { continue };
                     run.fill(None);
                     match disk.discard(at * 512, sectors * 512, false) {
-                        Err(error) if error.kind() != io::ErrorKind::Unsupported => return,
+                        Err(error) if error.kind() != io::ErrorKind::Unsupported => return false,
                         _ => {}
                     }
                 }
                 Op::Flush => {
                     if disk.flush().is_err() {
-                        return;
+                        return false;
                     }
                     self.0
                         .iter_mut()
@@ -190,6 +190,7 @@ impl Allowed {
                 Op::Read { .. } | Op::Resize { .. } => {}
             }
         }
+        true
     }
 
     fn run_of(&mut self, at: u64, sectors: u64) -> Option<&mut [Option<Vec<u8>>]> {

@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
 mod crash;
+#[cfg(feature = "object")]
+pub mod objects;
 
 pub use crash::{Allowed, CrashFile};
 

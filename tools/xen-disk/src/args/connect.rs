@@ -59,6 +59,25 @@ pub struct DiskSource {
     /// Action on a write that finds no room.
     #[arg(long, value_enum, value_name = "ACTION", default_value_t = OnEnospc::Pause)]
     pub on_enospc: OnEnospc,
+    /// Action on an object store that is out of reach: wait, wait:SECONDS or fail [default: wait].
+    #[arg(long, value_name = "ACTION", value_parser = parse_outage)]
+    pub on_outage: Option<String>,
+    /// The disk of an object store is taken from a program that has it.
+    #[arg(long)]
+    pub take_over: bool,
+}
+
+/// Parses the action on an outage, and returns the option of `object` that says it.
+pub(crate) fn parse_outage(text: &str) -> Result<String, String> {
+    let wrong = || format!("{text:?}: wait, wait:SECONDS or fail is possible");
+    match text.split_once(':') {
+        None if ["wait", "fail"].contains(&text) => Ok(format!("outage={text}")),
+        Some(("wait", seconds)) => match seconds.parse::<u32>() {
+            Ok(seconds) if seconds > 0 => Ok(format!("outage={seconds}s")),
+            _ => Err(wrong()),
+        },
+        _ => Err(wrong()),
+    }
 }
 
 /// Action on a write that finds no room.
@@ -89,16 +108,26 @@ pub enum Backend {
 }
 
 impl DiskSource {
+    /// Adds what the arguments say about an object store to a stack: its storage is the last part.
+    fn with_options(&self, stack: &str) -> String {
+        let take_over = self.take_over.then(|| "takeover".to_string());
+        let options = self.on_outage.iter().cloned().chain(take_over);
+        options.fold(stack.to_string(), |stack, option| format!("{stack},{option}"))
+    }
+
     /// Returns the stack that they amount to.
     pub fn stack(&self) -> Result<String, Failure> {
         let usage = |text: String| Err(Failure::new(Code::Usage, text));
         if let Some(stack) = &self.stack {
             return match (&self.path, self.backend) {
-                (None, None) => Ok(stack.clone()),
+                (None, None) => Ok(self.with_options(stack)),
                 _ => usage(
                     "a stack says where the disk is: leave the path and the backend out".into(),
                 ),
             };
+        }
+        if self.on_outage.is_some() || self.take_over {
+            return usage("only disks in object stores are taken over and have outages".into());
         }
         let backend = self.backend.unwrap_or(if self.path.is_some() {
             Backend::File

@@ -26,6 +26,9 @@ fn what_a_disk_is_kept_in() {
     assert_eq!(stack_of(&["--path", "x", "--backend", "cow"]).unwrap(), "cow:\"x\"");
     assert_eq!(stack_of(&["--backend", "ram", "--size", "1G"]).unwrap(), "ram");
     assert_eq!(stack_of(&["--stack", "verify/ram"]).unwrap(), "verify/ram");
+    let object = ["--stack", "object:s3://b", "--on-outage", "wait:30", "--take-over"];
+    assert_eq!(stack_of(&object).unwrap(), "object:s3://b,outage=30s,takeover");
+    assert!(stack_of(&["--path", "x", "--take-over"]).unwrap_err().contains("object stores"));
     assert!(stack_of(&["--backend", "mmap"]).unwrap_err().contains("needs a path"));
     assert!(
         stack_of(&["--backend", "ram", "--path", "x"]).unwrap_err().contains("leave the path out")
@@ -60,6 +63,7 @@ fn what_contradicts_itself_is_wrong_usage() {
         &["resize", "2", "xvdb"],
         &["resize", "2", "xvdb", "-1"],
         &["convert", "ram"],
+        &["connect", "2", "--stack", "ram", "--on-outage", "wait:0"],
     ] {
         assert!(parse(wrong).is_err(), "{wrong:?}");
     }

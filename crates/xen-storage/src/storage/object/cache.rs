@@ -1,9 +1,10 @@
 //! Chunks kept in a folder on this machine.
 
-use super::{CHUNKS, Objects};
+use super::{CHUNKS, Listed, Objects};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -11,8 +12,8 @@ use std::time::SystemTime;
 
 /// An object store whose chunks are kept in a folder as well, once they were read or written.
 ///
-/// A chunk is named by its hash, which is looked at whenever it is read: what others do to the
-/// folder can make reading slower, and nothing else. It can be removed at any time, and several
+/// Each file has a hash, which is looked at whenever it is read: what others do to the folder can
+/// make reading slower, and nothing else. It can be removed at any time, and several
 /// programs can have the same; each sees to it that its own part is not longer than it may be. A
 /// folder that is full or cannot be written is as good as none.
 pub struct Cached<O> {
@@ -105,13 +106,13 @@ impl<O: Objects> Cached<O> {
         }
     }
 
-    /// A chunk that is in the folder, and is what its name says.
+    /// Bytes that are in the folder, and are what was put there.
     fn find(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.folder.join(name);
         let bytes = fs::read(&path).ok();
-        match bytes.filter(|bytes| blake3::hash(bytes).to_hex().as_str() == name) {
+        match bytes.and_then(|bytes| checked(name, bytes)) {
             Some(bytes) => {
-                self.kept().used(name, bytes.len() as u64);
+                self.kept().used(name, (bytes.len() + SUM) as u64);
                 Some(bytes)
             }
             None => {
@@ -122,18 +123,39 @@ impl<O: Objects> Cached<O> {
         }
     }
 
-    /// Keeps a chunk. It has its name only once it is whole, as far as that is known without
+    /// Keeps bytes. They have their name only once they are whole, as far as that is known without
     /// waiting for the disk.
     fn keep(&self, name: &str, bytes: &[u8]) {
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let work = self.folder.join(format!("{WORK}{}-{number}", std::process::id()));
-        let done = fs::write(&work, bytes).and_then(|()| fs::rename(&work, self.folder.join(name)));
-        match done {
-            Ok(()) => self.kept().used(name, bytes.len() as u64),
+        let write = || {
+            let mut file = fs::File::create(&work)?;
+            file.write_all(bytes)?;
+            file.write_all(&sum(name, bytes))?;
+            fs::rename(&work, self.folder.join(name))
+        };
+        match write() {
+            Ok(()) => self.kept().used(name, (bytes.len() + SUM) as u64),
             Err(_) => drop(fs::remove_file(&work)),
         }
         self.shorten();
     }
+}
+
+/// Bytes of the hash at the end of each file.
+const SUM: usize = 32;
+
+fn sum(name: &str, bytes: &[u8]) -> [u8; SUM] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(name.as_bytes()).update(bytes);
+    hasher.finalize().into()
+}
+
+/// Returns the bytes of a file without their hash, if that is right.
+fn checked(name: &str, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let at = bytes.len().checked_sub(SUM)?;
+    let found = bytes.split_off(at);
+    (found == sum(name, &bytes)).then_some(bytes)
 }
 
 /// Beginning of the names of files that are being written.
@@ -143,34 +165,34 @@ fn is_hash(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The name of a chunk, if the key is that of one.
-fn chunk_of(key: &str) -> Option<&str> {
-    key.strip_prefix(CHUNKS).filter(|name| is_hash(name))
+/// Returns the name of a file with bytes of a chunk, if the key is that of one.
+fn file_of(key: &str, range: &Range<u64>) -> Option<String> {
+    key.strip_prefix(CHUNKS).filter(|name| is_hash(name))?;
+    let text = format!("{key} {} {}", range.start, range.end);
+    Some(blake3::hash(text.as_bytes()).to_hex().to_string())
 }
 
 impl<O: Objects> Objects for Cached<O> {
-    /// The version of what is found in the folder is empty: a chunk is never replaced.
     fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
-        let Some(name) = chunk_of(key) else { return self.objects.get(key) };
-        if let Some(bytes) = self.find(name) {
-            return Ok(Some((bytes, String::new())));
+        self.objects.get(key)
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> io::Result<Option<Vec<u8>>> {
+        let Some(name) = file_of(key, &range) else { return self.objects.get_range(key, range) };
+        if let Some(bytes) = self.find(&name) {
+            return Ok(Some(bytes));
         }
-        let found = self.objects.get(key)?;
-        if let Some((bytes, _)) = &found {
-            self.keep(name, bytes);
+        let found = self.objects.get_range(key, range)?;
+        if let Some(bytes) = &found {
+            self.keep(&name, bytes);
         }
         Ok(found)
     }
 
-    /// Asked of the store itself: what is only here is not kept there.
-    fn has(&self, key: &str) -> io::Result<bool> {
-        self.objects.has(key)
-    }
-
     fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
         self.objects.put(key, bytes)?;
-        if let Some(name) = chunk_of(key) {
-            self.keep(name, bytes);
+        if let Some(name) = file_of(key, &(0..bytes.len() as u64)) {
+            self.keep(&name, bytes);
         }
         Ok(())
     }
@@ -179,8 +201,8 @@ impl<O: Objects> Objects for Cached<O> {
         self.objects.replace(key, bytes, old)
     }
 
-    fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>> {
-        self.objects.list(prefix)
+    fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed)) -> io::Result<()> {
+        self.objects.list(prefix, found)
     }
 
     fn delete(&self, key: &str) -> io::Result<()> {
@@ -190,11 +212,20 @@ impl<O: Objects> Objects for Cached<O> {
     fn time(&self) -> io::Result<Option<SystemTime>> {
         self.objects.time()
     }
+
     fn identity(&self) -> Option<String> {
         self.objects.identity()
     }
 
     fn lock_file(&self) -> io::Result<Option<fs::File>> {
         self.objects.lock_file()
+    }
+
+    fn check_conditions(&self) -> io::Result<()> {
+        self.objects.check_conditions()
+    }
+
+    fn give_up(&self) {
+        self.objects.give_up();
     }
 }

@@ -1,19 +1,39 @@
 //! An object store behind a URL: S3, Google's, Azure's, through the crate `object_store`.
 
-use super::Objects;
+mod conditions;
+mod http;
+
+use super::outage::Unavailable;
+use super::{Listed, Objects};
+use conditions::Form;
 use futures_util::TryStreamExt;
+use http::{Clock, Connector, Transient};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::{
-    Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
-    parse_url_opts,
+    ClientOptions, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    RetryConfig, UpdateVersion, parse_url_opts,
 };
 use percent_encoding::percent_decode_str;
 use std::env;
 use std::future::Future;
 use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::sleep;
 use url::Url;
+
+/// Time limit of one request, from its first to its last byte.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of making a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time after which something is asked for again beside the first request: one that hangs holds
+/// nobody up for longer.
+const HEDGE: Duration = Duration::from_secs(1);
 
 /// A store, and the thread that waits for its network.
 pub struct Remote {
@@ -21,67 +41,25 @@ pub struct Remote {
     store: Box<dyn ObjectStore>,
     prefix: Path,
     url: String,
+    clock: Clock,
+    /// Form in which the store takes versions, once it was found out.
+    form: AtomicU8,
 }
 
 impl Remote {
     /// Opens the store at `url`, for instance `s3://bucket/folder`, `gs://bucket` or
     /// `az://container`. Keys, regions and endpoints come from the environment, by the names that
-    /// the stores' own tools use (AWS_ACCESS_KEY_ID, ...).
+    /// the stores' own tools use (AWS_ACCESS_KEY_ID, ...). Nothing is asked of it yet.
     pub fn open(url: &str) -> io::Result<Self> {
         let url =
             Url::parse(url).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let settings = env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        let (store, prefix) = parse_url_opts(&url, settings).map_err(io::Error::from)?;
+        let clock = Clock::default();
+        let conflicts_pass = matches!(url.scheme(), "s3" | "s3a");
+        let connector = Connector { clock: clock.clone(), conflicts_pass };
+        let (store, prefix) = client(&url, connector).map_err(io::Error::from)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let remote = Remote { runtime, store, prefix, url: url.to_string() };
-        remote.keeps_conditions()?;
-        Ok(remote)
-    }
-
-    /// Tries whether the store refuses to replace what is not of the version that was named. One
-    /// that does not would let two programs destroy a disk, and none would know.
-    fn keeps_conditions(&self) -> io::Result<()> {
-        let name = unique_name();
-        // An object of its own: others try at the same time.
-        let key = format!("{TRIALS}{name}");
-        let tried = self.try_conditions(&key, &name);
-        // One that stays does no harm.
-        let _ = self.delete(&key);
-        tried
-    }
-
-    fn try_conditions(&self, key: &str, name: &str) -> io::Result<()> {
-        // Never the same bytes twice: some stores tell versions by them.
-        let bytes = |number: u32| format!("{name}-{number}").into_bytes();
-        let refused = |put: io::Result<String>, what: &str| match put {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => {
-                let text = format!("the store does not refuse to {what} (conditional puts)");
-                Err(io::Error::new(io::ErrorKind::Unsupported, text))
-            }
-        };
-        let old = self.replace(key, &bytes(0), None)?;
-        let again = self.replace(key, &bytes(1), None);
-        refused(again, "put an object that is there already")?;
-        if self.get(key)?.is_none() {
-            return Err(io::Error::other(format!(
-                "{key} was put into the store, and is not there"
-            )));
-        }
-        self.put(key, &bytes(2))?;
-        let replaced = self.replace(key, &bytes(3), Some(&old));
-        refused(replaced, "replace what somebody else has changed")?;
-        let Some((_, last)) = self.get(key)? else {
-            return Err(io::Error::other(format!(
-                "{key} was put into the store, and is not there"
-            )));
-        };
-        self.delete(key)?;
-        let replaced = self.replace(key, &bytes(4), Some(&last));
-        refused(replaced, "replace what somebody else has deleted")
+        let form = AtomicU8::new(Form::Unknown as u8);
+        Ok(Remote { runtime, store, prefix, url: url.to_string(), clock, form })
     }
 
     /// Returns true if the object is still of the version `old`, so that a put on that condition
@@ -100,19 +78,140 @@ impl Remote {
     fn wait<T>(&self, work: impl Future<Output = Result<T, Error>>) -> io::Result<Option<T>> {
         match self.runtime.block_on(work) {
             Err(Error::NotFound { .. }) => Ok(None),
-            done => done.map(Some).map_err(io::Error::from),
+            done => done.map(Some).map_err(|error| self.failed(error)),
         }
     }
+
+    /// Asks again beside the first request if that does not answer soon, and takes the answer that
+    /// comes first.
+    fn wait_hedged<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        ask: impl Fn() -> F,
+    ) -> io::Result<Option<T>> {
+        self.wait(async {
+            let mut first = Box::pin(ask());
+            tokio::select! {
+                done = &mut first => return done,
+                () = sleep(HEDGE) => {}
+            }
+            tokio::select! {
+                done = first => done,
+                done = ask() => done,
+            }
+        })
+    }
+
+    /// Puts on a condition, in the form that `form` says.
+    fn put_if(&self, key: &str, bytes: &[u8], old: Option<&str>, form: Form) -> Put {
+        let mode = old.map_or(PutMode::Create, |old| PutMode::Update(update(old, form)));
+        let options = PutOptions { mode, ..PutOptions::default() };
+        let path = self.path(key);
+        let put = self.store.put_opts(&path, PutPayload::from(bytes.to_vec()), options);
+        match self.runtime.block_on(put) {
+            Ok(put) => Put::Done(version(put.e_tag, put.version)),
+            Err(Error::NotFound { .. }) if old.is_some() => Put::Refused("removed"),
+            Err(
+                Error::Precondition { .. }
+                | Error::AlreadyExists { .. }
+                | Error::NotModified { .. },
+            ) => Put::Refused("replaced"),
+            Err(error) => Put::Failed(self.failed(error)),
+        }
+    }
+
+    /// Returns the error of a request, and whether it is one to make again.
+    fn failed(&self, error: Error) -> io::Error {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(one) = cause {
+            if let Some(transient) = one.downcast_ref::<Transient>() {
+                return Unavailable::error(transient.kind(), transient.to_string());
+            }
+            cause = one.source();
+        }
+        let text = error.to_string();
+        if text.contains("QuotaExceeded") {
+            let text = format!("{}: its quota is exceeded: gc makes room", self.url);
+            return io::Error::new(io::ErrorKind::QuotaExceeded, text);
+        }
+        if text.contains("RequestTimeTooSkewed") {
+            let text = format!("{}: this machine's clock is wrong: set it", self.url);
+            return io::Error::new(io::ErrorKind::PermissionDenied, text);
+        }
+        match &error {
+            Error::Generic { .. } if !text.contains("with status 4") => {
+                Unavailable::error(io::ErrorKind::Interrupted, text)
+            }
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                let text = format!("{}: it refuses the keys of the environment: {text}", self.url);
+                io::Error::new(io::ErrorKind::PermissionDenied, text)
+            }
+            _ => error.into(),
+        }
+    }
+
+    fn form(&self) -> Form {
+        Form::of(self.form.load(Ordering::Relaxed))
+    }
+}
+
+/// Result of a put on a condition.
+enum Put {
+    /// It is there, of that version.
+    Done(String),
+    /// The condition did not hold: the object was that.
+    Refused(&'static str),
+    /// Something else went wrong.
+    Failed(io::Error),
+}
+
+/// Makes the client of a store, and finds the folder in it. Requests are made once: they are made
+/// again by `Patient`.
+fn client(url: &Url, connector: Connector) -> object_store::Result<(Box<dyn ObjectStore>, Path)> {
+    let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+    let options = ClientOptions::new().with_timeout(TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
+    // The options of the environment, as one that is allowed to speak HTTP, stay.
+    let options = match env::var("AWS_ALLOW_HTTP").as_deref() {
+        Ok("true" | "1") => options.with_allow_http(true),
+        _ => options,
+    };
+    let folder = Path::from_url_path(url.path());
+    let store: Box<dyn ObjectStore> = match url.scheme() {
+        "s3" | "s3a" => Box::new(
+            AmazonS3Builder::from_env()
+                .with_url(url.as_str())
+                .with_client_options(options)
+                .with_retry(retry)
+                .with_http_connector(connector)
+                .build()?,
+        ),
+        "gs" => Box::new(
+            GoogleCloudStorageBuilder::from_env()
+                .with_url(url.as_str())
+                .with_client_options(options)
+                .with_retry(retry)
+                .with_http_connector(connector)
+                .build()?,
+        ),
+        "az" | "azure" | "abfs" | "abfss" | "adl" => Box::new(
+            MicrosoftAzureBuilder::from_env()
+                .with_url(url.as_str())
+                .with_client_options(options)
+                .with_retry(retry)
+                .with_http_connector(connector)
+                .build()?,
+        ),
+        _ => {
+            let settings = env::vars_os().filter_map(|(name, value)| {
+                Some((name.into_string().ok()?, value.into_string().ok()?))
+            });
+            return parse_url_opts(url, settings);
+        }
+    };
+    Ok((store, folder?))
 }
 
 /// Folder of objects that are put to see what the store does, and deleted at once.
 const TRIALS: &str = "trials/";
-
-/// A name that no other process has.
-fn unique_name() -> String {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{}", std::process::id(), since_1970.as_nanos())
-}
 
 /// Most times that a put is sent which a store refused without its condition being broken.
 const MAX_CONFLICTS: u32 = 6;
@@ -124,47 +223,43 @@ fn version(e_tag: Option<String>, version: Option<String>) -> String {
     format!("{}\n{}", e_tag.unwrap_or_default(), version.unwrap_or_default())
 }
 
-fn update(version: &str) -> UpdateVersion {
+fn update(version: &str, form: Form) -> UpdateVersion {
     let (e_tag, version) = version.split_once('\n').unwrap_or((version, ""));
     let given = |text: &str| (!text.is_empty()).then(|| text.to_string());
-    UpdateVersion { e_tag: given(e_tag), version: given(version) }
+    UpdateVersion { e_tag: given(&form.write(e_tag)), version: given(version) }
 }
 
 impl Objects for Remote {
     fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
         let path = self.path(key);
-        self.wait(async {
+        self.wait_hedged(|| async {
             let found = self.store.get(&path).await?;
             let version = version(found.meta.e_tag.clone(), found.meta.version.clone());
             Ok((found.bytes().await?.to_vec(), version))
         })
     }
 
-    fn has(&self, key: &str) -> io::Result<bool> {
-        Ok(self.wait(self.store.head(&self.path(key)))?.is_some())
+    fn get_range(&self, key: &str, range: Range<u64>) -> io::Result<Option<Vec<u8>>> {
+        let path = self.path(key);
+        let found = self.wait_hedged(|| self.store.get_range(&path, range.clone()))?;
+        Ok(found.map(|bytes| bytes.to_vec()))
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
         let payload = PutPayload::from(bytes.to_vec());
-        self.wait(self.store.put(&self.path(key), payload)).map(drop)
+        match self.wait(self.store.put(&self.path(key), payload))? {
+            Some(_) => Ok(()),
+            None => Err(self.no_bucket()),
+        }
     }
 
     fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String> {
-        let path = self.path(key);
         let mut conflicts = 0;
         loop {
-            let mode = old.map_or(PutMode::Create, |old| PutMode::Update(update(old)));
-            let options = PutOptions { mode, ..PutOptions::default() };
-            let put = self.store.put_opts(&path, PutPayload::from(bytes.to_vec()), options);
-            let what = match self.runtime.block_on(put) {
-                Ok(put) => return Ok(version(put.e_tag, put.version)),
-                Err(Error::NotFound { .. }) if old.is_some() => "removed",
-                Err(
-                    Error::Precondition { .. }
-                    | Error::AlreadyExists { .. }
-                    | Error::NotModified { .. },
-                ) => "replaced",
-                Err(error) => return Err(error.into()),
+            let what = match self.put_if(key, bytes, old, self.form()) {
+                Put::Done(version) => return Ok(version),
+                Put::Failed(error) => return Err(error),
+                Put::Refused(what) => what,
             };
             conflicts += 1;
             // Two puts at the same moment are both refused by some stores.
@@ -172,37 +267,34 @@ impl Objects for Remote {
                 std::thread::sleep(CONFLICT_PAUSE);
                 continue;
             }
-            let text = format!("{key} was {what} by somebody else: the disk is served twice");
+            let text = format!("{key} was {what} by another program");
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
     }
 
-    fn list(&self, prefix: &str) -> io::Result<Vec<(String, SystemTime)>> {
+    fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed)) -> io::Result<()> {
         let path = self.path(prefix);
-        let found: Vec<_> =
-            self.wait(self.store.list(Some(&path)).try_collect())?.unwrap_or_default();
-        let named = found.into_iter().filter_map(|meta: object_store::ObjectMeta| {
-            // Nothing of ours lies deeper, and a folder's own entry is none of its contents.
-            let mut parts = meta.location.prefix_match(&path)?;
-            let (first, None) = (parts.next()?, parts.next()) else { return None };
+        let listing = self.store.list(Some(&path)).try_for_each(|meta| {
             // The store has names encoded, as `path` makes them. A name that cannot be decoded is
             // not found under its key, and that is told.
-            let name = percent_decode_str(first.as_ref()).decode_utf8_lossy();
-            Some((format!("{prefix}{name}"), SystemTime::from(meta.last_modified)))
+            let name = meta.location.prefix_match(&path).map(|parts| {
+                let parts = parts
+                    .map(|part| percent_decode_str(part.as_ref()).decode_utf8_lossy().into_owned());
+                parts.collect::<Vec<_>>().join("/")
+            });
+            // A folder's own entry is none of its contents.
+            if let Some(name) = name.filter(|name| !name.is_empty()) {
+                let (key, put) = (format!("{prefix}{name}"), meta.last_modified.into());
+                found(Listed { key, put, bytes: meta.size });
+            }
+            std::future::ready(Ok(()))
         });
-        Ok(named.collect())
+        self.wait(listing).map(drop)
     }
 
+    /// The time of its last answer, and what has gone by since.
     fn time(&self) -> io::Result<Option<SystemTime>> {
-        let name = unique_name();
-        let key = format!("{TRIALS}{name}");
-        self.put(&key, name.as_bytes())?;
-        let listed = self.list(TRIALS);
-        self.delete(&key)?;
-        match listed?.into_iter().find(|(other, _)| *other == key) {
-            Some((_, time)) => Ok(Some(time)),
-            None => Err(io::Error::other("the store does not list what was just put into it")),
-        }
+        Ok(self.clock.now())
     }
 
     fn identity(&self) -> Option<String> {
@@ -211,5 +303,9 @@ impl Objects for Remote {
 
     fn delete(&self, key: &str) -> io::Result<()> {
         self.wait(self.store.delete(&self.path(key))).map(drop)
+    }
+
+    fn check_conditions(&self) -> io::Result<()> {
+        self.find_form()
     }
 }

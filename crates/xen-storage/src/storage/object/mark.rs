@@ -1,0 +1,126 @@
+//! Finding all objects that a disk refers to. No key is needed for that.
+
+use super::blob::{Blob, Id, Kind};
+use super::head::{Found, Head, find};
+use super::parallel::parallel;
+use super::record::Record;
+use super::tree::{LeafRef, Tree};
+use super::{DISKS, Objects, chunk_key, log_key};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+/// All that a disk refers to.
+#[derive(Clone, Default, Debug)]
+pub struct Reach {
+    /// Names of its chunks.
+    pub chunks: HashSet<Id>,
+    /// Blocks that are not zero, about.
+    pub blocks: u64,
+    /// Bytes of its log that are needed.
+    pub log_bytes: u64,
+    /// Its log, and the last record that its map has.
+    pub log: Option<(String, u64)>,
+}
+
+/// Leaves that were read: disks that were cloned have the same.
+#[derive(Default)]
+pub struct Leaves(HashMap<LeafRef, Arc<(Vec<Id>, u64)>>);
+
+/// Reads the names of all disks.
+pub fn names(objects: &impl Objects) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    objects.list(DISKS, &mut |listed| {
+        names.extend(listed.key.strip_prefix(DISKS).map(str::to_string));
+    })?;
+    names.sort();
+    Ok(names)
+}
+
+/// Finds what a disk refers to, while others may write it; `None` if there is no such disk.
+pub fn reach(objects: &impl Objects, leaves: &mut Leaves, name: &str) -> io::Result<Option<Reach>> {
+    let mut all = Reach::default();
+    let Some(mut found) = find(objects, name)? else { return Ok(None) };
+    loop {
+        let head = match found {
+            Found::Old(old, _) => {
+                let blocks = old.hashes.iter().flatten().count() as u64 * u64::from(old.chunk);
+                all.blocks = blocks / super::BLOCK;
+                all.chunks.extend(old.hashes.iter().flatten());
+                return Ok(Some(all));
+            }
+            Found::Disk(head, _) => head,
+        };
+        let read = reach_of(objects, leaves, &head, &mut all);
+        // What a checkpoint took in is no longer in the log: then all is read again. What was found
+        // before stays marked, and does no harm.
+        let Some(again) = find(objects, name)? else { return Ok(None) };
+        match &again {
+            Found::Disk(now, _) if (now.record, now.root) == (head.record, head.root) => {
+                return read.map(|()| Some(all));
+            }
+            _ => found = again,
+        }
+    }
+}
+
+fn reach_of(
+    objects: &impl Objects,
+    leaves: &mut Leaves,
+    head: &Head,
+    all: &mut Reach,
+) -> io::Result<()> {
+    (all.blocks, all.log_bytes) = (0, 0);
+    all.log = Some((head.id.clone(), head.record));
+    if let Some(root) = head.root {
+        let key = chunk_key(&root);
+        let (raw, _) = objects.get(&key)?.ok_or_else(|| missing(&key))?;
+        all.chunks.insert(root);
+        let tree = Tree::decode_clear(&raw)?;
+        leaves.read(objects, &tree)?;
+        for of in tree.leaves.values() {
+            let (refs, blocks) = &*leaves.0[of];
+            all.chunks.insert(of.object);
+            all.chunks.extend(refs);
+            all.blocks += blocks;
+        }
+    }
+    for number in head.record + 1.. {
+        let Some((raw, _)) = objects.get(&log_key(&head.id, number))? else { break };
+        all.chunks.extend(Record::refs(&raw)?);
+        all.log_bytes += raw.len() as u64;
+    }
+    Ok(())
+}
+
+impl Leaves {
+    /// Reads the leaves of a tree that were not read yet.
+    fn read(&mut self, objects: &impl Objects, tree: &Tree) -> io::Result<()> {
+        let mut of_object: BTreeMap<Id, Vec<LeafRef>> = BTreeMap::new();
+        for of in tree.leaves.values().filter(|of| !self.0.contains_key(of)) {
+            of_object.entry(of.object).or_default().push(*of);
+        }
+        let read = parallel(of_object.into_iter().collect(), |(object, refs)| {
+            let key = chunk_key(&object);
+            // One request for all of them.
+            let start = refs.iter().map(|of| of.at).min().unwrap_or(0);
+            let end = refs.iter().map(|of| of.at.saturating_add(of.len)).max().unwrap_or(0);
+            let bytes = objects.get_range(&key, u64::from(start)..u64::from(end))?;
+            let bytes = bytes.ok_or_else(|| missing(&key))?;
+            let mut leaves = Vec::new();
+            for of in refs {
+                let at = (of.at - start) as usize;
+                let raw = bytes.get(at..at + of.len as usize).ok_or_else(|| missing(&key))?;
+                let blob = Blob::decode_clear(raw, Kind::Leaf)?;
+                leaves.push((of, Arc::new((blob.refs, blob.blocks))));
+            }
+            Ok(leaves)
+        })?;
+        self.0.extend(read.into_iter().flatten());
+        Ok(())
+    }
+}
+
+fn missing(key: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{key} is missing from the store"))
+}
