@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/../../.."
 folder=${RINGSIDE_CACHE:-$HOME/.cache/ringside}/s3
 tests() {
-    ${CARGO:-cargo} test --quiet --package xen-storage --features cloud --test object --test killed -- "$@"
+    ${CARGO:-cargo} test --quiet --package xen-storage --features cloud --test object_cloud --test killed -- "$@"
 }
 if [ -n "${XEN_DISK_TEST_URL:-}" ]; then
     tests "$@"

@@ -24,11 +24,15 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use url::Url;
 
 /// Time limit of one request, from its first to its last byte.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of a put of nothing.
+const PUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a put for which there is a second more.
+const PUT_RATE: usize = 256 << 10;
 /// Time limit of making a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after which something is asked for again beside the first request: one that hangs holds
@@ -107,7 +111,9 @@ impl Remote {
         let options = PutOptions { mode, ..PutOptions::default() };
         let path = self.path(key);
         let put = self.store.put_opts(&path, PutPayload::from(bytes.to_vec()), options);
-        match self.runtime.block_on(put) {
+        let put = async { timeout(put_timeout(bytes), put).await };
+        let Ok(done) = self.runtime.block_on(put) else { return Put::Failed(late()) };
+        match done {
             Ok(put) => Put::Done(version(put.e_tag, put.version)),
             Err(Error::NotFound { .. }) if old.is_some() => Put::Refused("removed"),
             Err(
@@ -152,6 +158,16 @@ impl Remote {
     fn form(&self) -> Form {
         Form::of(self.form.load(Ordering::Relaxed))
     }
+}
+
+/// Returns the time that a put may take.
+fn put_timeout(bytes: &[u8]) -> Duration {
+    PUT_TIMEOUT + Duration::from_secs((bytes.len() / PUT_RATE) as u64)
+}
+
+/// Returns the error of a put that took longer.
+fn late() -> io::Error {
+    Unavailable::error(io::ErrorKind::TimedOut, "no answer to a put in time")
 }
 
 /// Result of a put on a condition.
@@ -246,10 +262,12 @@ impl Objects for Remote {
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
-        let payload = PutPayload::from(bytes.to_vec());
-        match self.wait(self.store.put(&self.path(key), payload))? {
-            Some(_) => Ok(()),
-            None => Err(self.no_bucket()),
+        let (path, payload) = (self.path(key), PutPayload::from(bytes.to_vec()));
+        let put = async { timeout(put_timeout(bytes), self.store.put(&path, payload)).await };
+        match self.runtime.block_on(put) {
+            Err(_) => Err(late()),
+            Ok(Err(Error::NotFound { .. })) => Err(self.no_bucket()),
+            Ok(done) => done.map(drop).map_err(|error| self.failed(error)),
         }
     }
 

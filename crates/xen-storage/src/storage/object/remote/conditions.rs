@@ -1,10 +1,12 @@
 //! Finding out in which form a store takes conditions, and whether it keeps to them.
 
 use super::{Put, Remote, TRIALS, version};
-use crate::storage::object::{Objects, unique};
+use crate::storage::object::{Objects, Unavailable, unique};
 use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
 
 /// Form in which a store takes the version that an object must have (`If-Match`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +63,7 @@ impl Remote {
     fn try_conditions(&self, key: &str, name: &str) -> io::Result<Form> {
         // Never the same bytes twice: some stores tell versions by them.
         let bytes = |number: u32| format!("{name}-{number}").into_bytes();
-        self.put(key, &bytes(0))?;
+        again(|| self.put(key, &bytes(0)))?;
         self.must_refuse(
             key,
             &bytes(1),
@@ -75,11 +77,11 @@ impl Remote {
         self.must_refuse(key, &bytes(3), Some(&old), form, what)?;
         // The form that was not taken for a right condition may not pass for a wrong one either.
         let last = self.version_of(key)?;
-        let found = self.get(key)?.map(|(found, _)| found);
+        let found = again(|| self.get(key))?.map(|(found, _)| found);
         if found.as_deref() != Some(&bytes(2)) || (last != first && !first.starts_with('\n')) {
             return Err(self.unfit("return what was put last"));
         }
-        self.delete(key)?;
+        again(|| self.delete(key))?;
         let what = "replace what another program has deleted";
         self.must_refuse(key, &bytes(4), Some(&last), form, what)?;
         Ok(form)
@@ -90,10 +92,17 @@ impl Remote {
         for form in [Form::Quoted, Form::Bare] {
             // Right after another put some stores refuse this one for that alone: twice is enough.
             for _ in 0..2 {
-                match self.put_if(key, bytes, Some(old), form) {
-                    Put::Done(version) => return Ok((form, version)),
-                    Put::Failed(error) => return Err(error),
-                    Put::Refused(_) => {}
+                let put = again(|| match self.put_if(key, bytes, Some(old), form) {
+                    Put::Done(version) => Ok(Some(version)),
+                    Put::Failed(error) => Err(error),
+                    // An earlier try whose answer was lost may have been carried out.
+                    Put::Refused(_) => match self.get(key)? {
+                        Some((found, version)) if found == bytes => Ok(Some(version)),
+                        _ => Ok(None),
+                    },
+                })?;
+                if let Some(version) = put {
+                    return Ok((form, version));
                 }
             }
         }
@@ -108,10 +117,14 @@ impl Remote {
         form: Form,
         what: &str,
     ) -> io::Result<()> {
-        match self.put_if(key, bytes, old, form) {
-            Put::Refused(_) => Ok(()),
+        let refused = || match self.put_if(key, bytes, old, form) {
+            Put::Refused(_) => Ok(true),
             Put::Failed(error) => Err(error),
-            Put::Done(_) => {
+            Put::Done(_) => Ok(false),
+        };
+        match again(refused)? {
+            true => Ok(()),
+            false => {
                 let text = format!(
                     "{}: it does not refuse to {what}: a store without conditional puts cannot \
                      keep two programs from one disk; use another",
@@ -123,7 +136,8 @@ impl Remote {
     }
 
     fn version_of(&self, key: &str) -> io::Result<String> {
-        let found = self.get(key)?.ok_or_else(|| self.unfit("return what was put last"))?;
+        let found =
+            again(|| self.get(key))?.ok_or_else(|| self.unfit("return what was put last"))?;
         match found.1 == version(None, None) {
             true => Err(self.unfit("tell the version of an object (ETag)")),
             false => Ok(found.1),
@@ -138,6 +152,26 @@ impl Remote {
     pub(super) fn no_bucket(&self) -> io::Error {
         let text = format!("{}: there is no such bucket: make it", self.url);
         io::Error::new(io::ErrorKind::NotFound, text)
+    }
+}
+
+/// Tries of each step.
+const MAX_TRIES: u32 = 20;
+/// Time between two of them.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes a request again that gets no answer: all steps together would need as many good moments of
+/// the network in a row.
+fn again<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut tries = 1;
+    loop {
+        match ask() {
+            Err(error) if Unavailable::is(&error) && tries < MAX_TRIES => {
+                tries += 1;
+                thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
     }
 }
 

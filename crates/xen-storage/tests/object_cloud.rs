@@ -1,0 +1,240 @@
+//! Disks in a store in the network: `tests/s3.sh` starts some, and says where they are. Without, in
+//! one in memory.
+#![cfg(feature = "cloud")]
+
+mod common;
+
+use common::objects::options;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, TestRunner};
+use std::env;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use xen_storage::stack::{Files, build};
+use xen_storage::storage::Storage;
+use xen_storage::storage::object::{
+    CHUNK, Collect, Fenced, Make, Object, Objects, OnOutage, Options, Patient, Remote, collect,
+};
+
+const MIB: u64 = 1 << 20;
+
+/// Says where the store is: `s3://bucket/folder`.
+const URL: &str = "XEN_DISK_TEST_URL";
+
+/// A folder of its own in the store, of this process and name.
+fn url(name: &str) -> String {
+    let store = env::var(URL).unwrap_or_else(|_| "memory:///".into());
+    format!("{store}/{name}-{}", std::process::id())
+}
+
+/// In memory each client has a store of its own: it is one for all of a test.
+fn store(name: &str) -> Arc<Patient<Remote>> {
+    Arc::new(Patient::new(Remote::open(&url(name)).unwrap(), OnOutage::default()))
+}
+
+type Disk = Object<Arc<Patient<Remote>>>;
+
+fn open(store: &Arc<Patient<Remote>>, name: &str) -> Disk {
+    Object::create(store, name, &Make::new(8 * MIB)).unwrap();
+    Object::open(store.clone(), name, options()).unwrap()
+}
+
+/// A name of bytes in a disk.
+fn fill(seed: u64, len: u64) -> Vec<u8> {
+    let mut x = seed | 1;
+    let word = move || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x.to_le_bytes()
+    };
+    std::iter::repeat_with(word).take(len as usize / 8).flatten().collect()
+}
+
+#[test]
+fn store_behind_a_url_keeps_conditions() {
+    let store = store("conditions");
+    store.check_conditions().unwrap();
+    assert!(store.get("disks/x").unwrap().is_none());
+    let first = store.replace("disks/x", b"1", None).unwrap();
+    let second = store.replace("disks/x", b"2", Some(&first)).unwrap();
+    for stale in [None, Some(&*first)] {
+        let error = store.replace("disks/x", b"3", stale).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+    assert_eq!(store.get("disks/x").unwrap(), Some((b"2".to_vec(), second)));
+    store.put("chunks/y", b"0123").unwrap();
+    assert_eq!(store.get_range("chunks/y", 1..3).unwrap().unwrap(), b"12");
+    store.put("logs/a/1", b"5").unwrap();
+    let mut found = Vec::new();
+    store.list("logs/", &mut |listed| found.push((listed.key, listed.bytes))).unwrap();
+    assert_eq!(found, [("logs/a/1".to_string(), 1)]);
+    for key in ["disks/x", "chunks/y", "logs/a/1", "logs/a/1"] {
+        store.delete(key).unwrap();
+    }
+}
+
+#[test]
+fn threads_that_put_one_record_at_once_are_told_apart() {
+    let store = store("race");
+    store.check_conditions().unwrap();
+    for round in 0..10 {
+        let key = format!("logs/r/{round}");
+        let won = std::thread::scope(|scope| {
+            let tries: Vec<_> = (0..8u8)
+                .map(|n| {
+                    let (store, key) = (&store, &key);
+                    scope.spawn(move || store.replace(key, &[n], None).is_ok())
+                })
+                .collect();
+            tries.into_iter().map(|t| u32::from(t.join().unwrap())).sum::<u32>()
+        });
+        assert_eq!(won, 1, "{key}");
+    }
+}
+
+#[test]
+fn disk_is_written_taken_over_and_collected() {
+    let store = store("life");
+    let old = open(&store, "disk");
+    for round in 0..20u8 {
+        old.write(u64::from(round) * 8192, &[round + 1; 4096]).unwrap();
+        old.flush().unwrap();
+    }
+    old.write(2 * MIB, &fill(1, 2 * MIB)).unwrap();
+    old.flush().unwrap();
+    old.checkpoint().unwrap();
+    old.write(0, &[99; 4096]).unwrap();
+    let new =
+        Object::open(store.clone(), "disk", Options { take_over: true, ..options() }).unwrap();
+    let error = old.flush().unwrap_err();
+    assert!(error.get_ref().unwrap().is::<Fenced>(), "{error}");
+    new.write(2 * MIB, &fill(2, 2 * MIB)).unwrap();
+    new.flush().unwrap();
+    new.checkpoint().unwrap();
+    // Stores tell their time in whole seconds.
+    std::thread::sleep(Duration::from_millis(2100));
+    let now = SystemTime::now() + Duration::from_secs(7200);
+    let how = Collect { now, settle: Duration::from_secs(1), ..Collect::new(Duration::ZERO) };
+    let done = collect(&store, &how).unwrap();
+    assert!(done.disks == 1 && done.removed > 1, "{done:?}");
+    let mut bytes = vec![0; 4 * MIB as usize];
+    new.read(0, &mut bytes).unwrap();
+    assert!(bytes[2 * MIB as usize..] == fill(2, 2 * MIB));
+    assert!((0..20).all(|n| bytes[n * 8192..n * 8192 + 4096] == [n as u8 + 1; 4096]));
+}
+
+/// Names that stores encode: their disks are found, and their chunks stay.
+#[test]
+fn gc_keeps_the_chunks_of_disks_with_any_name() {
+    let store = store("names");
+    let names = ["b\u{fc}ro", "a#b", "a b", "100%", "%25", "a?b", "a~b", "ab..c"];
+    for name in names {
+        let disk = open(&store, name);
+        disk.write(0, &fill(name.len() as u64, MIB)).unwrap();
+        disk.flush().unwrap();
+    }
+    let how = Collect { settle: Duration::ZERO, ..Collect::new(Duration::ZERO) };
+    let collected = collect(&store, &how).unwrap();
+    assert_eq!((collected.disks, collected.removed), (names.len(), 0));
+    for name in names {
+        let mut bytes = vec![0; MIB as usize];
+        open(&store, name).read(0, &mut bytes).unwrap();
+        assert!(bytes == fill(name.len() as u64, MIB), "{name}");
+    }
+    // A head that cannot be read keeps everything.
+    store.put("disks/damaged", b"no disk").unwrap();
+    let error = collect(&store, &how).unwrap_err().to_string();
+    assert!(error.contains("disk damaged") && error.contains("nothing was removed"), "{error}");
+}
+
+/// However faulty the network is: `tests/s3.sh` puts a proxy before the store.
+#[test]
+fn disk_is_what_was_written_whatever_the_network_does() {
+    let store = store("faults");
+    let disk = open(&store, "disk");
+    let mut model = vec![0u8; 8 * MIB as usize];
+    let mut runner = TestRunner::new(Config::default());
+    for round in 0..30u64 {
+        let strategy = (0u64..2000, 1u64..40);
+        let (at, blocks) = strategy.new_tree(&mut runner).unwrap().current();
+        let bytes = fill(round + 7, blocks * 4096);
+        let range = (at * 4096) as usize..(at * 4096) as usize + bytes.len();
+        model[range].copy_from_slice(&bytes);
+        disk.write(at * 4096, &bytes).unwrap();
+        disk.flush().unwrap();
+        if round % 10 == 9 {
+            disk.checkpoint().unwrap();
+        }
+    }
+    let compare = |disk: &Disk| {
+        let mut bytes = vec![0; model.len()];
+        disk.read(0, &mut bytes).unwrap();
+        assert!(bytes == model);
+    };
+    compare(&disk);
+    drop(disk);
+    compare(&Object::open(store, "disk", Options { take_over: true, ..options() }).unwrap());
+}
+
+/// Opens a store with a variable of the environment that `tests/s3.sh` makes wrong, and says what
+/// is printed about it.
+#[test]
+fn store_that_cannot_be_used_says_why() {
+    let Ok(expected) = env::var("XEN_DISK_TEST_ERROR") else { return };
+    let stack = format!("object:{},size=1M", url("unfit"));
+    let began = Instant::now();
+    let error = build(&stack, &Files::default()).err().expect("it cannot be used").to_string();
+    assert!(error.contains(&expected), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+/// The speed of a disk, if somebody wants to see it.
+#[test]
+fn speed_is_measured() {
+    let Ok(bytes) = env::var("XEN_DISK_TEST_SPEED") else { return };
+    let bytes = bytes.parse::<u64>().unwrap() * MIB;
+    let store = store("speed");
+    let options = Options { take_over: true, ..Options::default() };
+    let open = |name, bytes| {
+        Object::create(&store, name, &Make::new(bytes)).unwrap();
+        Object::open(store.clone(), name, options.clone()).unwrap()
+    };
+    let rate = |began: Instant| bytes as f64 / MIB as f64 / began.elapsed().as_secs_f64();
+    {
+        let disk = open("disk", 64 << 30);
+        let piece = fill(77, 4 * MIB);
+        let began = Instant::now();
+        for at in (0..bytes).step_by(CHUNK as usize) {
+            let skip = (at / MIB * 4096 % (3 * MIB)) as usize;
+            disk.write(at, &piece[skip..skip + CHUNK as usize]).unwrap();
+        }
+        disk.flush().unwrap();
+        println!("speed: write {:.0} MiB/s", rate(began));
+    }
+    {
+        let store =
+            Arc::new(Patient::new(Remote::open(&url("speed")).unwrap(), OnOutage::default()));
+        let disk = Object::open(store, "disk", options.clone()).unwrap();
+        let mut buffer = vec![0; CHUNK as usize];
+        let began = Instant::now();
+        for at in (0..bytes).step_by(CHUNK as usize) {
+            disk.read(at, &mut buffer).unwrap();
+        }
+        println!("speed: read {:.0} MiB/s", rate(began));
+    }
+    for (name, bytes) in [("1g", 1 << 30), ("4t", 4u64 << 40)] {
+        let disk = open(name, bytes);
+        let mut times = Vec::new();
+        for n in 0..60u64 {
+            let block = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (bytes / 4096);
+            disk.write(block * 4096, &fill(n, 4096)).unwrap();
+            let began = Instant::now();
+            disk.flush().unwrap();
+            times.push(began.elapsed());
+        }
+        times.sort();
+        println!("speed: flush of 4 KiB at {name} {:.1} ms", times[30].as_secs_f64() * 1000.0);
+    }
+}
