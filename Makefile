@@ -7,6 +7,7 @@
 # make matrix   the short set of scenarios on every Debian release and xenstore daemon, and a table of what passed
 # make bench    the speed of vchan and of disks beside that of a Linux guest, on an emulated host whose time is a count
 #               of instructions
+# make bench-native  what runs on this machine without Xen: xen-disk's exports beside qemu-nbd and nbdkit
 # make install  into /usr/local, or PREFIX, below DESTDIR; make uninstall; make dist makes packages in out/dist
 # make check    formatting, lints, packages, documentation
 # make clean    removes what was built
@@ -32,12 +33,13 @@ endif
 XENSTORED ?=
 TESTBED = out/testbed $(addprefix --host ,$(HOST)) $(addprefix --xenstored ,$(XENSTORED))
 
-.PHONY: all setup kernel echo block tools libxenvchan examples run test test-full host-tests cloud-tests scenarios matrix bench shell check clean
+.PHONY: all setup kernel echo block tools libxenvchan examples run test test-full host-tests cloud-tests scenarios matrix bench \
+    bench-native shell check clean
 
 all: kernel tools libxenvchan examples
 
 # Installs what is missing on this machine, once for all that this call of make does.
-run test scenarios matrix bench shell host-tests: NEEDED := test
+run test scenarios matrix bench bench-native shell host-tests: NEEDED := test
 test-full cloud-tests: NEEDED := full
 setup:
 	@testbed/setup.sh $(or $(NEEDED),build)
@@ -122,6 +124,12 @@ scenarios: all echo block
 bench: all
 	@$(TESTBED) bench vchan --plot docs/speed-vchan.svg
 	@$(TESTBED) bench block --plot docs/speed-block.svg
+
+# Folders for its files: one on a disk, one in memory.
+NATIVE_DIRS ?= /var/tmp /dev/shm
+# A line for each benchmark.
+bench-native: tools
+	@XEN_DISK="$(CURDIR)/out/xen-disk" $(CARGO) bench --quiet --package xen-nbd --bench native -- $(NATIVE_DIRS)
 
 shell: all
 	@$(TESTBED) shell
