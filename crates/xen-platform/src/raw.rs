@@ -4,6 +4,10 @@
 //! Single fields go through atomics; copies go through assembly, of which the compiler can assume
 //! nothing: it can neither repeat a read nor drop one, whatever the peer does meanwhile.
 
+mod copy;
+
+pub use copy::copy;
+
 use crate::{IndexMemory, SharedMem};
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -140,41 +144,6 @@ unsafe fn zero(to: *mut u8, len: usize) {
             inout("rcx") len / 8 => _,
             inout("rdi") to => _,
             options(nostack, preserves_flags),
-        )
-    }
-}
-
-/// Copies `len` bytes, eight at a time by one instruction, which processors carry out in pieces as
-/// wide as they can, and the rest in falling powers of two, from or to memory that others may
-/// change meanwhile.
-///
-/// # Safety
-/// `to` must be mapped for writing and `from` for reading, `len` bytes each, without overlap; what
-/// is not memory of others must be valid for that.
-pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: the moves cover exactly `len` bytes from both pointers: `len / 8` words, then one
-    // piece for each bit set in `len % 8`. The direction flag is clear, as it is wherever Rust code
-    // runs.
-    unsafe {
-        asm!(
-            "rep movsq",
-            "test {len}, 4",
-            "jz 2f",
-            "movsd",
-            "2:",
-            "test {len}, 2",
-            "jz 3f",
-            "movsw",
-            "3:",
-            "test {len}, 1",
-            "jz 4f",
-            "movsb",
-            "4:",
-            len = in(reg) len,
-            inout("rcx") len / 8 => _,
-            inout("rsi") from => _,
-            inout("rdi") to => _,
-            options(nostack),
         )
     }
 }
