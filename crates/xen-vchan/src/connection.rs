@@ -104,7 +104,8 @@ impl<P: Platform> Connection<P> {
     /// Sets the [busy-poll window](xen_platform::BusyPoll) of waiting functions to `looks` looks
     /// ([`BusyPoll::LOOKS`](xen_platform::BusyPoll::LOOKS) at first). A peer that answers within
     /// the window sends no event and no task is woken, which saves most of a round trip. Each look
-    /// costs about a hypercall.
+    /// costs about a hypercall. The window grows up to 32 times while sleeps after it are shorter
+    /// than 100 µs.
     pub fn busy_poll(&self, looks: u32) {
         self.0.busy_poll_looks.set(looks);
     }

@@ -70,6 +70,8 @@ pub(crate) struct Link<P: Platform> {
     finished: Cell<bool>,
     /// Number of looks in the busy-poll window before going to sleep.
     pub busy_poll_looks: Cell<u32>,
+    /// The number of times that the window is longer than that.
+    window_growth: Cell<u32>,
     /// The event for what was read waits for the next write.
     pub holds_events: Cell<bool>,
     /// Something was read, and whether the peer wants an event for it was not looked at yet.
@@ -104,6 +106,7 @@ impl<P: Platform> Link<P> {
             half_close: Cell::new(false),
             finished: Cell::new(false),
             busy_poll_looks: Cell::new(BusyPoll::LOOKS),
+            window_growth: Cell::new(1),
             holds_events: Cell::new(false),
             owes_event: Cell::new(false),
             monitor,

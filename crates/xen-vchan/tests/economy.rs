@@ -11,7 +11,7 @@ use embedded_io_async::{Read, Write};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
-use xen_platform::{Clock, IndexMemory, deadline, sleep};
+use xen_platform::{Clock, IndexMemory, Platform, deadline, sleep};
 use xen_sim::{AccessHook, AccessKind, Domain, World};
 use xen_vchan::Connection;
 
@@ -315,4 +315,29 @@ fn peer_that_has_missed_an_event_gets_another_each_second_until_it_has_read() {
         drop(server);
     });
     unpublish(&bench);
+}
+
+#[test]
+fn busy_poll_window_grows_with_short_sleeps_and_ends_with_a_long_one() {
+    let mut bench = Bench::new();
+    let (guest, dom0) = (bench.host(GUEST), bench.host(DOM0));
+    let spawner = bench.sim.spawner();
+    bench.run(async move {
+        let (server, client) = pair(&guest, &dom0, (12, 12)).await;
+        let ((mut reader, _), (_, mut writer)) = (server.split(), client.split());
+        let reading = spawner.spawn(&guest.domain, async move {
+            while let Ok(1..) = reader.read(&mut [0; 8]).await {}
+        });
+        let mut looks = Vec::new();
+        for micros in [50, 50, 50, 50, 50, 50, 50, 10_000, 50, 50] {
+            let before = guest.domain.yields().count();
+            sleep(&dom0.domain, Duration::from_micros(micros)).await;
+            looks.push(guest.domain.yields().count() - before);
+            writer.write_all(b"x").await.unwrap();
+        }
+        assert_eq!(looks, [8, 16, 32, 64, 128, 256, 256, 256, 8, 16]);
+        client.close().await.unwrap();
+        reading.join().await;
+        server.close().await.unwrap();
+    });
 }

@@ -13,6 +13,12 @@ use xen_platform::{BusyPoll, Channel, Elapsed, Platform, Time, deadline};
 const SETTLE_INTERVALS: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(64));
 
+/// The longest sleep that a longer busy-poll window could have spared.
+const SHORT_SLEEP: Duration = Duration::from_micros(100);
+
+/// The most times that the busy-poll window grows by.
+const MAX_GROWTH: u32 = 32;
+
 impl<P: Platform> Link<P> {
     /// Repeats `attempt` until it returns something. In between it takes the looks of the busy-poll
     /// window, asks the peer for an event, attempts once more, and sleeps. `seen` is the count of
@@ -28,7 +34,7 @@ impl<P: Platform> Link<P> {
                 return Ok(done);
             }
             self.send_held_event();
-            let mut window = BusyPoll::new(self.busy_poll_looks.get());
+            let mut window = BusyPoll::new(self.busy_poll_looks.get() * self.window_growth.get());
             window.open(self.monitor.platform());
             while window.next_look(self.monitor.platform()).await {
                 if let Some(done) = attempt(self)? {
@@ -44,8 +50,21 @@ impl<P: Platform> Link<P> {
             if let Some(done) = attempt(self)? {
                 return Ok(done);
             }
+            let asleep = self.monitor.now();
             self.sleep(seen, None).await;
+            self.adapt_window(self.monitor.now().since(asleep));
         }
+    }
+
+    /// Doubles the busy-poll window if the sleep after it was short, so that a longer one would have
+    /// found what came; and takes it back if not. Where both ends have processors of their own, a
+    /// look takes a fraction of a microsecond, and to be woken many of them.
+    fn adapt_window(&self, slept: Duration) {
+        let growth = self.window_growth.get();
+        self.window_growth.set(match slept < SHORT_SLEEP {
+            true => MAX_GROWTH.min(2 * growth),
+            false => 1,
+        });
     }
 
     /// Waits for `work`, but no longer than `limit`.
