@@ -7,7 +7,8 @@
 # make matrix   the short set of scenarios on every Debian release and xenstore daemon, and a table of what passed
 # make bench    the speed of vchan and of disks beside that of a Linux guest, on an emulated host whose time is a count
 #               of instructions
-# make bench-native  what runs on this machine without Xen: xen-disk's exports beside qemu-nbd and nbdkit
+# make bench-native  this machine's own time, without Xen: vchan beside Xen's library, xen-disk's exports beside qemu-nbd
+#               and nbdkit
 # make install  into /usr/local, or PREFIX, below DESTDIR; make uninstall; make dist makes packages in out/dist
 # make check    formatting, lints, packages, documentation
 # make clean    removes what was built
@@ -127,8 +128,11 @@ bench: all
 
 # Folders for its files: one on a disk, one in memory.
 NATIVE_DIRS ?= /var/tmp /dev/shm
-# A line for each benchmark.
+# On this machine itself, in its own time: a benchmark a paragraph.
 bench-native: tools
+	@$(CARGO) build --quiet --release --package vchan-native --target $(NATIVE)
+	@tools/vchan-native/c/build.sh "$$($(TESTBED) sysroot)" "$(BUILD)/bench-native"
+	@"$(BUILD)/$(NATIVE)/release/vchan-native" bench "$(BUILD)/bench-native"
 	@XEN_DISK="$(CURDIR)/out/xen-disk" $(CARGO) bench --quiet --package xen-nbd --bench native -- $(NATIVE_DIRS)
 
 shell: all

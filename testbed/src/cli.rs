@@ -160,6 +160,8 @@ pub enum Job {
     },
     /// Build the emulated host's image and say where it is.
     Image,
+    /// Unpack the headers and libraries that C programs are built with, and say where they are.
+    Sysroot,
     /// The end of the control channel inside dom0.
     #[command(hide = true)]
     Agent {

@@ -52,6 +52,11 @@ fn start(cli: &Cli) -> Result<ExitCode> {
             println!("{}", image::ready(cli.on.suite()?, &Progress::new())?.root.display());
             Ok(ExitCode::SUCCESS)
         }
+        Job::Sysroot => {
+            let folder = image::sysroot::ready(cli.on.suite()?, &Progress::new())?;
+            println!("{}", folder.display());
+            Ok(ExitCode::SUCCESS)
+        }
         Job::Agent { device } => {
             let port = std::fs::File::options().read(true).write(true).open(device);
             let port = port.with_context(|| format!("cannot open {}", device.display()))?;
