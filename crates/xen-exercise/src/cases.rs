@@ -14,6 +14,7 @@ mod order;
 mod report;
 mod requests;
 mod resize;
+mod shapes;
 mod sum;
 mod units;
 
@@ -31,6 +32,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::time::Duration;
 use durable::Mark;
 use xen_blk::front::{Config, Info};
 
@@ -143,7 +145,7 @@ impl<'a> Context<'a> {
             "verify" => Box::pin(data::verify(self)),
             "sum" => Box::pin(sum::sum(self)),
             "boundary" => Box::pin(boundary::boundary(self)),
-            "segments" => Box::pin(requests::shapes(self)),
+            "segments" => Box::pin(shapes::shapes(self)),
             "flush" => Box::pin(order::flush(self)),
             "barrier" => Box::pin(order::barrier(self)),
             "durable" => Box::pin(durable::write(self, Mark::Flush)),
@@ -203,6 +205,18 @@ impl<'a> Context<'a> {
                 "blk.first={first}: no sector of a disk of {sectors} begins there"
             ))
         })
+    }
+
+    /// Checks that no request had to wait for the driver to look again without an event.
+    pub fn check_events(&self, device: &dyn Device) {
+        let slowest = device.slowest();
+        self.check(
+            slowest < STALL,
+            format_args!(
+                "a request took {} ms: its event was lost, or the disk is that slow",
+                slowest.as_millis() as u64
+            ),
+        );
     }
 
     /// Counts a check, and a failure if it is not `ok`.
@@ -278,6 +292,9 @@ fn failed_as(result: &Result<(), Error>, kind: ErrorKind) -> bool {
     result.as_ref().is_err_and(|why| why.kind() == kind)
 }
 
+/// Time that a request takes if its event is lost: the driver looks again four times within a
+/// request's timeout.
+const STALL: Duration = Duration::from_secs(7);
 /// Number of bytes of all requests in flight together.
 const BUFFERS: usize = 1 << 20;
 /// Largest number of requests in flight.

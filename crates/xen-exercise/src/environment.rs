@@ -101,6 +101,10 @@ pub trait Device {
     fn info(&self) -> Box<Info>;
     /// Returns its counters.
     fn stats(&self) -> Stats;
+    /// Returns the longest time that a request has taken so far, or zero if it is not measured.
+    fn slowest(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Carries a request out. Requests whose futures are polled first are sent first.
     fn io<'a>(&'a self, io: Io<'a>) -> Boxed<'a, Result<(), Error>>;
     /// Shares `bytes` bytes of memory that the backend reads and writes without a copy.
@@ -148,10 +152,12 @@ pub trait Environment {
     ) -> Boxed<'a, Result<Rc<dyn Device>, Error>>;
     /// Reads the keys of the disk's backend, below its path, with their values.
     fn keys(&self, vdev: u32) -> Boxed<'_, Result<Vec<(String, String)>, Error>>;
-    /// Connects to the disk's backend without a driver: see [`crate::Raw`].
+    /// Connects to the disk's backend without a driver, with a ring of `pages` pages: see
+    /// [`crate::Raw`].
     fn raw<'a>(
         &'a self,
         vdev: u32,
+        pages: u32,
         keys: &'a [(&'a str, &'a str)],
     ) -> Boxed<'a, Result<Box<dyn Raw>, Error>>;
     /// Writes a result to xenstore, below `data/report`.

@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::fmt::Arguments;
 use core::time::Duration;
 use xen_blk::front::{self, Buffer, Config, Disk, Info, Stats};
@@ -79,7 +80,8 @@ impl<P: Platform, H: Host> Environment for Front<P, H> {
                     log::warn!("{}: {why}", xen_blk::protocol::vdev::name(vdev));
                 }
             }));
-            Ok(Rc::new(Connected(disk)) as Rc<dyn Device>)
+            let (platform, slowest) = (self.platform.clone(), Cell::default());
+            Ok(Rc::new(Connected { disk, platform, slowest }) as Rc<dyn Device>)
         })
     }
 
@@ -93,9 +95,10 @@ impl<P: Platform, H: Host> Environment for Front<P, H> {
     fn raw<'a>(
         &'a self,
         vdev: u32,
+        pages: u32,
         keys: &'a [(&'a str, &'a str)],
     ) -> Boxed<'a, Result<Box<dyn Raw>, Error>> {
-        Box::pin(raw::connect(&self.platform, &self.store, vdev, keys))
+        Box::pin(raw::connect(&self.platform, &self.store, vdev, pages, keys))
     }
 
     fn publish<'a>(&'a self, key: &'a str, value: &'a str) -> Boxed<'a, ()> {
@@ -110,45 +113,66 @@ impl<P: Platform, H: Host> Environment for Front<P, H> {
 }
 
 /// A disk of the frontend.
-struct Connected<P: Platform>(Disk<P>);
+struct Connected<P: Platform> {
+    disk: Disk<P>,
+    platform: P,
+    slowest: Cell<Duration>,
+}
+
+impl<P: Platform> Connected<P> {
+    /// Awaits a request, and notes how long it takes.
+    async fn timed(
+        &self,
+        request: impl Future<Output = Result<(), front::Error<P::Error>>>,
+    ) -> Result<(), Error> {
+        let begun = self.platform.now();
+        let outcome = request.await.map_err(failure);
+        self.slowest.set(self.slowest.get().max(self.platform.now().since(begun)));
+        outcome
+    }
+}
 
 impl<P: Platform> Device for Connected<P> {
     fn info(&self) -> Box<Info> {
-        Box::new(self.0.info())
+        Box::new(self.disk.info())
     }
 
     fn stats(&self) -> Stats {
-        self.0.stats()
+        self.disk.stats()
+    }
+
+    fn slowest(&self) -> Duration {
+        self.slowest.get()
     }
 
     fn io<'a>(&'a self, io: Io<'a>) -> Boxed<'a, Result<(), Error>> {
-        let disk = &self.0;
+        let disk = &self.disk;
         let transfer = match io {
             Io::Read(sector, to) => disk.read(sector, to),
             Io::Write(sector, from) => disk.write(sector, from),
             Io::Barrier(sector, from) => disk.barrier(sector, from),
             Io::Discard { sector, count, secure } => disk.discard(sector, count, secure),
-            Io::Flush => return Box::pin(async { disk.flush().await.map_err(failure) }),
+            Io::Flush => return Box::pin(self.timed(disk.flush())),
         };
-        Box::pin(async { transfer.await.map_err(failure) })
+        Box::pin(self.timed(transfer))
     }
 
     fn pages(&self, bytes: usize) -> Result<Box<dyn Pages + '_>, Error> {
-        let buffer = self.0.buffer(bytes.div_ceil(PAGE_SIZE)).map_err(failure)?;
-        Ok(Box::new(Granted { disk: &self.0, buffer, bytes }))
+        let buffer = self.disk.buffer(bytes.div_ceil(PAGE_SIZE)).map_err(failure)?;
+        Ok(Box::new(Granted { disk: &self.disk, buffer, bytes }))
     }
 
     fn changed<'a>(&'a self, seen: &'a mut u32) -> Boxed<'a, ()> {
-        Box::pin(self.0.changed(seen))
+        Box::pin(self.disk.changed(seen))
     }
 
     fn ended(&self) -> Boxed<'_, ()> {
-        Box::pin(self.0.ended())
+        Box::pin(self.disk.ended())
     }
 
     fn close(&self) -> Boxed<'_, Result<(), Error>> {
         Box::pin(async {
-            self.0.close().await;
+            self.disk.close().await;
             Ok(())
         })
     }

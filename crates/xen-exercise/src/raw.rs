@@ -5,11 +5,12 @@ use crate::tasks::Boxed;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::cell::Cell;
 use core::time::Duration;
 use xen_abi::xenbus::State;
-use xen_blk::front::Config;
 use xen_blk::front::raw::{Index, RawRing};
+use xen_blk::front::{self, Config};
 use xen_blk::protocol::wire::Response;
 use xen_platform::{DomId, Granted, PAGE_SIZE, Platform, SharedMem};
 use xen_store::Store;
@@ -36,12 +37,24 @@ pub enum Page {
 pub trait Raw {
     /// Puts a request into the next slot and shows it, with an event.
     fn send(&mut self, request: &[u8]);
+    /// Puts requests into the next slots and shows all of them at once, with an event only if the
+    /// backend asked for one.
+    fn send_all(&mut self, requests: &[Vec<u8>]);
+    /// Changes bytes of the slot of the last request, from the byte `at` on.
+    fn rewrite(&mut self, at: usize, bytes: &[u8]);
     /// Moves the index of requests `beyond` its place, with an event.
     fn move_index(&self, beyond: u32);
     /// Sends an event.
     fn notify(&self);
     /// Waits for the next response, for the time `within`.
     fn response(&mut self, within: Duration) -> Boxed<'_, Option<Response>>;
+    /// Asks for an event at the `count`th response from here, and waits for it, for the time
+    /// `within`.
+    fn wait_for(&mut self, count: u32, within: Duration) -> Boxed<'_, ()>;
+    /// Returns the number of waits that ran out although responses were there: no event came.
+    fn lost_events(&self) -> u32;
+    /// Returns the number of responses that the backend says it has given.
+    fn responses(&self) -> u32;
     /// Returns an id for a request that no other has had.
     fn next_id(&self) -> u64;
     /// Returns the number of bytes that the backend wrote into slots beside its responses.
@@ -52,6 +65,8 @@ pub trait Raw {
     fn write(&self, page: usize, at: usize, bytes: &[u8]);
     /// Reads from a page of data.
     fn read(&self, page: usize, at: usize, to: &mut [u8]);
+    /// Takes the pages of data back, and shares others instead.
+    fn renew(&mut self) -> Result<(), Error>;
     /// Writes the frontend's state, valid or not.
     fn state<'a>(&'a self, state: &'a str) -> Boxed<'a, ()>;
     /// Closes, and waits until the backend has closed, too.
@@ -60,6 +75,7 @@ pub trait Raw {
 
 struct Connection<P: Platform> {
     store: Store,
+    vdev: u32,
     state: String,
     ring: RawRing<P>,
     data: P::Grant,
@@ -67,16 +83,17 @@ struct Connection<P: Platform> {
     last_id: Cell<u64>,
 }
 
-/// Connects to a disk's backend with one ring of one page; `keys` are written instead of the usual
+/// Connects to a disk's backend with one ring of `pages` pages; `keys` are written instead of the usual
 /// ones of the same names, or beside them, and those with an empty value are left away.
 pub async fn connect<P: Platform>(
     platform: &P,
     store: &Store,
     vdev: u32,
+    pages: u32,
     keys: &[(&str, &str)],
 ) -> Result<Box<dyn Raw>, Error> {
     let config = Config::default().with(|config| {
-        config.ring_pages = 1;
+        config.ring_pages = pages;
         config.persistent = false;
         config.connect_timeout = TIMEOUT;
     });
@@ -99,7 +116,7 @@ pub async fn connect<P: Platform>(
             ring.write_state(State::CONNECTED).await.map_err(other)?;
             let state = format!("device/vbd/{vdev}/state");
             let (store, last_id) = (store.clone(), Cell::new(0));
-            Ok(Box::new(Connection { store, state, ring, data, read_only, last_id }))
+            Ok(Box::new(Connection { store, vdev, state, ring, data, read_only, last_id }))
         }
         state => {
             // For the next connection; that this one failed is what counts.
@@ -122,6 +139,15 @@ impl<P: Platform> Raw for Connection<P> {
         self.ring.push();
     }
 
+    fn send_all(&mut self, requests: &[Vec<u8>]) {
+        requests.iter().for_each(|request| self.ring.put(request));
+        self.ring.push_if_asked();
+    }
+
+    fn rewrite(&mut self, at: usize, bytes: &[u8]) {
+        self.ring.rewrite(1, at, bytes);
+    }
+
     fn move_index(&self, beyond: u32) {
         let prod = self.ring.load(Index::ReqProd);
         self.ring.store(Index::ReqProd, prod.wrapping_add(beyond));
@@ -134,6 +160,18 @@ impl<P: Platform> Raw for Connection<P> {
 
     fn response(&mut self, within: Duration) -> Boxed<'_, Option<Response>> {
         Box::pin(self.ring.response(within))
+    }
+
+    fn wait_for(&mut self, count: u32, within: Duration) -> Boxed<'_, ()> {
+        Box::pin(self.ring.wait_for(count, within))
+    }
+
+    fn lost_events(&self) -> u32 {
+        self.ring.lost_events()
+    }
+
+    fn responses(&self) -> u32 {
+        self.ring.load(Index::RspProd)
     }
 
     fn next_id(&self) -> u64 {
@@ -163,6 +201,11 @@ impl<P: Platform> Raw for Connection<P> {
         self.data.read(page * PAGE_SIZE + at, to);
     }
 
+    fn renew(&mut self) -> Result<(), Error> {
+        self.data = self.ring.share(PAGES).map_err(other)?;
+        Ok(())
+    }
+
     fn state<'a>(&'a self, state: &'a str) -> Boxed<'a, ()> {
         Box::pin(async move {
             // A refusal of xenstore is not the backend's fault.
@@ -173,11 +216,18 @@ impl<P: Platform> Raw for Connection<P> {
     fn close(self: Box<Self>) -> Boxed<'static, Result<(), Error>> {
         Box::pin(async move {
             // What is shared stays until the backend has let go of the ring.
-            let Connection { ring, data, read_only, .. } = *self;
+            let Connection { ring, data, read_only, store, vdev, .. } = *self;
             let closed = ring.close(TIMEOUT).await;
             drop((data, read_only));
-            let text = "the backend does not close";
-            closed.then_some(()).ok_or_else(|| Error::new(ErrorKind::TimedOut, text))
+            if closed {
+                return Ok(());
+            }
+            let mut text = String::from("the backend does not close:");
+            let keys = front::backend_keys(&store, vdev).await.unwrap_or_default();
+            for (key, value) in keys.iter().filter(|(key, _)| key == "state" || key == "error") {
+                text += &format!(" {key} {value}");
+            }
+            Err(Error::new(ErrorKind::TimedOut, text))
         })
     }
 }

@@ -124,6 +124,9 @@ impl Runner<'_> {
         let outcome = cx.run(case).await;
         let summary = cx.works(outcome, format_args!("it ended early")).unwrap_or_default();
         *device = cx.device.take();
+        if let Some(device) = device.as_ref().filter(|_| case.in_all) {
+            cx.check_events(&**device);
+        }
         let log = cx.log.into_inner();
         let ok = log.failed() == 0;
         *(if ok { &mut self.verdict.passed } else { &mut self.verdict.failed }) += 1;

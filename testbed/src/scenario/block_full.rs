@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::Bench;
+use super::block::fails_only;
 use super::disks::plain;
 use crate::disk::{Census, Kind, Mapping, Stamp};
 use crate::host::{PATIENCE, until};
@@ -142,7 +143,11 @@ pub(super) fn qdisk(bench: &Bench) -> Result<()> {
         bench.passes(number, &options, &[(&disk, "xvda")]).with_context(|| format!("{kind:?}"))?;
         disk.remove()?;
     }
-    Ok(())
+    let disk = bench.disk("a", Kind::QdiskRaw { mib: SIZE })?;
+    let options = "blk.run=all,hostile blk.hostile=yes blk.destroy=xvda blk.size=2M blk.bytes=4M";
+    let console = bench.exercises(3, options, &[(&disk, "xvda")])?;
+    fails_only(&console, &[])?;
+    disk.remove()
 }
 
 /// A thousand connections, every other one closed in the middle of requests, leave nothing behind:

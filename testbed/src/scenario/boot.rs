@@ -11,7 +11,7 @@ use crate::host::PATIENCE;
 /// The images, the command that makes each, and how many bytes it must stay below: the whole
 /// kernel, what serves the echo alone, and that with disks.
 const IMAGES: [(&str, &str, usize); 3] = [
-    ("out/ringside.elf", "make kernel", 420 << 10),
+    ("out/ringside.elf", "make kernel", 448 << 10),
     ("out/ringside-echo.elf", "make echo", 196 << 10),
     ("out/ringside-block.elf", "make block", 260 << 10),
 ];

@@ -239,6 +239,12 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("block-features", "rings, segments and layouts of many kinds", block::features),
     Scenario::new("block-hostile", "what the protocol forbids hurts nobody", block::hostile)
         .short(),
+    Scenario::new(
+        "block-conform",
+        "Linux's backend fails no test that it should pass",
+        block::conform,
+    )
+    .long(),
     Scenario::new("block-hotplug", "disks come and go under our guest", block::hotplug),
     Scenario::new(
         "block-image",

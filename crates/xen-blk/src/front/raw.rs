@@ -67,6 +67,8 @@ pub struct RawRing<P: Platform> {
     stray_bytes: u32,
     /// Index of the next response to be taken.
     rsp_cons: u32,
+    /// Number of responses that were there without an event when the wait for one had run out.
+    lost_events: u32,
 }
 
 impl<P: Platform> RawRing<P> {
@@ -105,6 +107,7 @@ impl<P: Platform> RawRing<P> {
             shadow: alloc::vec![0; shape.slots() as usize * config.abi.slot()],
             stray_bytes: 0,
             rsp_cons: 0,
+            lost_events: 0,
         })
     }
 
@@ -164,11 +167,31 @@ impl<P: Platform> RawRing<P> {
         self.req_prod = self.req_prod.wrapping_add(1);
     }
 
+    /// Changes bytes of the slot that was put `back` requests ago (the last one: 1), from the byte
+    /// `at` on, whether the backend has read it or not.
+    pub fn rewrite(&mut self, back: u32, at: usize, bytes: &[u8]) {
+        let number = (self.req_prod.wrapping_sub(back) & (self.slots() - 1)) as usize;
+        let at = number * self.abi.slot() + at;
+        self.queue.mem.write(SLOTS + at, bytes);
+        self.shadow[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Shows the backend what was put on the ring, and sends an event.
     pub fn push(&mut self) {
         self.store(Index::ReqProd, self.req_prod);
         self.queue.mem.fence();
         self.notify();
+    }
+
+    /// Shows the backend what was put on the ring, and sends an event only if it asked for one.
+    pub fn push_if_asked(&mut self) {
+        let old = self.load(Index::ReqProd);
+        self.store(Index::ReqProd, self.req_prod);
+        self.queue.mem.fence();
+        let past_event = self.req_prod.wrapping_sub(self.load(Index::ReqEvent));
+        if past_event < self.req_prod.wrapping_sub(old) {
+            self.notify();
+        }
     }
 
     /// Sends an event.
@@ -202,27 +225,63 @@ impl<P: Platform> RawRing<P> {
     /// Returns the number of bytes that the backend wrote into slots beside the fields of responses
     /// so far, other than zeros: bytes of its own memory (XSA-216).
     pub fn stray_bytes(&self) -> u32 {
-        self.stray_bytes
+        // Slots of which no response was taken are to be as they were.
+        let (mut slot, len) = ([0; SLOT_MAX], self.abi.slot());
+        let mut stray = self.stray_bytes;
+        for number in self.rsp_cons..self.rsp_cons.wrapping_add(self.slots()) {
+            if self.load(Index::RspProd).wrapping_sub(number) as i32 > 0 {
+                continue;
+            }
+            let at = (number & (self.slots() - 1)) as usize * len;
+            self.queue.mem.read(SLOTS + at, &mut slot[..len]);
+            let changed =
+                slot.iter().zip(&self.shadow[at..at + len]).filter(|(new, old)| new != old);
+            stray += changed.count() as u32;
+        }
+        stray
     }
 
     /// Waits for the next response, for the time `within`.
     pub async fn response(&mut self, within: Duration) -> Option<Response> {
+        self.wait_for(1, within).await;
+        self.take()
+    }
+
+    /// Asks for an event at the `count`th response from here, and waits until as many are there,
+    /// for the time `within`.
+    pub async fn wait_for(&mut self, count: u32, within: Duration) {
         let until = self.platform.now() + within;
         let platform = self.platform.clone();
+        // The task is also woken by timers of earlier waits. It looks after an event alone.
+        let mut looks = true;
         let wait = poll_fn(|cx| {
             loop {
-                if let Some(response) = self.take() {
-                    return Poll::Ready(response);
+                if looks && self.has_responses(count) {
+                    return Poll::Ready(());
                 }
-                self.store(Index::RspEvent, self.rsp_cons.wrapping_add(1));
-                self.queue.mem.fence();
-                let moved = self.load(Index::RspProd) != self.rsp_cons;
-                if !moved && self.queue.channel.poll_after(&mut self.queue.seen, cx).is_pending() {
+                looks = self.queue.channel.poll_after(&mut self.queue.seen, cx).is_ready();
+                if !looks {
                     return Poll::Pending;
                 }
             }
         });
-        deadline(&platform, Some(until), wait).await.ok()
+        let waited = deadline(&platform, Some(until), wait).await;
+        if waited.is_err() && self.has_responses(count) {
+            self.lost_events += 1;
+        }
+    }
+
+    /// Asks for an event at the `count`th response, and tells if as many are there already.
+    fn has_responses(&self, count: u32) -> bool {
+        self.store(Index::RspEvent, self.rsp_cons.wrapping_add(count));
+        self.queue.mem.fence();
+        self.load(Index::RspProd).wrapping_sub(self.rsp_cons) >= count
+    }
+
+    /// Returns the number of waits that ran out although the responses were there: the backend sent
+    /// no event for them.
+    pub fn lost_events(&self) -> u32 {
+        self.lost_events
     }
 
     /// Shares pages with the backend, for data or for lists of segments.

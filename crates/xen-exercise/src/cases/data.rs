@@ -4,6 +4,7 @@ use super::{Context, DEPTH, Outcome, stream};
 use crate::area::{Area, InFlight, Ledger, Span};
 use crate::crc::Crc32c;
 use crate::environment::{Device, Direction, Error, Io};
+use crate::random::Random;
 use crate::stamp::SECTOR;
 use crate::tasks::{Boxed, try_join_all};
 use alloc::boxed::Box;
@@ -70,7 +71,7 @@ pub async fn rand(cx: &mut Context<'_>) -> Outcome {
         return stable(cx, &*disk, &area, &once, &again).await;
     }
     let operations = (area.pieces(MIDDLE).len() as u32 * 4).max(256);
-    let random = RefCell::new(core::mem::replace(&mut cx.random, crate::random::Random::new(0)));
+    let random = RefCell::new(core::mem::replace(&mut cx.random, Random::new(0)));
     let (ledger, flights, next) = (Ledger::new(&area), InFlight::default(), Cell::new(1));
     let worker = || async {
         let mut buffer = vec![0; MIDDLE as usize * SECTOR];
@@ -104,8 +105,48 @@ pub async fn rand(cx: &mut Context<'_>) -> Outcome {
     let depth = ((area.sectors() / (4 * MIDDLE)) as usize).clamp(1, DEPTH);
     let workers: Vec<_> = (0..depth).map(|_| Box::pin(worker()) as Boxed<'_, _>).collect();
     try_join_all(workers).await?;
+    neighbours(cx, &*disk, &area, &ledger, &mut Random::new(cx.plan.seed)).await?;
     cx.read(&*disk, &area.pieces(MIDDLE), &ledger).await?;
     Ok(format!("{operations} requests at random, then {} sectors read", area.sectors()))
+}
+
+/// Small requests that follow each other on the disk, with and without gaps, reads among writes, all
+/// sent at once: backends put such requests together.
+async fn neighbours(
+    cx: &Context<'_>,
+    disk: &dyn Device,
+    area: &Area,
+    ledger: &Ledger<'_>,
+    random: &mut Random,
+) -> Result<(), Error> {
+    const RUNS: u32 = 48;
+    let size = (disk.info().sector_size as usize).max(4096);
+    for generation in 1 << 20..(1 << 20) + RUNS {
+        let places = area.pieces((size / SECTOR) as u64);
+        let mut at = random.below(places.len().saturating_sub(48) as u64) as usize;
+        let mut spans = Vec::new();
+        while spans.len() < 24 && at < places.len() {
+            // Mostly one behind the other.
+            spans.push((places[at], random.below(3) > 0));
+            at += [1, 1, 1, 2][random.below(4) as usize];
+        }
+        let works = spans.iter().map(|&(span, writes)| {
+            Box::pin(async move {
+                let mut bytes = vec![0; span.count as usize * SECTOR];
+                if writes {
+                    cx.fill(span, generation, &mut bytes);
+                    disk.io(Io::Write(span.first, &bytes)).await?;
+                    ledger.set(span, generation);
+                } else {
+                    disk.io(Io::Read(span.first, &mut bytes)).await?;
+                    cx.check_stamps(span, &bytes, ledger);
+                }
+                Ok(())
+            }) as Boxed<'_, _>
+        });
+        try_join_all(works.collect()).await?;
+    }
+    Ok(())
 }
 
 /// Writes the stamps of `blk.seed` and `blk.generation`, for [`verify`] or for `blk-stamp verify`.

@@ -3,7 +3,7 @@
 
 use super::{Context, Outcome, failed_as};
 use crate::area::{Area, Ledger, Span};
-use crate::environment::{ErrorKind, Io};
+use crate::environment::{Device, Error, ErrorKind, Io};
 use crate::log::Ended;
 use crate::stamp::SECTOR;
 use alloc::format;
@@ -34,6 +34,9 @@ pub async fn discard(cx: &mut Context<'_>) -> Outcome {
         let done = disk.io(Io::Discard { sector: run.first, count: run.count, secure }).await;
         cx.works(done, format_args!("discarding {} sectors from {}", run.count, run.first));
         ledger.set(*run, 0);
+        if secure {
+            gone(cx, &*disk, *run).await?;
+        }
     }
     // Twice: what was discarded may be anything, but not now this and now that.
     let mut found: [Vec<u8>; 2] = Default::default();
@@ -63,6 +66,17 @@ pub async fn discard(cx: &mut Context<'_>) -> Outcome {
     cx.read(&*disk, &pieces, &ledger).await?;
     let secure = if offered.secure { ", half of them securely" } else { "" };
     Ok(format!("{} runs of {grain} sectors and more discarded{secure}", runs.len()))
+}
+
+/// Checks that what was discarded securely cannot be read any more.
+async fn gone(cx: &Context<'_>, disk: &dyn Device, run: Span) -> Result<(), Error> {
+    let mut bytes = vec![0; run.count as usize * SECTOR];
+    disk.io(Io::Read(run.first, &mut bytes)).await?;
+    for (number, sector) in (run.first..).zip(bytes.as_chunks::<SECTOR>().0) {
+        let there = cx.stamps.check(number, cx.generation + 1, sector).is_ok();
+        cx.check(!there, format_args!("sector {number} is there after a secure discard"));
+    }
+    Ok(())
 }
 
 /// Runs to discard, with sectors between them: aligned to the granularity, and not.

@@ -4,9 +4,11 @@
 use super::{Context, Outcome, stream};
 use crate::area::{Ledger, Span};
 use crate::crc::Crc32c;
-use crate::environment::{Direction, Error};
+use crate::environment::{Device, Direction, Error, Io};
+use crate::stamp::SECTOR;
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use core::cell::Cell;
 use xen_blk::front::{Config, Info};
 use xen_blk::protocol::wire::Abi;
@@ -93,6 +95,7 @@ async fn combination(
     let moved = async {
         if cx.destroy {
             cx.write(&*disk, &large, generation, &ledger).await?;
+            others(cx, &*disk, &large, &ledger).await?;
             return cx.read(&*disk, &area.pieces(24), &ledger).await;
         }
         let (crc, sum) = (Crc32c::new(), Cell::new(0));
@@ -114,8 +117,54 @@ async fn combination(
         Ok(())
     };
     let moved = moved.await;
+    agreed(cx, config, &info, &cx.env.keys(cx.vdev).await?);
+    cx.check_events(&*disk);
     disk.close().await?;
     moved.map(|()| info)
+}
+
+/// The requests without data, in the layout of this combination: they may change nothing but what a
+/// discard names.
+async fn others(
+    cx: &Context<'_>,
+    disk: &dyn Device,
+    pieces: &[Span],
+    ledger: &Ledger<'_>,
+) -> Result<(), Error> {
+    let (info, Some(piece)) = (disk.info(), pieces.last()) else { return Ok(()) };
+    if info.flush {
+        disk.io(Io::Flush).await?;
+    }
+    if let Some(discard) = info.discard {
+        let count = u64::from(discard.granularity.max(info.sector_size)) / SECTOR as u64;
+        let run = Span { first: piece.first, count: count.min(piece.count) };
+        let done =
+            disk.io(Io::Discard { sector: run.first, count: run.count, secure: false }).await;
+        cx.works(done, format_args!("discarding {} sectors from {}", run.count, run.first));
+        ledger.set(run, 0);
+        let beyond = Io::Discard { sector: info.sectors, count: run.count, secure: false };
+        cx.check(disk.io(beyond).await.is_err(), format_args!("a discard beyond the end was done"));
+    }
+    Ok(())
+}
+
+/// Checks that what is in use is what both ends have: no more than was asked for and is offered.
+fn agreed(cx: &Context<'_>, config: &Config, info: &Info, keys: &[(String, String)]) {
+    let offered = |name: &str| {
+        let found = keys.iter().find(|(key, _)| key == name);
+        found.and_then(|(_, value)| value.parse::<u32>().ok())
+    };
+    let pages = offered("max-ring-page-order").map(|order| 1 << order.min(4));
+    let pages = pages.or(offered("max-ring-pages")).unwrap_or(1);
+    let queues = offered("multi-queue-max-queues").unwrap_or(1).max(1);
+    let persistent = offered("feature-persistent") == Some(1);
+    for (what, used, most) in [
+        ("pages", info.ring_pages, pages.min(config.ring_pages)),
+        ("queues", info.queues, queues.min(config.queues)),
+        ("persistent grants", info.persistent.into(), (persistent && config.persistent).into()),
+    ] {
+        cx.check(used == most, format_args!("{used} {what} are in use, where {most} can be"));
+    }
 }
 
 /// A line of the table.

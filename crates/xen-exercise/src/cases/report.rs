@@ -51,6 +51,7 @@ pub async fn report(cx: &mut Context<'_>) -> Outcome {
     json.push_str("]}");
     cx.env.print(format_args!("{json}\n"));
     sane(cx, &info);
+    said(cx, &info, &keys);
     Ok(info.to_string())
 }
 
@@ -65,7 +66,7 @@ async fn tried(
     };
     cx.close().await?;
     let per_sector = u64::from(info.sector_size) / SECTOR as u64;
-    let Ok(mut raw) = cx.env.raw(cx.vdev, &[]).await else {
+    let Ok(mut raw) = cx.env.raw(cx.vdev, 1, &[]).await else {
         // Other tests tell what is wrong with a backend that cannot be connected to by hand.
         return Ok((if per_sector == 1 { "any" } else { "unknown" }, String::new()));
     };
@@ -88,6 +89,24 @@ async fn tried(
     let limits = limits::find(cx, &mut *raw, info, units.unwrap_or(Units::HEADER), offered).await;
     raw.close().await?;
     Ok((name, limits))
+}
+
+/// Checks that keys which say the same thing agree.
+fn said(cx: &Context<'_>, info: &Info, keys: &[(String, String)]) {
+    let key = |name: &str| keys.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
+    let number = |name: &str| key(name).and_then(|value| value.parse::<u32>().ok());
+    // VDISK_READONLY.
+    if let (Some(mode), Some(flags)) = (key("mode"), number("info")) {
+        cx.check(
+            (flags & 4 != 0) == (mode == "r"),
+            format_args!("mode is {mode}, and info is {flags}"),
+        );
+    }
+    if let Some(discard) = info.discard {
+        let whole = discard.granularity.is_multiple_of(SECTOR as u32)
+            && discard.alignment.is_multiple_of(SECTOR as u32);
+        cx.check(whole, format_args!("discards are not in whole sectors"));
+    }
 }
 
 /// Checks the properties that every backend must have.

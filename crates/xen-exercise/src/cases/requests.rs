@@ -1,13 +1,8 @@
 //! Single requests as they lie in a slot, valid and invalid, with the response that each must get.
 
-use super::{Context, Outcome};
-use crate::environment::Io;
 use crate::raw::{Page, Raw};
-use crate::stamp::SECTOR;
 use crate::tasks::Boxed;
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -27,8 +22,9 @@ const OF_ANOTHER: i16 = i16::MIN;
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// In the operation of a [`Row`]: indirect.
 pub const INDIRECT: u8 = 0x40;
-/// The page with the list of segments.
+/// The page with the list of segments, and the one with more of them.
 const LIST: usize = 31;
+const SECOND_LIST: usize = 30;
 
 /// Place of a request on the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +33,8 @@ pub enum Given {
     First,
     /// Eight sectors before its end.
     Last,
+    /// In its middle.
+    Middle,
     /// At its end.
     End,
     /// At that sector.
@@ -71,6 +69,18 @@ pub const fn row(
 }
 
 impl Row {
+    /// Tells if the place is on the disk, though the request is only forbidden beyond its end.
+    pub fn is_on(&self, info: &Info) -> bool {
+        matches!(self.place, Given::At(sector) if sector < info.sectors)
+    }
+
+    /// Tells if a backend knows from the request alone, and not only from the pages, that it cannot
+    /// be carried out.
+    pub fn is_refused_whole(&self) -> bool {
+        let any_page = |(page, ..): &Part| matches!(page, Page::Data(_));
+        self.fits & OKAY == 0 && self.segments.iter().all(any_page)
+    }
+
     /// Tells if that response is allowed.
     pub fn fits(&self, status: Option<i16>) -> bool {
         let bit = match status {
@@ -101,6 +111,7 @@ pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, timeout: Duration) 
     let sector = match row.place {
         Given::First | Given::NoList => 0,
         Given::Last => info.sectors - 8,
+        Given::Middle => info.sectors / 2 / 8 * 8,
         Given::End => info.sectors,
         Given::At(sector) => sector,
     };
@@ -143,7 +154,8 @@ fn segment(raw: &dyn Raw, (page, first_sect, last_sect): Part) -> abi::Segment {
     abi::Segment { gref: raw.gref(page).into(), first_sect, last_sect, pad: [0; 2] }
 }
 
-/// A request with its segments in it.
+/// A request with its segments in it. If it claims to have more than there are, they come again and
+/// again.
 pub fn direct(raw: &dyn Raw, operation: u8, count: u16, sector: u64, parts: &[Part]) -> Vec<u8> {
     let mut request = abi::Request::<Pad64> {
         operation,
@@ -152,15 +164,23 @@ pub fn direct(raw: &dyn Raw, operation: u8, count: u16, sector: u64, parts: &[Pa
         sector_number: sector.into(),
         ..Default::default()
     };
-    for (to, part) in request.seg.iter_mut().zip(parts) {
+    for (to, part) in request.seg.iter_mut().zip(parts.iter().cycle()) {
         *to = segment(raw, *part);
     }
     zerocopy::IntoBytes::as_bytes(&request).to_vec()
 }
 
-/// A discard of `count` sectors, or of as many as can be said for the largest count.
+/// As the count of a discard: 2^32 + 8 sectors.
+pub const TOO_LONG: u16 = u16::MAX - 1;
+
+/// A discard of `count` sectors, of [`TOO_LONG`], or of as many as can be said for the largest
+/// count.
 pub fn discard(raw: &dyn Raw, sector: u64, count: u16) -> Vec<u8> {
-    let count = if count == u16::MAX { u64::MAX } else { count.into() };
+    let count = match count {
+        u16::MAX => u64::MAX,
+        TOO_LONG => (1 << 32) + 8,
+        count => count.into(),
+    };
     let request = abi::Discard::<Pad64> {
         operation: abi::OP_DISCARD,
         id: raw.next_id().into(),
@@ -198,104 +218,14 @@ pub fn indirect(
     zerocopy::IntoBytes::as_bytes(&request).to_vec()
 }
 
+/// Writes the second page of a list, of one segment, and names it in a request of more than 512.
+pub fn second_list(raw: &dyn Raw, request: &mut [u8], part: Part) {
+    raw.write(SECOND_LIST, 0, zerocopy::IntoBytes::as_bytes(&segment(raw, part)));
+    let at = core::mem::offset_of!(abi::Indirect::<Pad64>, indirect_grefs) + 4;
+    request[at..at + 4].copy_from_slice(&raw.gref(Page::Data(SECOND_LIST)).to_le_bytes());
+}
+
 /// Changes the last sector of a segment in the list.
 pub fn change_list(raw: &dyn Raw, number: usize, last: u8) {
     raw.write(LIST, number * 8 + 5, &[last]);
-}
-
-/// Reads with segments of every shape and compares with what is read as usual; and what the backend
-/// must refuse though a driver would not ask for it.
-pub async fn shapes(cx: &mut Context<'_>) -> Outcome {
-    let disk = cx.device().await?;
-    let info = disk.info();
-    let sectors = 16.min(info.sectors);
-    let mut wanted = vec![0; sectors as usize * SECTOR];
-    disk.io(Io::Read(0, &mut wanted)).await?;
-    drop(disk);
-    cx.close().await?;
-    let mut raw = cx.env.raw(cx.vdev, &[]).await?;
-    let shapes = one_segment(cx, &mut *raw, &info, &wanted).await
-        + many_segments(cx, &mut *raw, &info).await;
-    let closed = raw.close().await;
-    cx.works(closed, format_args!("closing"));
-    Ok(format!("{shapes} shapes of segments"))
-}
-
-/// One segment with each first and last sector that there can be, in the request and in a list.
-async fn one_segment(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info, wanted: &[u8]) -> u32 {
-    const OTHER: u8 = 0xee;
-    let unit = (info.sector_size / SECTOR as u32) as usize;
-    // Not a constant, which would be a page of the image.
-    let others = vec![OTHER; 4096];
-    let mut tried = 0;
-    for (first, last) in (0..8).flat_map(|first| (first..8).map(move |last| (first, last))) {
-        for listed in
-            [false, true].into_iter().filter(|listed| !listed || info.indirect_segments > 0)
-        {
-            raw.write(0, 0, &others);
-            let parts = [(Page::Data(0), first as u8, last as u8)];
-            let request = match listed {
-                false => direct(raw, abi::OP_READ, 1, first as u64, &parts),
-                true => indirect(raw, abi::OP_READ, 1, first as u64, &parts, true),
-            };
-            let status = status_of(raw, &request, TIMEOUT).await;
-            let (from, to) = (first * SECTOR, (last + 1) * SECTOR);
-            let whole = first.is_multiple_of(unit) && (last + 1).is_multiple_of(unit);
-            let wants = if whole { abi::RSP_OKAY } else { abi::RSP_ERROR };
-            let what = if listed { " in a list" } else { "" };
-            cx.check(
-                status == Some(wants),
-                format_args!("segment {first} to {last}{what} {}", Responded(status)),
-            );
-            let mut page = [0; 4096];
-            raw.read(0, 0, &mut page);
-            let read = status != Some(abi::RSP_OKAY) || page[from..to] == wanted[from..to];
-            cx.check(
-                read,
-                format_args!("segment {first} to {last}{what} holds other data than the disk"),
-            );
-            let rest = page[..from].iter().chain(&page[to..]).all(|byte| *byte == OTHER);
-            cx.check(
-                rest,
-                format_args!("segment {first} to {last}{what}: the backend wrote beside it"),
-            );
-            tried += 1;
-        }
-    }
-    tried
-}
-
-/// As many segments as a request and a list can have, and one more.
-async fn many_segments(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info) -> u32 {
-    let parts: Vec<Part> = (0..512).map(|number| (Page::Data(number % 16), 0, 7)).collect();
-    let fits = |count: u64| if count * 8 <= info.sectors { abi::RSP_OKAY } else { abi::RSP_ERROR };
-    let request = direct(raw, abi::OP_READ, 11, 0, &parts[..11]);
-    let status = status_of(raw, &request, TIMEOUT).await;
-    cx.check(status == Some(fits(11)), format_args!("11 segments {}", Responded(status)));
-    let keys = cx.env.keys(cx.vdev).await.unwrap_or_default();
-    let most = keys.iter().find(|(key, _)| key == "feature-max-indirect-segments");
-    let most: u16 = most.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-    if most == 0 {
-        return 1;
-    }
-    for count in [12, most] {
-        let request = indirect(raw, abi::OP_READ, count, 0, &parts, true);
-        let status = status_of(raw, &request, TIMEOUT).await;
-        cx.check(
-            status == Some(fits(count.into())),
-            format_args!("{count} listed segments {}", Responded(status)),
-        );
-    }
-    let request = indirect(raw, abi::OP_READ, most + 1, 0, &parts, true);
-    let status = status_of(raw, &request, TIMEOUT).await;
-    let refused = status == Some(abi::RSP_ERROR);
-    cx.check(
-        refused,
-        format_args!(
-            "{} listed segments, of {most} that are offered, {}",
-            most + 1,
-            Responded(status)
-        ),
-    );
-    4
 }

@@ -28,6 +28,22 @@ impl Raw for Parrot {
         self.last.id = u64::from_le_bytes(request[8..16].try_into().unwrap());
         self.last.operation = request[0];
     }
+    fn send_all(&mut self, requests: &[Vec<u8>]) {
+        requests.iter().for_each(|request| self.send(request));
+    }
+    fn rewrite(&mut self, _: usize, _: &[u8]) {}
+    fn wait_for(&mut self, _: u32, _: Duration) -> Boxed<'_, ()> {
+        Box::pin(async {})
+    }
+    fn lost_events(&self) -> u32 {
+        0
+    }
+    fn responses(&self) -> u32 {
+        0
+    }
+    fn renew(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
     fn next_id(&self) -> u64 {
         self.id.set(self.id.get() + 1);
         self.id.get()
@@ -268,10 +284,17 @@ impl Environment for Arrays {
         })
     }
     fn keys(&self, _: u32) -> Boxed<'_, Result<Vec<(String, String)>, Error>> {
-        Box::pin(async { Ok(vec![("sectors".to_string(), "1".to_string())]) })
+        let keys = [
+            ("sectors", "1"),
+            ("max-ring-page-order", "4"),
+            ("multi-queue-max-queues", "4"),
+            ("feature-persistent", "1"),
+        ];
+        Box::pin(async move { Ok(keys.map(|(key, value)| (key.into(), value.into())).to_vec()) })
     }
     fn raw<'a>(
         &'a self,
+        _: u32,
         _: u32,
         _: &'a [(&'a str, &'a str)],
     ) -> Boxed<'a, Result<Box<dyn Raw>, Error>> {

@@ -1,0 +1,235 @@
+//! Segments of every shape as they lie on the ring, and the events for them.
+
+use super::requests::{Part, Responded, TIMEOUT, direct, indirect, second_list, status_of};
+use super::{Context, Outcome};
+use crate::environment::Io;
+use crate::random::Random;
+use crate::raw::{Page, Raw};
+use crate::stamp::SECTOR;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+use xen_abi::blkif as abi;
+use xen_blk::front::Info;
+
+/// Time in which a backend that is awake answers a full ring.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Reads with segments of every shape and compares with what is read as usual; and what the backend
+/// must refuse though a driver would not ask for it.
+pub async fn shapes(cx: &mut Context<'_>) -> Outcome {
+    let disk = cx.device().await?;
+    let info = disk.info();
+    let sectors = 16.min(info.sectors);
+    let mut wanted = vec![0; sectors as usize * SECTOR];
+    disk.io(Io::Read(0, &mut wanted)).await?;
+    drop(disk);
+    cx.close().await?;
+    let keys = cx.env.keys(cx.vdev).await.unwrap_or_default();
+    let mut raw = cx.env.raw(cx.vdev, 1, &[]).await?;
+    let shapes = one_segment(cx, &mut *raw, &info, &wanted).await
+        + many_segments(cx, &mut *raw, &info, &keys).await;
+    unaligned(cx, &mut *raw, &info).await;
+    bursts(cx, &mut *raw, &info, 32).await;
+    taken_back(cx, &mut *raw).await;
+    let closed = raw.close().await;
+    cx.works(closed, format_args!("closing"));
+    // The largest ring, and pages that stay mapped.
+    let order = number(&keys, "max-ring-page-order").min(4);
+    let slots = 32 << order;
+    if order > 0 {
+        let mut raw = cx.env.raw(cx.vdev, 1 << order, &[("feature-persistent", "1")]).await?;
+        bursts(cx, &mut *raw, &info, slots).await;
+        let closed = raw.close().await;
+        cx.works(closed, format_args!("closing"));
+    }
+    Ok(format!("{shapes} shapes of segments, up to {slots} requests at once"))
+}
+
+/// One segment with each first and last sector that there can be, in the request and in a list.
+async fn one_segment(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info, wanted: &[u8]) -> u32 {
+    const OTHER: u8 = 0xee;
+    let unit = (info.sector_size / SECTOR as u32) as usize;
+    // Not a constant, which would be a page of the image.
+    let others = vec![OTHER; 4096];
+    let mut tried = 0;
+    for (first, last) in (0..8).flat_map(|first| (first..8).map(move |last| (first, last))) {
+        for listed in
+            [false, true].into_iter().filter(|listed| !listed || info.indirect_segments > 0)
+        {
+            raw.write(0, 0, &others);
+            let parts = [(Page::Data(0), first as u8, last as u8)];
+            let request = match listed {
+                false => direct(raw, abi::OP_READ, 1, first as u64, &parts),
+                true => indirect(raw, abi::OP_READ, 1, first as u64, &parts, true),
+            };
+            let status = status_of(raw, &request, TIMEOUT).await;
+            let (from, to) = (first * SECTOR, (last + 1) * SECTOR);
+            let whole = first.is_multiple_of(unit) && (last + 1).is_multiple_of(unit);
+            let wants = if whole { abi::RSP_OKAY } else { abi::RSP_ERROR };
+            let what = if listed { " in a list" } else { "" };
+            cx.check(
+                status == Some(wants),
+                format_args!("segment {first} to {last}{what} {}", Responded(status)),
+            );
+            let mut page = [0; 4096];
+            raw.read(0, 0, &mut page);
+            let read = status != Some(abi::RSP_OKAY) || page[from..to] == wanted[from..to];
+            cx.check(
+                read,
+                format_args!("segment {first} to {last}{what} holds other data than the disk"),
+            );
+            let rest = page[..from].iter().chain(&page[to..]).all(|byte| *byte == OTHER);
+            cx.check(
+                rest,
+                format_args!("segment {first} to {last}{what}: the backend wrote beside it"),
+            );
+            tried += 1;
+        }
+    }
+    tried
+}
+
+/// Returns the value of a key, or 0.
+fn number(keys: &[(String, String)], name: &str) -> u16 {
+    let found = keys.iter().find(|(key, _)| key == name);
+    found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
+/// As many segments as a request and a list can have, and one more. They have one sector of the
+/// disk each.
+async fn many_segments(
+    cx: &Context<'_>,
+    raw: &mut dyn Raw,
+    info: &Info,
+    keys: &[(String, String)],
+) -> u32 {
+    let unit = u64::from(info.sector_size) / SECTOR as u64;
+    let parts: Vec<Part> =
+        (0..512).map(|number| (Page::Data(number % 16), 0, unit as u8 - 1)).collect();
+    let fits =
+        |count: u64| if count * unit <= info.sectors { abi::RSP_OKAY } else { abi::RSP_ERROR };
+    let request = direct(raw, abi::OP_READ, 11, 0, &parts[..11]);
+    let status = status_of(raw, &request, TIMEOUT).await;
+    cx.check(status == Some(fits(11)), format_args!("11 segments {}", Responded(status)));
+    let most = number(keys, "feature-max-indirect-segments");
+    if most == 0 {
+        return 1;
+    }
+    for count in [12, most] {
+        let request = indirect(raw, abi::OP_READ, count, 0, &parts, true);
+        let status = status_of(raw, &request, TIMEOUT).await;
+        cx.check(
+            status == Some(fits(count.into())),
+            format_args!("{count} listed segments {}", Responded(status)),
+        );
+    }
+    let request = indirect(raw, abi::OP_READ, most + 1, 0, &parts, true);
+    let status = status_of(raw, &request, TIMEOUT).await;
+    let refused = status == Some(abi::RSP_ERROR);
+    cx.check(
+        refused,
+        format_args!(
+            "{} listed segments, of {most} that are offered, {}",
+            most + 1,
+            Responded(status)
+        ),
+    );
+    // The one behind a whole page of them stands in a second page.
+    if most > 512 && fits(513) == abi::RSP_OKAY {
+        raw.write(17, 0, &vec![0; 4096]);
+        raw.write(16, 0, &vec![0xee; 4096]);
+        let mut request = indirect(raw, abi::OP_READ, 513, 0, &parts, true);
+        second_list(raw, &mut request, (Page::Data(17), 0, unit as u8 - 1));
+        let status = status_of(raw, &request, TIMEOUT).await;
+        let alone =
+            direct(raw, abi::OP_READ, 1, 512 * unit, &[(Page::Data(16), 0, unit as u8 - 1)]);
+        status_of(raw, &alone, TIMEOUT).await;
+        let mut pages = [vec![0; unit as usize * SECTOR], vec![0; unit as usize * SECTOR]];
+        raw.read(16, 0, &mut pages[0]);
+        raw.read(17, 0, &mut pages[1]);
+        let ok = status == Some(abi::RSP_OKAY) && pages[0] == pages[1];
+        cx.check(ok, format_args!("the segment in a second page of a list {}", Responded(status)));
+    }
+    4
+}
+
+/// Requests that begin or end within a sector of the disk, where that is larger than 512 bytes.
+async fn unaligned(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info) {
+    if info.sector_size as usize == SECTOR {
+        return;
+    }
+    for sector in [1, 4, info.sectors - 9] {
+        let request = direct(raw, abi::OP_READ, 1, sector, &[(Page::Data(0), 0, 7)]);
+        let status = status_of(raw, &request, TIMEOUT).await;
+        cx.check(
+            status == Some(abi::RSP_ERROR),
+            format_args!(
+                "a read at sector {sector}, within one of the disk, {}",
+                Responded(status)
+            ),
+        );
+    }
+}
+
+/// Many requests shown at once, up to a full ring, with an event only where the backend asks for
+/// one; and their responses, for which one is wanted at the first, the last, or between. No event
+/// may be lost: nobody looks before it comes.
+async fn bursts(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info, slots: u32) {
+    let unit = u64::from(info.sector_size) / SECTOR as u64;
+    let mut random = Random::new(cx.plan.seed ^ 2);
+    for round in 0..24 {
+        let count = [1, 2, slots, 3, slots, slots - 1, 7, 1][round % 8];
+        let batch: Vec<Vec<u8>> = (0..count)
+            .map(|number| {
+                let part = (Page::Data(number as usize % 16), 0, unit as u8 - 1);
+                direct(raw, abi::OP_READ, 1, random.below(info.sectors / unit) * unit, &[part])
+            })
+            .collect();
+        // The backend may sleep by then.
+        cx.env.sleep(Duration::from_millis(5)).await;
+        let begun = cx.env.now();
+        raw.send_all(&batch);
+        let mut left: Vec<&[u8]> = batch.iter().map(|request| &request[8..16]).collect();
+        while !left.is_empty() {
+            let event_at = [1, left.len() as u32, left.len().div_ceil(2) as u32][round % 3];
+            raw.wait_for(event_at, TIMEOUT).await;
+            for _ in 0..event_at {
+                let response = raw.response(TIMEOUT).await;
+                let id = response.map_or([0; 8], |response| response.id.to_le_bytes());
+                let found = left.iter().position(|wanted| *wanted == id);
+                let good = found.is_some() && response.is_some_and(|response| response.status == 0);
+                let what = format_args!("of {count} requests sent at once, one has no good answer");
+                if !cx.check(good, what) {
+                    return;
+                }
+                found.map(|at| left.swap_remove(at));
+            }
+        }
+        let took = cx.env.now().since(begun);
+        cx.check(
+            took < SLOW,
+            format_args!(
+                "{count} requests took {} ms: the backend wanted no event for them, and slept",
+                took.as_millis() as u64
+            ),
+        );
+    }
+    let lost = raw.lost_events();
+    cx.check(lost == 0, format_args!("{lost} times no event came for responses that were there"));
+}
+
+/// Takes the pages back that were used: the backend must have let go of them with its responses,
+/// since persistent grants were not agreed on.
+async fn taken_back(cx: &Context<'_>, raw: &mut dyn Raw) {
+    let Some(before) = cx.env.usage() else { return };
+    let renewed = raw.renew();
+    cx.works(renewed, format_args!("sharing other pages"));
+    let kept = cx.env.usage().map_or(0, |after| after.still_mapped - before.still_mapped);
+    cx.check(
+        kept == 0,
+        format_args!("{kept} pages are mapped after the last response, without persistent grants"),
+    );
+}
