@@ -42,6 +42,11 @@ impl Error {
         Error::new(ErrorKind::Other, text)
     }
 
+    /// Creates an error of a disk that has no such operation.
+    pub fn unsupported(text: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Unsupported, text)
+    }
+
     /// Creates an error of that kind with a text for people.
     pub fn new(kind: ErrorKind, text: impl Into<String>) -> Error {
         Error(Box::new((kind, text.into())))
@@ -95,12 +100,16 @@ pub enum Direction {
     Write,
 }
 
-/// A disk that is connected.
+/// A disk that is connected. What a disk of one's own need not have has a default; see [`run_on`].
+///
+/// [`run_on`]: crate::run_on
 pub trait Device {
     /// Returns its properties as they are now.
     fn info(&self) -> Box<Info>;
     /// Returns its counters.
-    fn stats(&self) -> Stats;
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
     /// Returns the longest time that a request has taken so far, or zero if it is not measured.
     fn slowest(&self) -> Duration {
         Duration::ZERO
@@ -108,13 +117,23 @@ pub trait Device {
     /// Carries a request out. Requests whose futures are polled first are sent first.
     fn io<'a>(&'a self, io: Io<'a>) -> Boxed<'a, Result<(), Error>>;
     /// Shares `bytes` bytes of memory that the backend reads and writes without a copy.
-    fn pages(&self, bytes: usize) -> Result<Box<dyn Pages + '_>, Error>;
+    fn pages(&self, bytes: usize) -> Result<Box<dyn Pages + '_>, Error> {
+        let _ = bytes;
+        Err(Error::unsupported("this disk shares no pages"))
+    }
     /// Waits for a change of size or state after `seen`, which it brings up to date.
-    fn changed<'a>(&'a self, seen: &'a mut u32) -> Boxed<'a, ()>;
+    fn changed<'a>(&'a self, seen: &'a mut u32) -> Boxed<'a, ()> {
+        let _ = seen;
+        Box::pin(core::future::pending())
+    }
     /// Waits until the connection has ended, by either side.
-    fn ended(&self) -> Boxed<'_, ()>;
+    fn ended(&self) -> Boxed<'_, ()> {
+        Box::pin(core::future::pending())
+    }
     /// Closes the connection; requests in flight end first or fail.
-    fn close(&self) -> Boxed<'_, Result<(), Error>>;
+    fn close(&self) -> Boxed<'_, Result<(), Error>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Resources in use: they should be equal before and after.

@@ -71,6 +71,19 @@ pub const OPTIONS: &str = "blk.disk, blk.run, blk.seed, blk.generation, blk.dura
     blk.size, blk.first, blk.sums, blk.bytes, blk.backend";
 
 impl Plan {
+    /// Reads options as they stand on a command line, with spaces between; the error names one that
+    /// is wrong.
+    pub fn parse(line: &str) -> Result<Plan, String> {
+        let mut plan = Plan::default();
+        for word in line.split_whitespace() {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            if !plan.set(name, value)? {
+                return Err(format!("{word}: there is no such option (there are {OPTIONS})"));
+            }
+        }
+        Ok(plan)
+    }
+
     /// Sets the option `name`; returns false if it is none of these. The error describes valid
     /// values.
     pub fn set(&mut self, name: &str, value: &str) -> Result<bool, String> {

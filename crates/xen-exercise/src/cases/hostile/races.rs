@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use xen_abi::blkif as abi;
 use xen_blk::front::{Config, Info};
+use xen_blk::protocol::wire::Response;
 
 use Page::{Data, Unshared};
 
@@ -159,9 +160,9 @@ pub async fn rewritten(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info) {
         let mut response = raw.response(TIMEOUT).await;
         if waits {
             let second = raw.response(TIMEOUT).await;
-            let is_its = |id: u64| request[9..16] == id.to_le_bytes()[1..];
-            response =
-                if second.is_some_and(|second| is_its(second.id)) { second } else { response };
+            // They may be answered in any order.
+            let is_its = |response: &Response| response.operation != before;
+            response = if second.as_ref().is_some_and(is_its) { second } else { response };
         }
         let Some(response) = response else {
             cx.check(false, format_args!("a request that changes under way has no answer"));
