@@ -1,6 +1,7 @@
 # make          the unikernel, the tools and the examples, into out/
 # make libxenvchan  the library for C programs alone: out/libxenvchan
 # make echo     the unikernel without disks, which serves the echo alone: out/ringside-echo.elf
+# make mix      the unikernel without the client, and with the exerciser's workload: out/ringside-mix.elf
 # make block    the unikernel with the echo and disks, without what tries either: out/ringside-block.elf
 # make run      boots an emulated Xen host, starts the guest in it and lets you type at it
 # make test     tests on this machine, then scenarios on real Xen; make test-full also those that take long
@@ -34,8 +35,8 @@ endif
 XENSTORED ?=
 TESTBED = out/testbed $(addprefix --host ,$(HOST)) $(addprefix --xenstored ,$(XENSTORED))
 
-.PHONY: all setup kernel echo block tools libxenvchan examples run test test-full host-tests cloud-tests scenarios matrix bench \
-    bench-native shell check clean
+.PHONY: all setup kernel echo block mix tools libxenvchan examples run test test-full host-tests cloud-tests scenarios matrix \
+    bench bench-native shell check clean
 
 all: kernel tools libxenvchan examples
 
@@ -59,9 +60,11 @@ kernel: IMAGE := ringside
 kernel: FEATURES := client exercise
 echo: IMAGE := ringside-echo
 echo: FEATURES := client
+mix: IMAGE := ringside-mix
+mix: FEATURES := mix
 block: IMAGE := ringside-block
 block: FEATURES := block
-kernel echo block: setup
+kernel echo block mix: setup
 	@$(CARGO) rustc --quiet --profile kernel --package kernel --bin ringside --no-default-features --features 'image $(FEATURES)' \
 	    --target $(TARGET) -- $(KERNEL_FLAGS)
 	@mkdir -p out
@@ -101,7 +104,7 @@ run: all
 
 test: host-tests scenarios
 
-test-full: host-tests cloud-tests all echo block dist
+test-full: host-tests cloud-tests all echo block mix dist
 	@$(TESTBED) test --full $(ONLY)
 	@out/testbed bare
 
@@ -119,7 +122,7 @@ host-tests: setup
 cloud-tests: setup
 	@CARGO="$(CARGO)" crates/xen-storage/tests/s3.sh
 
-scenarios: all echo block
+scenarios: all echo block mix
 	@$(TESTBED) test $(ONLY)
 
 bench: all

@@ -105,6 +105,14 @@ impl Area {
         Span { first: span.first + place, count: count.min(span.count - place) }
     }
 
+    /// Tells if all of a run is in the area.
+    pub fn contains(&self, run: Span) -> bool {
+        let holds = |span: &Span| {
+            span.first <= run.first && run.first + run.count <= span.first + span.count
+        };
+        self.spans.iter().any(holds)
+    }
+
     /// Returns the number of a sector within the area.
     fn index(&self, sector: u64) -> usize {
         let mut before = 0;

@@ -10,6 +10,8 @@ mod features;
 mod hostile;
 mod lifecycle;
 mod limits;
+#[cfg(feature = "mix")]
+mod mix;
 mod order;
 mod report;
 mod requests;
@@ -65,7 +67,7 @@ const fn case(name: &'static str, about: &'static str, needs: Needs, in_all: boo
 }
 
 /// All tests, in the order in which `all` runs them.
-pub static CASES: [Case; 23] = [
+pub static CASES: &[Case] = &[
     case("report", "what the backend offers", Needs::Nothing, true),
     case("seq", "in order, in pieces of 1 MiB", Needs::Nothing, true),
     case("rand", "at random places, in random sizes, many at a time", Needs::Nothing, true),
@@ -103,6 +105,8 @@ pub static CASES: [Case; 23] = [
     case("resize", "waits until the size changes, and works with it", Needs::Nothing, false),
     case("bench", "how quick it is", Needs::Nothing, true),
     case("bench-all", "with many sizes and depths", Needs::Nothing, false),
+    #[cfg(feature = "mix")]
+    case("mix", "a workload on all disks at once is right", Needs::Nothing, false),
     case("hostile", "what the protocol forbids is refused", Needs::Hostile, false),
 ];
 
@@ -157,6 +161,8 @@ impl<'a> Context<'a> {
             "features" => Box::pin(features::features(self)),
             "features-all" => Box::pin(features::all(self)),
             "lifecycle" => Box::pin(lifecycle::lifecycle(self)),
+            #[cfg(feature = "mix")]
+            "mix" => Box::pin(mix::mix(self)),
             "resize" => Box::pin(resize::resize(self)),
             "bench-all" => Box::pin(bench::all(self)),
             "hostile" => Box::pin(hostile::hostile(self)),

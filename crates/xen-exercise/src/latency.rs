@@ -61,9 +61,29 @@ impl Latencies {
         0
     }
 
+    /// The bins that are not empty, by number and count: two runs are merged by adding them up. The
+    /// first 64 bins are of one nanosecond; from there on, 64 share each doubling.
+    pub fn bins(&self) -> Bins<'_> {
+        Bins(self)
+    }
+
     /// A histogram, one line for each doubling that occurred, with a bar.
     pub fn histogram(&self) -> Histogram<'_> {
         Histogram(self)
+    }
+}
+
+/// Shows the bins of [`Latencies`], as `number:count` with commas between.
+pub struct Bins<'a>(&'a Latencies);
+
+impl fmt::Display for Bins<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for (number, count) in self.0.bins.iter().enumerate().filter(|(_, count)| **count > 0) {
+            write!(f, "{comma}{number}:{count}")?;
+            comma = ",";
+        }
+        Ok(())
     }
 }
 
@@ -108,6 +128,7 @@ impl fmt::Display for Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use alloc::string::ToString;
     use proptest::prelude::*;
 
@@ -135,6 +156,7 @@ mod tests {
             "#        1.0 to        2.0 us       40 ########################################"
         );
         assert_eq!(lines[1], "#       65.5 to      131.0 us        1 #");
+        assert_eq!(latencies.bins().to_string(), format!("{}:40,{}:1", bin(1500), bin(100_000)));
     }
 
     proptest! {

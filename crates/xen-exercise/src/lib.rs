@@ -19,6 +19,8 @@ mod front;
 mod latency;
 mod local;
 mod log;
+#[cfg(feature = "mix")]
+mod mix;
 mod plan;
 mod random;
 mod raw;
@@ -30,6 +32,8 @@ pub use cases::{CASES, Case, Needs};
 pub use environment::{Device, Direction, Environment, Error, ErrorKind, Io, Pages, Usage};
 pub use front::{Front, Host};
 pub use local::{info, run_on};
+#[cfg(feature = "mix")]
+pub use mix::Mix;
 pub use plan::{OPTIONS, Plan};
 pub use raw::{Page, Raw};
 pub use run::{Verdict, run};

@@ -1,4 +1,4 @@
-//! Results: TAP version 13 on the console, one JSON line for each test.
+//! Results: TAP version 14 on the console, one line of JSON for each test in a comment.
 
 use crate::environment::{Environment, Error};
 use alloc::string::{String, ToString};

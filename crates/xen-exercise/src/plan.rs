@@ -1,6 +1,8 @@
 //! The plan of a run, from the options `blk.*` of the command line.
 
 use crate::cases::{CASES, Case, Needs};
+#[cfg(feature = "mix")]
+use crate::mix::{self, Mix};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
@@ -36,6 +38,9 @@ pub struct Plan {
     pub first: Option<u64>,
     /// `blk.sums=`: the disk with the checksum of each sector, for `sum`.
     pub sums: Option<String>,
+    /// `blk.mix=`: the workload of `mix`.
+    #[cfg(feature = "mix")]
+    pub mix: Mix,
     /// `blk.bytes=`: number of bytes that a sequential measurement of `bench` moves.
     pub bytes: u64,
     /// `blk.backend=`: name of the backend in measurements.
@@ -57,6 +62,8 @@ impl Default for Plan {
             size: 8 << 20,
             first: None,
             sums: None,
+            #[cfg(feature = "mix")]
+            mix: Mix::default(),
             bytes: 100 << 20,
             backend: String::new(),
         }
@@ -105,6 +112,11 @@ impl Plan {
             "blk.size" => self.size = number("bytes, such as 64M, or all")?.max(1),
             "blk.first" => self.first = Some(number("a sector's number")?),
             "blk.sums" => self.sums = Some(disk(value).ok_or_else(|| bad(DISKS))?),
+            #[cfg(feature = "mix")]
+            "blk.mix" => {
+                self.mix = Mix::parse(value, size)
+                    .map_err(|word| format!("{name}: {word}: wants {}", mix::WORDS))?;
+            }
             "blk.bytes" => self.bytes = number("bytes, such as 100M")?.max(1),
             "blk.hostile" => {
                 self.hostile = match value {
@@ -182,6 +194,10 @@ impl fmt::Display for Again<'_> {
         }
         if let Some(sums) = &plan.sums {
             write!(f, " blk.sums={sums}")?;
+        }
+        #[cfg(feature = "mix")]
+        if plan.mix != default.mix {
+            write!(f, " blk.mix={}", plan.mix)?;
         }
         if plan.may_destroy(disk) {
             write!(f, " blk.destroy={disk}")?;

@@ -23,14 +23,21 @@ pub struct Verdict {
     pub skipped: u32,
 }
 
-/// Runs every test of `plan` on each of its disks, and reports the results: TAP version 13 with a
-/// line of JSON for each test, and a summary below `data/report` in xenstore.
+/// Runs every test of `plan` on each of its disks, and reports the results: TAP version 14 with a
+/// line of JSON for each test in a comment, and a summary below `data/report` in xenstore.
 pub async fn run(env: &dyn Environment, plan: &Plan) -> Verdict {
     let mut names = plan.disks.clone();
     if names.is_empty() {
         names = env.disks().await.into_iter().map(xen_blk::protocol::vdev::name).collect();
     }
-    env.print(format_args!("TAP version 13\n1..{}\n", (names.len() * plan.tests.len()).max(1)));
+    env.print(format_args!(
+        "TAP version 14\n1..{}\n# {{\"run\":{{\"version\":\"{}\",\"seed\":{},\"size\":{},\"loops\":{}}}}}\n",
+        (names.len() * plan.tests.len()).max(1),
+        env!("CARGO_PKG_VERSION"),
+        plan.seed,
+        plan.size,
+        plan.loops
+    ));
     let mut verdict = Verdict::default();
     if names.is_empty() {
         verdict.failed = 1;
@@ -160,7 +167,7 @@ fn show(
     let (checks, failed) = (log.checks(), log.failed());
     let words = if ok { summary } else { case.about };
     env.print(format_args!(
-        "{{\"test\":\"{name}\",\"disk\":{},\"ok\":{ok},\"checks\":{checks},\"failed\":{failed},\"ms\":{ms},\"text\":{}}}\n",
+        "# {{\"test\":\"{name}\",\"disk\":{},\"ok\":{ok},\"checks\":{checks},\"failed\":{failed},\"ms\":{ms},\"text\":{}}}\n",
         Json(disk),
         Json(if ok { summary } else { log.shown().first().map_or("", |text| text) })
     ));

@@ -190,3 +190,28 @@ fn limits_are_found_by_trying() {
         assert_eq!(sector, [7; 512], "{line}");
     }
 }
+
+#[test]
+fn mixed_workload_runs_on_all_disks_at_once() {
+    let line = "blk.disk=xvda,xvdb blk.run=mix blk.destroy=xvda,xvdb blk.size=512K blk.seed=3 \
+                blk.mix=read:50,write:40,discard:5,flush:5,least:512,most:32K,depth:8,seconds:6,iops:100,hot:20";
+    for (defect, failed) in [(None, 0), (Some(Defect::Drops), 1)] {
+        let mut setup = one(4096, 512, defect);
+        setup.disks.push((XVDB, Contents::new(4096, 512, None)));
+        let ran = on_backend(line, setup);
+        assert_eq!(ran.verdict.failed, failed, "{defect:?}: {}", ran.text);
+        for disk in ["xvda", "xvdb"] {
+            let beats = format!("# {{\"beat\":{{\"disk\":\"{disk}\",\"s\":5,");
+            assert!(ran.text.contains(&beats), "no {beats} in {}", ran.text);
+        }
+        assert!(ran.text.contains("ok 2 - xvdb mix: in the run of xvda"), "{}", ran.text);
+    }
+    // Without permission it only reads.
+    let setup = one(4096, 512, None);
+    let contents = setup.disks[0].1.clone();
+    let ran = on_backend("blk.run=mix blk.mix=write:9,seconds:1,iops:50", setup);
+    assert_eq!(ran.verdict.failed, 0, "{}", ran.text);
+    let mut bytes = [1; 512];
+    contents.read(0, &mut bytes);
+    assert_eq!(bytes, [0; 512]);
+}

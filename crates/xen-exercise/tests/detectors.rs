@@ -144,7 +144,7 @@ fn read_only_disk_is_tested_by_reading() {
 fn results_are_tap_json_and_keys() {
     let ran = runs("report,rand", 4096, 512, Some(Defect::Drops));
     let text = &ran.text;
-    assert!(text.starts_with("TAP version 13\n1..2\n# xvda WILL BE OVERWRITTEN"), "{text}");
+    assert!(text.starts_with("TAP version 14\n1..2\n# {\"run\":{\"version\":"), "{text}");
     assert!(text.contains("\nok 1 - xvda report: 2 MiB, sectors of 512 bytes, flush"), "{text}");
     assert!(text.contains("\nnot ok 2 - xvda rand: "), "{text}");
     assert!(
@@ -169,7 +169,7 @@ fn measurements_are_lines_of_json() {
     let line = ran
         .text
         .lines()
-        .find(|line| line.starts_with("{\"test\":\"rand-read-4k-qd32\""))
+        .find(|line| line.starts_with("# {\"test\":\"rand-read-4k-qd32\""))
         .expect("a line");
     assert!(line.contains("\"backend\":\"array\",\"mib_per_s\":"), "{line}");
     assert!(line.contains(",\"iops\":3200000,\"p50_us\":10.0,\"p99_us\":10.0"), "{line}");

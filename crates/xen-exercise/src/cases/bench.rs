@@ -141,7 +141,11 @@ async fn one(cx: &Context<'_>, disk: &dyn Device, load: Load, backend: &str) -> 
     for (name, value) in figures {
         push(&mut json, name, value);
     }
-    cx.env.print(format_args!("{json}}}\n{}", latencies.histogram()));
+    cx.env.print(format_args!(
+        "# {json},\"bins\":\"{}\"}}\n{}",
+        latencies.bins(),
+        latencies.histogram()
+    ));
     Ok(())
 }
 

@@ -65,16 +65,12 @@ async fn combinations(cx: &mut Context<'_>, step: usize) -> Outcome {
         let found = combination(cx, &config, generation, &sums).await;
         let clean = cx.log.borrow().failed() == failed;
         let wanted = Row(&config, None);
-        match cx.works(found, format_args!("{wanted}")) {
-            Some(info) => cx.note(format_args!(
-                "{}  {}",
-                Row(&config, Some(&info)),
-                if clean { "ok" } else { "NOT OK" }
-            )),
-            None => cx.note(format_args!("{wanted}  NOT OK")),
-        }
         tried += 1;
+        let info = cx.works(found, format_args!("{wanted}"));
+        let not = if clean && info.is_some() { "" } else { "not " };
+        cx.env.print(format_args!("    {not}ok {tried} - {}\n", Row(&config, info.as_deref())));
     }
+    cx.env.print(format_args!("    1..{tried}\n"));
     Ok(format!("{tried} combinations of {COMBINATIONS}"))
 }
 

@@ -49,7 +49,7 @@ pub async fn report(cx: &mut Context<'_>) -> Outcome {
         let _ = write!(json, "{comma}{}", Json(&format!("{note}")));
     }
     json.push_str("]}");
-    cx.env.print(format_args!("{json}\n"));
+    cx.env.print(format_args!("# {json}\n"));
     sane(cx, &info);
     said(cx, &info, &keys);
     Ok(info.to_string())

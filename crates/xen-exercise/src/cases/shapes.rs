@@ -14,8 +14,9 @@ use core::time::Duration;
 use xen_abi::blkif as abi;
 use xen_blk::front::Info;
 
-/// Time in which a backend that is awake answers a full ring.
+/// Time in which a backend that is awake answers a request, and for each one more.
 const SLOW: Duration = Duration::from_secs(1);
+const EACH: Duration = Duration::from_millis(20);
 
 /// Reads with segments of every shape and compares with what is read as usual; and what the backend
 /// must refuse though a driver would not ask for it.
@@ -36,11 +37,12 @@ pub async fn shapes(cx: &mut Context<'_>) -> Outcome {
     taken_back(cx, &mut *raw).await;
     let closed = raw.close().await;
     cx.works(closed, format_args!("closing"));
-    // The largest ring, and pages that stay mapped.
+    // The largest ring. Its requests share a few pages, so these must not stay mapped: Linux's
+    // backend has no more than one user of a persistent grant at a time.
     let order = number(&keys, "max-ring-page-order").min(4);
     let slots = 32 << order;
     if order > 0 {
-        let mut raw = cx.env.raw(cx.vdev, 1 << order, &[("feature-persistent", "1")]).await?;
+        let mut raw = cx.env.raw(cx.vdev, 1 << order, &[]).await?;
         bursts(cx, &mut *raw, &info, slots).await;
         let closed = raw.close().await;
         cx.works(closed, format_args!("closing"));
@@ -210,7 +212,7 @@ async fn bursts(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info, slots: u32) {
         }
         let took = cx.env.now().since(begun);
         cx.check(
-            took < SLOW,
+            took < SLOW + EACH * count,
             format_args!(
                 "{count} requests took {} ms: the backend wanted no event for them, and slept",
                 took.as_millis() as u64

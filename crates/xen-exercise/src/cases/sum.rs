@@ -54,7 +54,7 @@ pub async fn sum(cx: &mut Context<'_>) -> Outcome {
         let Span { first, count } = *part;
         let (name, sum) = (Json(cx.name), Sum(sum));
         cx.env.print(format_args!(
-            "{{\"sum\":{name},\"first\":{first},\"sectors\":{count},\"crc32c\":{sum}}}\n"
+            "# {{\"sum\":{name},\"first\":{first},\"sectors\":{count},\"crc32c\":{sum}}}\n"
         ));
         if number % LINES == LINES - 1 {
             cx.env.flushed().await;
@@ -62,7 +62,7 @@ pub async fn sum(cx: &mut Context<'_>) -> Outcome {
     }
     let (sectors, whole) = (area.sectors(), format!("{}", Sum(whole)));
     cx.env.print(format_args!(
-        "{{\"sum\":{},\"sectors\":{sectors},\"crc32c\":{whole}}}\n",
+        "# {{\"sum\":{},\"sectors\":{sectors},\"crc32c\":{whole}}}\n",
         Json(cx.name)
     ));
     let whole = whole.trim_matches('"');
