@@ -2,7 +2,7 @@
 //!
 //! Each client has a thread that reads its requests. What the disk can do at once is done on it,
 //! and the replies of all requests that came together leave together: a system call for many. What
-//! takes longer goes to further threads of that client ([`workers`]).
+//! takes longer goes to further threads of that client (`workers`).
 
 mod counts;
 mod input;

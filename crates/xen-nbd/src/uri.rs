@@ -105,7 +105,7 @@ impl FromStr for Uri {
     }
 }
 
-/// Takes HOST, HOST:PORT, [ADDRESS] or [ADDRESS]:PORT apart.
+/// Takes `HOST`, `HOST:PORT`, `[ADDRESS]` or `[ADDRESS]:PORT` apart.
 fn tcp(authority: &str) -> Option<Address> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
