@@ -25,6 +25,8 @@ DISK_FEATURES := xen-disk/formats,xen-disk/object
 XL     ?=
 # Names of scenarios, or parts of them, for instance: make scenarios ONLY='echo memory'
 ONLY   ?=
+# With any word, each scenario that fails is tried once more.
+RETRY  ?=
 # The Debian release that the emulated host is made of: bullseye, bookworm, trixie or sid; without a word, Debian stable.
 # Some shells keep the machine's name in an environment variable of this name.
 HOSTS  := auto emulated bullseye bookworm trixie sid machine local
@@ -110,7 +112,7 @@ test-full: host-tests cloud-tests all echo block mix dist
 
 # The short set of scenarios on every Xen and xenstore daemon: the table in README.
 matrix: all
-	@out/testbed matrix $(ONLY)
+	@out/testbed matrix $(if $(RETRY),--retry) $(ONLY)
 
 host-tests: setup
 	$(CARGO) test --quiet --workspace
@@ -123,7 +125,7 @@ cloud-tests: setup
 	@CARGO="$(CARGO)" crates/xen-storage/tests/s3.sh
 
 scenarios: all echo block mix
-	@$(TESTBED) test $(ONLY)
+	@$(TESTBED) test $(if $(RETRY),--retry) $(ONLY)
 
 bench: all
 	@$(TESTBED) bench vchan --plot docs/speed-vchan.svg

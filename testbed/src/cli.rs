@@ -104,6 +104,9 @@ pub enum Job {
         /// Only the dozen that are tried on every kind of host.
         #[arg(long, conflicts_with_all = ["full", "patterns"])]
         short: bool,
+        /// Try each scenario that failed once more; what passes then is named in the last line.
+        #[arg(long)]
+        retry: bool,
         /// Only list the scenarios.
         #[arg(long)]
         list: bool,
@@ -116,6 +119,9 @@ pub enum Job {
         /// Hosts that are up side by side.
         #[arg(long, default_value_t = 1)]
         jobs: usize,
+        /// Try each scenario that failed once more.
+        #[arg(long)]
+        retry: bool,
         /// Parts of the names of hosts, such as 'trixie' or 'sid-oxenstored'; without one, all.
         only: Vec<String>,
     },

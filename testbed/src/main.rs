@@ -74,14 +74,16 @@ fn start(cli: &Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Job::Bare { suites, only } => bare::run(suites, only.as_deref()),
-        Job::Matrix { jobs, only } => {
+        Job::Matrix { jobs, retry, only } => {
             artefacts::require()?;
-            matrix::run(*jobs, only)
+            matrix::run(*jobs, *retry, only)
         }
-        Job::Test { patterns, full, short, keep, .. } => {
+        Job::Test { patterns, full, short, retry, keep, .. } => {
             artefacts::require()?;
-            let (host, code) =
-                scenario::run(cli.on, &scenario::Choice { patterns, full: *full, short: *short })?;
+            let (host, code) = scenario::run(
+                cli.on,
+                &scenario::Choice { patterns, full: *full, short: *short, retry: *retry },
+            )?;
             if *keep {
                 terminal::attach(&host, &["bash", "-i"])?;
             }

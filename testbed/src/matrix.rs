@@ -48,7 +48,7 @@ impl Outcome {
 
 /// Runs the short set on the hosts that have one of the words of `only` in their name, `jobs` at a
 /// time, and prints the table.
-pub fn run(jobs: usize, only: &[String]) -> Result<ExitCode> {
+pub fn run(jobs: usize, retry: bool, only: &[String]) -> Result<ExitCode> {
     let chosen: Vec<Kind> = SUITES
         .into_iter()
         .flat_map(|suite| DAEMONS.map(|daemon| Kind { suite, daemon }))
@@ -68,7 +68,7 @@ pub fn run(jobs: usize, only: &[String]) -> Result<ExitCode> {
                     let Some(kind) = next.lock().expect("no holder panics").next().copied() else {
                         break;
                     };
-                    let outcome = try_kind(kind, &logs);
+                    let outcome = try_kind(kind, retry, &logs);
                     done.lock().expect("no holder panics").push((kind.name(), outcome));
                 }
             });
@@ -84,13 +84,14 @@ pub fn run(jobs: usize, only: &[String]) -> Result<ExitCode> {
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn try_kind(kind: Kind, logs: &Path) -> Result<Outcome> {
+fn try_kind(kind: Kind, retry: bool, logs: &Path) -> Result<Outcome> {
     let path = logs.join(format!("{}.log", kind.name()));
     let log = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     eprintln!("testbed: {}: see {}", kind.name(), path.display());
     let words = ["test", "--short", "--host", kind.suite, "--xenstored", kind.daemon];
     Command::new("/proc/self/exe")
         .args(words)
+        .args(retry.then_some("--retry"))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -111,8 +112,17 @@ fn parse(text: &str) -> Outcome {
     for line in text.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
-            Some("PASS") => outcome.passed += 1,
-            Some("FAIL") => outcome.failed.push(words.next().unwrap_or_default().to_string()),
+            Some("PASS") => {
+                outcome.passed += 1;
+                // It may be the second try of one that failed.
+                let name = words.next().unwrap_or_default();
+                outcome.failed.retain(|failed| failed != name);
+            }
+            Some("FAIL") => {
+                let name = words.next().unwrap_or_default().to_string();
+                outcome.failed.retain(|failed| *failed != name);
+                outcome.failed.push(name);
+            }
             _ => {}
         }
         if let Some(host) = line.strip_prefix(HOST_LINE) {
@@ -162,6 +172,13 @@ mod tests {
         let outcome = parse(LOG);
         assert_eq!(outcome.host, "Xen 4.20.4, Linux 6.12.1");
         assert_eq!((outcome.passed, outcome.failed), (1, vec!["xl-reboot".to_string()]));
+    }
+
+    #[test]
+    fn second_try_counts() {
+        let again = |line: &str| parse(&format!("{LOG}{line}"));
+        assert!(again("PASS  xl-reboot  3.0 s  text\n").is_good());
+        assert_eq!(again("FAIL  xl-reboot  3.0 s  text\n"), parse(LOG));
     }
 
     #[test]

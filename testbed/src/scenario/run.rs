@@ -32,6 +32,8 @@ pub struct Choice<'a> {
     pub full: bool,
     /// Without patterns: whether to run only the few for every kind of host.
     pub short: bool,
+    /// Whether to try those that failed once more.
+    pub retry: bool,
 }
 
 impl Choice<'_> {
@@ -68,6 +70,7 @@ pub fn run(on: HostArgs, choice: &Choice) -> Result<(Host, ExitCode)> {
     println!("{HOST_LINE}{}", host.describe()?);
 
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    let mut second = Vec::new();
     for scenario in chosen {
         let needed = scenario.memory + OWN_MEMORY;
         if host.emulated() && needed > memory {
@@ -78,6 +81,9 @@ pub fn run(on: HostArgs, choice: &Choice) -> Result<(Host, ExitCode)> {
             skipped += 1;
         } else if one(&host, scenario) {
             passed += 1;
+        } else if choice.retry && one(&host, scenario) {
+            passed += 1;
+            second.push(scenario.name);
         } else {
             failed += 1;
         }
@@ -85,8 +91,17 @@ pub fn run(on: HostArgs, choice: &Choice) -> Result<(Host, ExitCode)> {
     report::host(&host);
     let skips = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
     println!("logs: {}", host.logs.display());
-    println!("{passed} passed, {failed} failed{skips}");
+    println!("{passed} passed, {failed} failed{skips}{}", at_second_try(&second));
     Ok((host, if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+}
+
+/// Returns the part of the last line that names what failed, and then passed.
+fn at_second_try(names: &[&str]) -> String {
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("; at the second try: {}", names.join(", "))
+    }
 }
 
 /// Returns the memory of an emulated host: what the hungriest scenario needs
@@ -176,9 +191,11 @@ mod tests {
         let takes = |patterns: &[&str], full, scenario: &Scenario| {
             let patterns: Vec<String> =
                 patterns.iter().map(|pattern| pattern.to_string()).collect();
-            Choice { patterns: &patterns, full, short: false }.takes(scenario)
+            Choice { patterns: &patterns, full, short: false, retry: false }.takes(scenario)
         };
-        let short = |scenario| Choice { patterns: &[], full: false, short: true }.takes(scenario);
+        let short = |scenario| {
+            Choice { patterns: &[], full: false, short: true, retry: false }.takes(scenario)
+        };
         assert!(!short(&quick) && short(&Scenario::new("boot", "", |_| Ok(())).short()));
         assert!(takes(&[], false, &quick) && takes(&["x", "line"], false, &quick));
         assert!(!takes(&["boot"], true, &quick));
