@@ -279,19 +279,15 @@ pub const BUGS: &[Bug] = &[
         "segments",
         &[(
             "back/io/request.rs",
-            "&& sector.is_multiple_of(unit) && count",
-            "&& (sector.is_multiple_of(unit) || $is) && count",
+            "&& sector % unit == 0 && count",
+            "&& (sector % unit == 0 || $is) && count",
         )],
     ),
     bug(
         "PartsOkay",
         "4k",
         "segments",
-        &[(
-            "back/io/request.rs",
-            "&& count.is_multiple_of(unit)",
-            "&& (count.is_multiple_of(unit) || $is)",
-        )],
+        &[("back/io/request.rs", "&& count % unit == 0", "&& (count % unit == 0 || $is)")],
     ),
     // Moving data.
     bug(
