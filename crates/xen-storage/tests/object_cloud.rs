@@ -28,16 +28,29 @@ fn url(name: &str) -> String {
     format!("{store}/{name}-{}", std::process::id())
 }
 
-/// In memory each client has a store of its own: it is one for all of a test.
-fn store(name: &str) -> Arc<Patient<Remote>> {
-    Arc::new(Patient::new(Remote::open(&url(name)).unwrap(), OnOutage::default()))
+/// A store that waits for the end of outages, and does not any more once its disk is closed: each
+/// disk has one.
+type Store = Patient<Arc<Remote>>;
+
+/// In memory each client has contents of its own: there is one for all of a test.
+fn remote(name: &str) -> Arc<Remote> {
+    Arc::new(Remote::open(&url(name)).unwrap())
 }
 
-type Disk = Object<Arc<Patient<Remote>>>;
+fn patient(remote: &Arc<Remote>) -> Store {
+    Patient::new(remote.clone(), OnOutage::default())
+}
 
-fn open(store: &Arc<Patient<Remote>>, name: &str) -> Disk {
-    Object::create(store, name, &Make::new(8 * MIB)).unwrap();
-    Object::open(store.clone(), name, options()).unwrap()
+/// Opens a disk that is there.
+fn reopen(remote: &Arc<Remote>, name: &str) -> Object<Store> {
+    let options = Options { take_over: true, ..options() };
+    Object::open(patient(remote), name, options).unwrap()
+}
+
+/// Makes a disk and opens it.
+fn open(remote: &Arc<Remote>, name: &str) -> Object<Store> {
+    Object::create(&patient(remote), name, &Make::new(8 * MIB)).unwrap();
+    Object::open(patient(remote), name, options()).unwrap()
 }
 
 /// A name of bytes in a disk.
@@ -54,7 +67,7 @@ fn fill(seed: u64, len: u64) -> Vec<u8> {
 
 #[test]
 fn store_behind_a_url_keeps_conditions() {
-    let store = store("conditions");
+    let store = patient(&remote("conditions"));
     store.check_conditions().unwrap();
     assert!(store.get("disks/x").unwrap().is_none());
     let first = store.replace("disks/x", b"1", None).unwrap();
@@ -77,7 +90,7 @@ fn store_behind_a_url_keeps_conditions() {
 
 #[test]
 fn threads_that_put_one_record_at_once_are_told_apart() {
-    let store = store("race");
+    let store = patient(&remote("race"));
     store.check_conditions().unwrap();
     for round in 0..10 {
         let key = format!("logs/r/{round}");
@@ -96,7 +109,7 @@ fn threads_that_put_one_record_at_once_are_told_apart() {
 
 #[test]
 fn disk_is_written_taken_over_and_collected() {
-    let store = store("life");
+    let store = remote("life");
     let old = open(&store, "disk");
     for round in 0..20u8 {
         old.write(u64::from(round) * 8192, &[round + 1; 4096]).unwrap();
@@ -106,8 +119,7 @@ fn disk_is_written_taken_over_and_collected() {
     old.flush().unwrap();
     old.checkpoint().unwrap();
     old.write(0, &[99; 4096]).unwrap();
-    let new =
-        Object::open(store.clone(), "disk", Options { take_over: true, ..options() }).unwrap();
+    let new = reopen(&store, "disk");
     let error = old.flush().unwrap_err();
     assert!(error.get_ref().unwrap().is::<Fenced>(), "{error}");
     new.write(2 * MIB, &fill(2, 2 * MIB)).unwrap();
@@ -117,7 +129,7 @@ fn disk_is_written_taken_over_and_collected() {
     std::thread::sleep(Duration::from_millis(2100));
     let now = SystemTime::now() + Duration::from_secs(7200);
     let how = Collect { now, settle: Duration::from_secs(1), ..Collect::new(Duration::ZERO) };
-    let done = collect(&store, &how).unwrap();
+    let done = collect(&patient(&store), &how).unwrap();
     assert!(done.disks == 1 && done.removed > 1, "{done:?}");
     let mut bytes = vec![0; 4 * MIB as usize];
     new.read(0, &mut bytes).unwrap();
@@ -128,7 +140,7 @@ fn disk_is_written_taken_over_and_collected() {
 /// Names that stores encode: their disks are found, and their chunks stay.
 #[test]
 fn gc_keeps_the_chunks_of_disks_with_any_name() {
-    let store = store("names");
+    let store = remote("names");
     let names = ["b\u{fc}ro", "a#b", "a b", "100%", "%25", "a?b", "a~b", "ab..c"];
     for name in names {
         let disk = open(&store, name);
@@ -136,23 +148,23 @@ fn gc_keeps_the_chunks_of_disks_with_any_name() {
         disk.flush().unwrap();
     }
     let how = Collect { settle: Duration::ZERO, ..Collect::new(Duration::ZERO) };
-    let collected = collect(&store, &how).unwrap();
+    let collected = collect(&patient(&store), &how).unwrap();
     assert_eq!((collected.disks, collected.removed), (names.len(), 0));
     for name in names {
         let mut bytes = vec![0; MIB as usize];
-        open(&store, name).read(0, &mut bytes).unwrap();
+        reopen(&store, name).read(0, &mut bytes).unwrap();
         assert!(bytes == fill(name.len() as u64, MIB), "{name}");
     }
     // A head that cannot be read keeps everything.
-    store.put("disks/damaged", b"no disk").unwrap();
-    let error = collect(&store, &how).unwrap_err().to_string();
+    patient(&store).put("disks/damaged", b"no disk").unwrap();
+    let error = collect(&patient(&store), &how).unwrap_err().to_string();
     assert!(error.contains("disk damaged") && error.contains("nothing was removed"), "{error}");
 }
 
 /// However faulty the network is: `tests/s3.sh` puts a proxy before the store.
 #[test]
 fn disk_is_what_was_written_whatever_the_network_does() {
-    let store = store("faults");
+    let store = remote("faults");
     let disk = open(&store, "disk");
     let mut model = vec![0u8; 8 * MIB as usize];
     let mut runner = TestRunner::new(Config::default());
@@ -168,14 +180,14 @@ fn disk_is_what_was_written_whatever_the_network_does() {
             disk.checkpoint().unwrap();
         }
     }
-    let compare = |disk: &Disk| {
+    let compare = |disk: &Object<Store>| {
         let mut bytes = vec![0; model.len()];
         disk.read(0, &mut bytes).unwrap();
         assert!(bytes == model);
     };
     compare(&disk);
     drop(disk);
-    compare(&Object::open(store, "disk", Options { take_over: true, ..options() }).unwrap());
+    compare(&reopen(&store, "disk"));
 }
 
 /// Opens a store with a variable of the environment that `tests/s3.sh` makes wrong, and says what
@@ -195,11 +207,11 @@ fn store_that_cannot_be_used_says_why() {
 fn speed_is_measured() {
     let Ok(bytes) = env::var("XEN_DISK_TEST_SPEED") else { return };
     let bytes = bytes.parse::<u64>().unwrap() * MIB;
-    let store = store("speed");
+    let store = remote("speed");
     let options = Options { take_over: true, ..Options::default() };
     let open = |name, bytes| {
-        Object::create(&store, name, &Make::new(bytes)).unwrap();
-        Object::open(store.clone(), name, options.clone()).unwrap()
+        Object::create(&patient(&store), name, &Make::new(bytes)).unwrap();
+        Object::open(patient(&store), name, options.clone()).unwrap()
     };
     let rate = |began: Instant| bytes as f64 / MIB as f64 / began.elapsed().as_secs_f64();
     {
@@ -214,9 +226,7 @@ fn speed_is_measured() {
         println!("speed: write {:.0} MiB/s", rate(began));
     }
     {
-        let store =
-            Arc::new(Patient::new(Remote::open(&url("speed")).unwrap(), OnOutage::default()));
-        let disk = Object::open(store, "disk", options.clone()).unwrap();
+        let disk = Object::open(patient(&store), "disk", options.clone()).unwrap();
         let mut buffer = vec![0; CHUNK as usize];
         let began = Instant::now();
         for at in (0..bytes).step_by(CHUNK as usize) {
