@@ -154,6 +154,7 @@ check: setup
 	$(CARGO) clippy --quiet --package kernel --features image -- -D warnings
 	$(CARGO) clippy --quiet --package kernel --no-default-features --features image -- -D warnings
 	$(CARGO) clippy --quiet --package kernel --no-default-features --features 'image block' -- -D warnings
+	$(CARGO) clippy --quiet --package kernel --no-default-features --features 'image mix' -- -D warnings
 	$(CARGO) fmt --all --check --manifest-path examples/Cargo.toml
 	@cp Cargo.lock examples/Cargo.lock
 	$(CARGO) clippy --quiet --manifest-path examples/Cargo.toml --target-dir "$(BUILD)/examples" -- -D warnings

@@ -1,6 +1,6 @@
 //! The boundary to C: the functions of `libxenvchan.h`, and all `unsafe` of this crate.
 //!
-//! C's pointer to a [`Control`] leads to the start of a [`Handle`], of whose rest C knows nothing.
+//! C's pointer to a [`Control`] leads to the start of a `Handle`, of whose rest C knows nothing.
 //! Several threads may use one handle: its state is behind a lock, which is not held while a thread
 //! waits. A panic ends in the function in which it began, as EIO.
 
@@ -298,7 +298,7 @@ unsafe fn slice<'a>(data: *const c_void, size: usize) -> &'a [u8] {
 }
 
 /// # Safety
-/// As for [`slice`], for writing. The bytes need not be initialized: they are only written to.
+/// As for [`slice()`], for writing. The bytes need not be initialized: they are only written to.
 unsafe fn slice_mut<'a>(data: *mut c_void, size: usize) -> &'a mut [u8] {
     let start = NonNull::new(data.cast()).unwrap_or(NonNull::dangling());
     // SAFETY: as this function's; C passes null with a size of 0 only.

@@ -106,6 +106,7 @@ impl Area {
     }
 
     /// Tells if all of a run is in the area.
+    #[cfg(feature = "mix")]
     pub fn contains(&self, run: Span) -> bool {
         let holds = |span: &Span| {
             span.first <= run.first && run.first + run.count <= span.first + span.count
