@@ -53,7 +53,7 @@ fn bug_is_found_by_the_test_that_the_table_names() {
     assert!(missed.is_empty(), "{} of {} are missed: {missed:?}", missed.len(), BUGS.len());
 }
 
-/// Shows for each bug all tests that find it: for whoever adds one.
+/// Shows for each bug all tests that find it, to the author of a new one.
 #[test]
 #[ignore = "a table to look at"]
 fn survey() {

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-/// What a workload is made of.
+/// Parameters of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mix {
     /// Shares of reads, writes, discards and flushes among the requests.

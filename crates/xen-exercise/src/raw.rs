@@ -83,8 +83,8 @@ struct Connection<P: Platform> {
     last_id: Cell<u64>,
 }
 
-/// Connects to a disk's backend with one ring of `pages` pages; `keys` are written instead of the usual
-/// ones of the same names, or beside them, and those with an empty value are left away.
+/// Connects to a disk's backend with one ring of `pages` pages; `keys` are written instead of the
+/// usual ones of the same names, or beside them, and those with an empty value are left away.
 pub async fn connect<P: Platform>(
     platform: &P,
     store: &Store,

@@ -146,8 +146,8 @@ pub(super) fn qdisk(bench: &Bench) -> Result<()> {
     let disk = bench.disk("a", Kind::QdiskRaw { mib: SIZE })?;
     let options = "blk.run=all,hostile blk.hostile=yes blk.destroy=xvda blk.size=2M blk.bytes=4M";
     let console = bench.exercises(3, options, &[(&disk, "xvda")])?;
-    // It takes requests of no segments, and sectors whose place in bytes is beyond 64 bits, for those
-    // at the beginning: docs/block-bugs.md.
+    // It takes requests of no segments, and sectors whose place in bytes is beyond 64 bits, for
+    // those at the beginning: docs/block-bugs.md.
     fails_only(&console, &["hostile"])?;
     ensure!(
         console.contains("\"a write at 2^63: was answered with 0\"") || !console.contains("not ok"),

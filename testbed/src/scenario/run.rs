@@ -32,7 +32,7 @@ pub struct Choice<'a> {
     pub full: bool,
     /// Without patterns: whether to run only the few for every kind of host.
     pub short: bool,
-    /// Whether to try those that failed once more.
+    /// True to try those that failed once more.
     pub retry: bool,
 }
 

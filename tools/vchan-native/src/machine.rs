@@ -1,5 +1,5 @@
-//! The machine that the two processes share: a file of pages and two eventfds. `c/standins.h` has the
-//! same layout.
+//! The machine that the two processes share: a file of pages and two eventfds. `c/standins.h` has
+//! the same layout.
 
 use crate::native::Error;
 use crate::pages::{Pages, inherited};

@@ -1,5 +1,5 @@
-//! The platform of one process: as `xen-linux` is over `/dev/xen/*`, this is over the shared file and
-//! the eventfds, with the same waits: poll(2), then read(2).
+//! The platform of one process: as `xen-linux` is over `/dev/xen/*`, this is over the shared file
+//! and the eventfds, with the same waits: poll(2), then read(2).
 
 use crate::clock;
 use crate::machine::Machine;

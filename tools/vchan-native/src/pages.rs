@@ -33,8 +33,8 @@ impl Pages {
         // SAFETY: with no address wished for, the kernel picks unused ones.
         let start = unsafe { mmap(null_mut(), bytes, prot, MapFlags::SHARED, file, at) }?;
         let start = NonNull::new(start.cast::<u8>()).expect("mmap gave address zero");
-        // SAFETY: the mapping is page-aligned, outside every Rust allocation, readable and writable,
-        // lives until `drop`, and nothing else in the program knows of it.
+        // SAFETY: the mapping is page-aligned, outside every Rust allocation, readable and
+        // writable, lives until `drop`, and nothing else in the program knows of it.
         let area = unsafe { RawShared::new(start, bytes) };
         let refs = (first..).take(count).map(GrantRef).collect();
         Ok(Pages { area, refs })

@@ -1,5 +1,5 @@
-//! The order of measurements: ours and Xen's in turns, several times over, of which the best counts:
-//! what else the machine does only ever makes it slower.
+//! The order of measurements: ours and Xen's in turns, several times over, of which the best
+//! counts: what else the machine does only ever makes it slower.
 
 use crate::machine::Made;
 use crate::native::Error;
@@ -17,7 +17,8 @@ const RINGS: [usize; 3] = [8 << 10, 64 << 10, 1 << 20];
 /// Sizes of messages: powers of two, and those of packets of networks.
 const SIZES: [usize; 7] = [16, 64, 256, 1 << 10, 1500, 4 << 10, 64 << 10];
 
-/// Bytes that are sent for each size: as many rings full, but not more bytes or messages than these.
+/// Bytes that are sent for each size: as many rings full, but not more bytes or messages than
+/// these.
 const RINGS_FULL: usize = 1000;
 const MOST_BYTES: usize = 64 << 20;
 const MOST_MESSAGES: usize = 200_000;

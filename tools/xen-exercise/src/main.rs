@@ -1,5 +1,5 @@
-//! `xen-exercise report` turns what a guest with the exerciser has printed into one HTML page and into
-//! JUnit's XML, and compares two runs.
+//! `xen-exercise report` turns what a guest with the exerciser has printed into one HTML page and
+//! into JUnit's XML, and compares two runs.
 #![forbid(unsafe_code)]
 
 mod html;

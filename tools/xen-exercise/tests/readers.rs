@@ -1,5 +1,4 @@
-//! What others make of a log and of its page: Perl's TAP reader and a browser, where they are
-//! installed.
+//! Perl's TAP reader reads a log, and a browser its page, where they are installed.
 
 use std::path::Path;
 use std::process::Command;

@@ -110,8 +110,8 @@ pub async fn rand(cx: &mut Context<'_>) -> Outcome {
     Ok(format!("{operations} requests at random, then {} sectors read", area.sectors()))
 }
 
-/// Small requests that follow each other on the disk, with and without gaps, reads among writes, all
-/// sent at once: backends put such requests together.
+/// Small requests that follow each other on the disk, with and without gaps, reads among writes,
+/// all sent at once: backends put such requests together.
 async fn neighbours(
     cx: &Context<'_>,
     disk: &dyn Device,

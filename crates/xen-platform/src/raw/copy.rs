@@ -5,7 +5,8 @@ use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-/// The most bytes that are copied by ordinary moves: `rep movs` takes some ten nanoseconds to start.
+/// The most bytes that are copied by ordinary moves: `rep movs` takes some ten nanoseconds to
+/// start.
 #[cfg(target_feature = "sse2")]
 const SHORT: usize = 1024;
 /// Without registers of 16 bytes, as in a kernel for `x86_64-unknown-none`, it is still the best.
@@ -120,8 +121,8 @@ unsafe fn copy_short(to: *mut u8, from: *const u8, len: usize) {
     }
 }
 
-/// Copies by the instruction for bytes, which processors with [`has_fast_bytes`] carry out in pieces
-/// as wide as they can, however the two sides are aligned.
+/// Copies by the instruction for bytes, which processors with [`has_fast_bytes`] carry out in
+/// pieces as wide as they can, however the two sides are aligned.
 ///
 /// # Safety
 /// As for [`copy`].

@@ -56,9 +56,9 @@ impl<P: Platform> Link<P> {
         }
     }
 
-    /// Doubles the busy-poll window if the sleep after it was short, so that a longer one would have
-    /// found what came; and takes it back if not. Where both ends have processors of their own, a
-    /// look takes a fraction of a microsecond, and to be woken many of them.
+    /// Doubles the busy-poll window if the sleep after it was short, so that a longer one would
+    /// have found what came; and takes it back if not. Where both ends have processors of their
+    /// own, a look takes a fraction of a microsecond, and to be woken many of them.
     fn adapt_window(&self, slept: Duration) {
         let growth = self.window_growth.get();
         self.window_growth.set(match slept < SHORT_SLEEP {

@@ -109,7 +109,7 @@ const ROWS: &[Row] = &[
     row("one whose list is not shared", INDIRECT, 1, Given::NoList, &[(Data(0), 0, 7)], REFUSED),
 ];
 
-/// What a disk that is read-only must not do.
+/// Requests that a read-only disk must refuse.
 const READ_ONLY: &[Row] = &[
     row("a write to a read-only disk", 1, 1, Given::First, &[(Data(0), 0, 7)], REFUSED),
     row("a barrier on one", 2, 1, Given::First, &[(Data(0), 0, 7)], REFUSED),
@@ -118,7 +118,7 @@ const READ_ONLY: &[Row] = &[
     row("an indirect write to one", INDIRECT | 1, 1, Given::First, &[(Data(0), 0, 7)], REFUSED),
 ];
 
-/// What a disk that offers no discard must not do.
+/// Requests that a disk without discard must refuse.
 const NO_DISCARD: &[Row] =
     &[row("a discard that is not offered", 5, 8, Given::First, &[], REFUSED)];
 

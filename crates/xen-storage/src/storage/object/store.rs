@@ -58,8 +58,8 @@ pub trait Objects: Send + Sync {
     fn check_conditions(&self) -> io::Result<()> {
         Ok(())
     }
-    /// From now on no outage is waited out: the disk is being closed. A store that waits for outages
-    /// belongs to one disk.
+    /// From now on no outage is waited out: the disk is being closed. A store that waits for
+    /// outages belongs to one disk.
     fn give_up(&self) {}
 }
 
