@@ -154,7 +154,7 @@ impl Executor {
                 return value;
             }
             // Asked, not found out by a round in vain: that would cost each event as much again.
-            turn(if self.tasks.iter().any(Task::is_woken) { Turn::Busy } else { Turn::Idle });
+            turn(if self.can_move() { Turn::Busy } else { Turn::Idle });
         }
     }
 
@@ -162,18 +162,22 @@ impl Executor {
     pub fn run_ready(&mut self, rounds: usize) {
         for _ in 0..rounds {
             self.round();
-            if !self.tasks.iter().any(Task::is_woken) {
+            if !self.can_move() {
                 break;
             }
         }
     }
 
-    /// Polls every task that was woken, once.
+    /// Takes new tasks in, and polls every task that was woken, once.
     fn round(&mut self) {
-        self.tasks.retain_mut(|task| !task.poll());
         while let Some(work) = self.new.borrow_mut().pop_front() {
             self.tasks.push(Task::new(work));
         }
+        self.tasks.retain_mut(|task| !task.poll());
+    }
+
+    fn can_move(&self) -> bool {
+        !self.new.borrow().is_empty() || self.tasks.iter().any(Task::is_woken)
     }
 }
 
