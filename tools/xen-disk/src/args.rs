@@ -1,6 +1,7 @@
 //! The command line.
 
 mod connect;
+mod exercise;
 mod export;
 mod names;
 #[cfg(feature = "object")]
@@ -8,6 +9,7 @@ mod store;
 
 pub(crate) use connect::parse_outage;
 pub use connect::{Backend, ConnectArguments, DiskSource, OnEnospc, ServeArguments};
+pub use exercise::ExerciseArguments;
 pub use export::ExportArguments;
 pub use names::{Vdev, parse_units};
 #[cfg(feature = "object")]
@@ -57,6 +59,8 @@ pub enum Command {
     Stats(StatsArguments),
     /// Unplugs a disk.
     Disconnect(DisconnectArguments),
+    /// Tries a guest's frontend with backends that break the protocol.
+    Exercise(ExerciseArguments),
     /// Makes a disk longer while it is in use.
     Resize(ResizeArguments),
     /// Copies one storage into another.

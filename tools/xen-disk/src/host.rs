@@ -1,6 +1,7 @@
 //! The commands on this host: its devices, signals, sockets and files.
 
 mod ask;
+mod exercise;
 mod export;
 mod log;
 mod privileges;
@@ -44,6 +45,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Disconnect(args) => {
             on_linux(|linux, store| async move { ask::disconnect(&linux, &store, &args).await })
         }
+        Command::Exercise(args) => exercise::run(args),
         Command::Resize(args) => ask::resize(&args),
         Command::Convert(args) => {
             log::install(false);
