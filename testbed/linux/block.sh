@@ -16,6 +16,8 @@
 #       reads a little of each in between, because Linux as backend tells of a new size only with a request
 #   role=blk-session
 #       reads it past the cache, mounts the filesystem on it, changes a file, and says when the disk is gone
+#   role=blk-use
+#       reads each disk that there is, again and again, also beside reads that never end
 #   role=blk-mount
 #       mounts the filesystem on it and keeps it mounted
 
@@ -98,6 +100,16 @@ hold() {
     done
 }
 
+use_all() {
+    echo "blk-use: begun."
+    while :; do
+        for path in /sys/block/xvd*; do
+            [ -e "$path" ] && blk-stamp verify -d -n 64 "/dev/${path##*/}" >/dev/null 2>&1 &
+        done
+        usleep 100000
+    done
+}
+
 mounted() {
     there "$disk"
     modprobe crc32c_generic 2>/dev/null
@@ -129,7 +141,8 @@ blk-verify) stamped verify ;;
 blk-fs) filesystem ;;
 blk-bench) bench ;;
 blk-hold) hold ;;
+blk-use) use_all ;;
 blk-session) session ;;
 blk-mount) mounted && echo "blk-mount: mounted." && while :; do sleep 60; done ;;
-*) fail "role=$role is none of blk-write, blk-verify, blk-fs, blk-bench, blk-hold, blk-session, blk-mount" ;;
+*) fail "role=$role is none of blk-write, blk-verify, blk-fs, blk-bench, blk-hold, blk-use, blk-session, blk-mount" ;;
 esac

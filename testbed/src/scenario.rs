@@ -3,6 +3,7 @@
 mod balloon;
 mod block;
 mod block_full;
+mod block_images;
 mod block_linux;
 mod boot;
 mod clients;
@@ -22,6 +23,7 @@ mod local;
 mod own;
 mod package;
 mod report;
+mod rogue;
 mod run;
 mod soak;
 mod suspend;

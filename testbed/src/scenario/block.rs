@@ -17,10 +17,10 @@ const SIZE: u32 = 16;
 const MIB: u64 = 2048;
 
 /// The most time that a guest may take for its tests; scenarios have limits of their own.
-const LONG: Duration = Duration::from_secs(1400);
+pub(super) const LONG: Duration = Duration::from_secs(1400);
 
 /// Words in the last line of a run, whatever its result.
-const END: &str = " skipped; seed ";
+pub(super) const END: &str = " skipped; seed ";
 
 impl<'a> Bench<'a> {
     /// Starts our guest with disks; `options` say what it does with them.
@@ -267,37 +267,5 @@ pub(super) fn resize(bench: &Bench) -> Result<()> {
     )?;
     guest.says(" 1 passed, 0 failed, ")?;
     guest.gone(PATIENCE)?;
-    disk.remove()
-}
-
-/// The image without the exerciser: it serves, connects and shows disks, and says what it has not.
-pub(super) fn image(bench: &Bench) -> Result<()> {
-    const KERNEL: &str = "kernel=\"out/ringside-block.elf\"";
-    let disk = bench.disk("a", plain(SIZE))?;
-    disk.stamp(Stamp { seed: 5, ..Stamp::default() })?;
-    let guest = bench.guest(&[KERNEL, &disks(&[(&disk, "xvda")])])?;
-    guest.says("xvda: 16 MiB, sectors of 512 bytes")?;
-    guest.echoes("beside a disk")?;
-    let console = bench.host.spawn_on_terminal(&["xl", "console", &guest.name])?;
-    for (typed, shown) in [
-        ("blk list", "xvda: 16 MiB, sectors of 512 bytes"),
-        ("blk info xvda", "events_received: "),
-        ("blk keys xvda", "feature-flush-cache = 1"),
-        ("blk read xvda 3", "52 49 4e 47 53 49 44 45 03 00"),
-        ("blk run report xvda", "this image has no block exerciser, boot ringside.elf for it"),
-    ] {
-        console.write(format!("{typed}\r").as_bytes())?;
-        console.wait_for(shown, PATIENCE)?;
-    }
-    disk.detach(&guest, "xvda")?;
-    guest.says("xvda is gone")?;
-    for (number, word, says) in [
-        (2, "blk.run=report", "blk.run=report: this image has no block exerciser"),
-        (3, "vchan.role=client", "vchan.role=client: this image has no client"),
-    ] {
-        let name = format!("{}-{number}", bench.name);
-        let extra = format!("extra=\"{word}\"");
-        Guest::create(bench.host, &name, &[KERNEL, &extra])?.says(says)?;
-    }
     disk.remove()
 }

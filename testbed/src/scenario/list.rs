@@ -3,9 +3,9 @@
 use super::Scenario;
 use super::xendisk::exercise;
 use super::{
-    balloon, block, block_full, block_linux, boot, clients, console, drop_in, durable, echo,
-    half_close, hostile, inspect, interop, life, linux, local, own, package, soak, suspend, tool,
-    units, xendisk,
+    balloon, block, block_full, block_images, block_linux, boot, clients, console, drop_in,
+    durable, echo, half_close, hostile, inspect, interop, life, linux, local, own, package, rogue,
+    soak, suspend, tool, units, xendisk,
 };
 
 /// All scenarios, in the order in which they run.
@@ -247,9 +247,19 @@ pub const ALL: &[Scenario] = &[
     .long(),
     Scenario::new("block-hotplug", "disks come and go under our guest", block::hotplug),
     Scenario::new(
+        "block-mix",
+        "a mixed workload on two disks at once is checked on the way",
+        block_images::mix,
+    ),
+    Scenario::new("front-rogues", "our frontend survives every bad backend", rogue::ours).long(),
+    Scenario::new("front-rogues-linux", "Linux's frontend meets every bad backend", rogue::linux)
+        .linux()
+        .longest()
+        .full(),
+    Scenario::new(
         "block-image",
         "the image of echo and disks shows a disk, and says what it has not",
-        block::image,
+        block_images::image,
     ),
     Scenario::new(
         "block-huge",
