@@ -5,6 +5,7 @@
 # make block    the unikernel with the echo and disks, without what tries either: out/ringside-block.elf
 # make run      boots an emulated Xen host, starts the guest in it and lets you type at it
 # make test     tests on this machine, then scenarios on real Xen; make test-full also those that take long
+# make fuzz     each parser of foreign data and each protocol for a minute: FUZZ_SECONDS
 # make matrix   the short set of scenarios on every Debian release and xenstore daemon, and a table of what passed
 # make bench    the speed of vchan and of disks beside that of a Linux guest, on an emulated host whose time is a count
 #               of instructions
@@ -37,14 +38,14 @@ endif
 XENSTORED ?=
 TESTBED = out/testbed $(addprefix --host ,$(HOST)) $(addprefix --xenstored ,$(XENSTORED))
 
-.PHONY: all setup kernel echo block mix tools libxenvchan examples run test test-full host-tests cloud-tests scenarios matrix \
-    bench bench-native shell check clean
+.PHONY: all setup kernel echo block mix tools libxenvchan examples run test test-full host-tests fuzz cloud-tests scenarios \
+    matrix bench bench-native shell check clean
 
 all: kernel tools libxenvchan examples
 
 # Installs what is missing on this machine, once for all that this call of make does.
 run test scenarios matrix bench bench-native shell host-tests: NEEDED := test
-test-full cloud-tests: NEEDED := full
+test-full cloud-tests fuzz: NEEDED := full
 setup:
 	@testbed/setup.sh $(or $(NEEDED),build)
 
@@ -106,9 +107,18 @@ run: all
 
 test: host-tests scenarios
 
-test-full: host-tests cloud-tests all echo block mix dist
+test-full: host-tests fuzz cloud-tests all echo block mix dist
 	@$(TESTBED) test --full $(ONLY)
 	@out/testbed bare
+
+# Each target for a while, from the seeds that are kept; the first failure ends it, and fuzz/artifacts has its input.
+FUZZ_SECONDS ?= 60
+fuzz: setup
+	@for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+	    echo "fuzz: $$target for $(FUZZ_SECONDS) s"; \
+	    CARGO_TARGET_DIR="$(BUILD)/fuzz" fuzz/run $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 2>"$(BUILD)/fuzz.log" || \
+	        { tail -n 40 "$(BUILD)/fuzz.log" >&2; exit 1; }; \
+	    grep -E 'average_exec_per_sec|number_of_executed_units' "$(BUILD)/fuzz.log"; done
 
 # The short set of scenarios on every Xen and xenstore daemon: the table in README.
 matrix: all

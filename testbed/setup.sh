@@ -57,6 +57,7 @@ missing() {
     has_as_root mkfs.ext4 || needs e2fsprogs e2fsprogs e2fsprogs e2fsprogs e2fsprogs
     has fusermount3 || needs fuse3 fuse3 fuse3 fuse3 fuse3
     [ $purpose = test ] && return
+    has c++ || needs g++ gcc-c++ gcc gcc-c++ gcc
     python3 -c 'import ensurepip, venv' 2>/dev/null || needs 'python3 python3-venv' python3 python python3 python3
     has debootstrap || needs debootstrap debootstrap debootstrap debootstrap debootstrap
 }
