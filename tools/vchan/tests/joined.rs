@@ -118,7 +118,13 @@ impl Drop for Unsorted {
 
 /// The clients' domain, as the server in the guest names it.
 fn clients() -> Place {
-    Place { domain: DomainArgument::Number(DOM0), path: None, layout: None, port: None }
+    Place {
+        domain: DomainArgument::Number(DOM0),
+        service: None,
+        path: None,
+        layout: None,
+        port: None,
+    }
 }
 
 /// Serves one client in the guest with a sorter.

@@ -9,7 +9,7 @@ const EXAMPLES: &str = "  \
   vchan connect 2 <in.bin >out.bin         all bytes there and back
   vchan connect 2 --timeout 60 <in.bin     wait for a server that is still booting
   vchan connect echo --reconnect           go on when the domain was rebooted, or saved and restored
-  vchan connect 2 --port log               a service in the std layout";
+  vchan connect 2 log                      a service in the std layout, as with --port log";
 
 /// The arguments of `vchan connect`.
 #[derive(Args, Clone, Debug)]

@@ -11,6 +11,10 @@ pub struct Place {
     #[arg(value_name = "DOMID")]
     pub domain: DomainArgument,
 
+    /// The name of the service within the std layout: the same as --port NAME.
+    #[arg(value_name = "PORT", conflicts_with_all = ["path", "port"])]
+    pub service: Option<String>,
+
     /// Path of the channel in xenstore: absolute, or within the server's folder.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["layout", "port"])]
     pub path: Option<String>,
@@ -25,21 +29,30 @@ pub struct Place {
 }
 
 impl Place {
+    /// Returns the name of the service within the std layout, however it was given.
+    pub(crate) fn port(&self) -> Option<&str> {
+        self.port.as_deref().or(self.service.as_deref())
+    }
+
     /// The folder of the keys, however it was named.
     pub(crate) fn layout(&self) -> Result<xen_vchan::Layout, Failure> {
         let usage = |text| Err(Failure::new(Code::Usage, text));
         let legacy = |path: &str| Ok(xen_vchan::Layout::Legacy { path: path.to_string() });
-        match (&self.path, self.layout, &self.port) {
+        if let Some(path) = self.service.as_deref().filter(|name| name.contains('/')) {
+            let text = format!("{path} is no service's name: a path is given as --path {path}");
+            return Err(Failure::new(Code::Usage, text));
+        }
+        match (&self.path, self.layout, self.port()) {
             (Some(path), ..) => legacy(path),
             (None, None | Some(Layout::Legacy), None) => legacy("data/vchan"),
             (None, None | Some(Layout::Std), Some(port)) => {
-                Ok(xen_vchan::Layout::Standard { port: port.clone() })
+                Ok(xen_vchan::Layout::Standard { port: port.to_string() })
             }
-            (None, Some(Layout::Std), None) => {
-                usage("--layout std needs the service's name: add --port NAME")
-            }
+            (None, Some(Layout::Std), None) => usage(
+                "--layout std needs the service's name: add it behind the domain, or as --port NAME",
+            ),
             (None, Some(Layout::Legacy), Some(_)) => {
-                usage("--layout legacy has no ports: leave --port out")
+                usage("--layout legacy has no ports: leave the service's name out")
             }
         }
     }
@@ -85,8 +98,13 @@ mod tests {
     fn each_layout_has_its_path() {
         let path = |path: Option<&str>, layout, port: Option<&str>| {
             let domain = DomainArgument::Number(DomId(2));
-            let place =
-                Place { domain, path: path.map(Into::into), layout, port: port.map(Into::into) };
+            let place = Place {
+                domain,
+                service: None,
+                path: path.map(Into::into),
+                layout,
+                port: port.map(Into::into),
+            };
             let path = place.layout().and_then(|layout| Ok(layout.server_path(DomId(7))?));
             path.map_err(|failure| failure.code)
         };
@@ -99,5 +117,25 @@ mod tests {
         assert_eq!(path(None, Some(Layout::Legacy), Some("echo")), Err(Code::Usage));
         assert_eq!(path(None, None, Some("a/b")), Err(Code::Usage));
         assert_eq!(path(Some("a//b"), None, None), Err(Code::Usage));
+    }
+
+    #[test]
+    fn service_behind_the_domain_is_that_of_port() {
+        let layout = |service: &str, layout| {
+            let place = Place {
+                domain: DomainArgument::Number(DomId(2)),
+                service: Some(service.into()),
+                path: None,
+                layout,
+                port: None,
+            };
+            place.layout().map_err(|failure| failure.text)
+        };
+        let log = xen_vchan::Layout::Standard { port: "log".into() };
+        assert_eq!(layout("log", None), Ok(log));
+        let path = layout("data/vchan", None).unwrap_err();
+        assert!(path.ends_with("given as --path data/vchan"), "{path}");
+        let legacy = layout("log", Some(Layout::Legacy)).unwrap_err();
+        assert!(legacy.ends_with("leave the service's name out"), "{legacy}");
     }
 }

@@ -13,7 +13,7 @@ const LISTEN_EXAMPLES: &str = "  \
 
 const EXEC_EXAMPLES: &str = "  \
   vchan exec 2 -- cat                      an echo server for domain 2
-  vchan exec 2 --port sh -- sh -i          a shell for the clients in domain 2
+  vchan exec 2 sh -- sh -i                 a shell for the clients in domain 2, at the port sh
   vchan exec 2 --clients 1 -- ./logger     one client after another
   vchan exec 2 --once -- tar xf -          one client, then end with the command's end
 

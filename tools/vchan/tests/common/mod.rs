@@ -173,7 +173,13 @@ pub fn args() -> ConnectArguments {
 
 /// The guest, and the channel of the seed's path.
 pub fn place() -> Place {
-    Place { domain: DomainArgument::Number(GUEST), path: None, layout: None, port: None }
+    Place {
+        domain: DomainArgument::Number(GUEST),
+        service: None,
+        path: None,
+        layout: None,
+        port: None,
+    }
 }
 
 /// A server that sends everything back in capitals, and takes `thinking` for each piece.
