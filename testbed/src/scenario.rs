@@ -12,6 +12,7 @@ mod disks;
 mod drop_in;
 mod durable;
 mod echo;
+mod exec;
 mod half_close;
 mod hostile;
 mod inspect;

@@ -4,8 +4,8 @@ use super::Scenario;
 use super::xendisk::exercise;
 use super::{
     balloon, block, block_full, block_images, block_linux, boot, clients, console, drop_in,
-    durable, echo, half_close, hostile, inspect, interop, life, linux, local, own, package, rogue,
-    soak, suspend, tool, units, xendisk,
+    durable, echo, exec, half_close, hostile, inspect, interop, life, linux, local, own, package,
+    rogue, soak, suspend, tool, units, xendisk,
 };
 
 /// All scenarios, in the order in which they run.
@@ -138,6 +138,12 @@ pub const ALL: &[Scenario] = &[
         "exec-ends",
         "the programs of exec end with their clients, all of them",
         tool::programs_end,
+    )
+    .linux(),
+    Scenario::new(
+        "exec-identity",
+        "a command of exec learns which client it serves",
+        exec::identity,
     )
     .linux(),
     Scenario::new(

@@ -34,7 +34,8 @@ pub(crate) async fn run(
         }
         Command::Listen(args) => vchan::listen(session, args, stdio(linux)?).await,
         Command::Exec(args) => {
-            vchan::exec(session, args, async || child::start(linux, &args.command)).await
+            vchan::exec(session, args, async |client| child::start(linux, &args.command, client))
+                .await
         }
         Command::Proxy(args) => {
             let local = local::Local::open(linux, args)?;

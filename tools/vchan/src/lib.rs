@@ -27,7 +27,7 @@ pub use generate::generate;
 pub use list::list;
 pub use ping::ping;
 pub use proxy::proxy;
-pub use serve::{Child, Program, exec, listen};
+pub use serve::{Child, Client, Program, exec, listen};
 pub use session::Session;
 pub use stop::Stop;
 pub use tools_common::{Code, Failure};

@@ -4,7 +4,7 @@ mod accept;
 mod exec;
 mod listener;
 
-pub use exec::{Child, Program, exec};
+pub use exec::{Child, Client, Program, exec};
 
 use crate::args::{ListenArguments, Place, RingSizes};
 use crate::connect::find_domain;

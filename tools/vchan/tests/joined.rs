@@ -144,7 +144,8 @@ fn serve_sorter(bench: &Bench, pauses: (u64, u64), status: u8) {
         let stop = Stop::new();
         let session = common::quiet(&guest, &store, &stop);
         let _ =
-            vchan::exec(session, &args, async || Ok(Sorter::start(&guest, pauses, status))).await;
+            vchan::exec(session, &args, async |_: &_| Ok(Sorter::start(&guest, pauses, status)))
+                .await;
     });
 }
 

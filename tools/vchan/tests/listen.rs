@@ -236,7 +236,7 @@ fn exec(
         let said = RefCell::new(Vec::new());
         let report = |text: &str| said.borrow_mut().push(text.to_string());
         let session = Session { platform: &dom0, store: &store, stop: &stop, report: &report };
-        let start = async || {
+        let start = async |_: &_| {
             let (output, input) = program(most);
             Ok(Program { output, input, child: Exits(3) })
         };

@@ -227,8 +227,9 @@ fn a_program_that_reads_no_more_is_not_waited_for_once_its_client_is_gone() {
         let (result, took) = bench.sim.run(async move {
             let start = dom0.now();
             let stop = Stop::new();
-            let program =
-                async || Ok(Program { output: Full(0), input: Full(10), child: Stubborn(false) });
+            let program = async |_: &_| {
+                Ok(Program { output: Full(0), input: Full(10), child: Stubborn(false) })
+            };
             let result = vchan::exec(common::quiet(&dom0, &store, &stop), &args, program).await;
             (result, dom0.now().since(start))
         });

@@ -17,7 +17,15 @@ const EXEC_EXAMPLES: &str = "  \
   vchan exec 2 --clients 1 -- ./logger     one client after another
   vchan exec 2 --once -- tar xf -          one client, then end with the command's end
 
-Each client has a channel and a command of its own, so that what becomes of one does not concern the others.";
+Each client has a channel and a command of its own, so that what becomes of one does not concern the others.
+
+Environment of the command:
+  VCHAN_PEER_DOMID    number of the client's domain
+  VCHAN_PEER_NAME     its name; unset where this domain may not ask for it: only dom0 may
+  VCHAN_PATH          path of the channel's keys in xenstore, as this server publishes them
+  VCHAN_PORT          name of the service; unset without one (--path, --layout legacy)
+
+Variables of these names that vchan itself was started with do not reach the command.";
 
 /// The sizes of the two rings.
 #[derive(Args, Clone, Copy, Debug)]

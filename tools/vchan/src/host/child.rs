@@ -9,7 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
-use vchan::{Failure, Program};
+use vchan::{Client, Failure, Program};
 use xen_linux::{Input, IoError, Linux, Output};
 use xen_platform::sleep;
 
@@ -33,13 +33,21 @@ pub(crate) fn check(name: &OsStr) -> Result<(), Failure> {
     Err(Failure::other(text))
 }
 
-/// Starts `command`, with its output and its input as streams.
+/// Starts `command` for `client`, with its output and its input as streams.
 pub(crate) fn start(
     linux: &Linux,
     command: &[OsString],
+    client: &Client,
 ) -> Result<Program<Input, Output, Child>, Failure> {
     let name = command[0].to_string_lossy().into_owned();
-    let child = Command::new(&command[0])
+    let mut program = Command::new(&command[0]);
+    for (variable, value) in client.environment() {
+        match value {
+            Some(value) => program.env(variable, value),
+            None => program.env_remove(variable),
+        };
+    }
+    let child = program
         .args(&command[1..])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -114,9 +122,30 @@ mod tests {
     use super::*;
     use embedded_io_async::{Read, Write};
     use vchan::Child as _;
+    use xen_platform::DomId;
 
     fn command(words: &[&str]) -> Vec<OsString> {
         words.iter().map(OsString::from).collect()
+    }
+
+    fn client() -> Client {
+        let port = Some("log".to_string());
+        Client { domain: DomId(7), name: None, path: "data/vchan/7/log".to_string(), port }
+    }
+
+    #[test]
+    fn program_learns_of_its_client() {
+        let linux = Linux::new();
+        let script = "echo $VCHAN_PEER_DOMID ${VCHAN_PEER_NAME-none} $VCHAN_PATH $VCHAN_PORT";
+        let words = command(&["sh", "-c", script]);
+        let host = linux.clone();
+        let said = linux.run(|_| async move {
+            let mut program = start(&host, &words, &client()).unwrap();
+            let mut said = [0; 64];
+            let n = program.output.read(&mut said).await.unwrap();
+            String::from_utf8_lossy(&said[..n]).into_owned()
+        });
+        assert_eq!(said, "7 none data/vchan/7/log log\n");
     }
 
     /// The status of a program that `act` has done something to.
@@ -125,7 +154,7 @@ mod tests {
         linux.run({
             let linux = linux.clone();
             |_| async move {
-                let Program { mut child, mut output, .. } = start(&linux, &command)?;
+                let Program { mut child, mut output, .. } = start(&linux, &command, &client())?;
                 // It says that it is ready to be signalled.
                 output.read(&mut [0; 9]).await.unwrap();
                 act(&mut child);
@@ -141,7 +170,7 @@ mod tests {
             let linux = linux.clone();
             |_| async move {
                 let Program { mut output, mut input, mut child } =
-                    start(&linux, &command(&["cat"]))?;
+                    start(&linux, &command(&["cat"]), &client())?;
                 input.write_all(b"through").await.unwrap();
                 let mut got = [0; 7];
                 output.read_exact(&mut got).await.unwrap();

@@ -6,11 +6,51 @@ use crate::{Code, ExecArguments, Failure, Session};
 use embassy_futures::select::{Either, select};
 use embedded_io_async::{Read, Write};
 use std::time::Duration;
-use xen_platform::{Platform, deadline};
+use tools_common::answered;
+use xen_platform::{DomId, Platform, deadline};
+use xen_store::domains;
 use xen_vchan::{Connection, Live};
 
 /// The status that a shell reports for a command that cannot be run.
 const CANNOT_RUN: u8 = 127;
+
+/// The client that a program is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Client {
+    /// Its domain.
+    pub domain: DomId,
+    /// The domain's name, where this domain may know it.
+    pub name: Option<String>,
+    /// The channel's path in xenstore, as the server has it.
+    pub path: String,
+    /// The channel's name in the std layout.
+    pub port: Option<String>,
+}
+
+impl Client {
+    async fn new<P: Platform>(
+        session: Session<'_, P>,
+        args: &ExecArguments,
+        domain: DomId,
+    ) -> Result<Self, Failure> {
+        let path = args.place.layout()?.server_path(domain)?;
+        // Only dom0 may ask. The client is served without a name, too.
+        let name = answered(session.platform, domains::name(session.store, domain)).await;
+        let port = args.place.port().map(str::to_string);
+        Ok(Client { domain, name: name.ok().flatten(), path, port })
+    }
+
+    /// Returns the environment variables that describe the client to its program. One without a
+    /// value is to be unset.
+    pub fn environment(&self) -> [(&'static str, Option<String>); 4] {
+        [
+            ("VCHAN_PEER_DOMID", Some(self.domain.to_string())),
+            ("VCHAN_PEER_NAME", self.name.clone()),
+            ("VCHAN_PATH", Some(self.path.clone())),
+            ("VCHAN_PORT", self.port.clone()),
+        ]
+    }
+}
 
 /// A program that was started for a client.
 pub struct Program<O, I, C> {
@@ -38,7 +78,7 @@ pub trait Child {
 pub async fn exec<P: Platform, O: Read, I: Write, C: Child>(
     session: Session<'_, P>,
     args: &ExecArguments,
-    start: impl AsyncFn() -> Result<Program<O, I, C>, Failure>,
+    start: impl AsyncFn(&Client) -> Result<Program<O, I, C>, Failure>,
 ) -> Result<(), Failure> {
     let &ExecArguments { ref place, sizes, timeout, verbose, once, clients, .. } = args;
     let service = Service { place, sizes, once, clients, timeout, verbose };
@@ -50,7 +90,11 @@ pub async fn exec<P: Platform, O: Read, I: Write, C: Child>(
         output: "the command",
     };
     let serve_client = async |connection: &Connection<P>, transfer: &Transfer| {
-        let Program { output, input, mut child } = match start().await {
+        let started = async {
+            let client = Client::new(session, args, connection.info().peer).await?;
+            start(&client).await
+        };
+        let Program { output, input, mut child } = match started.await {
             Ok(program) => program,
             Err(failure) => {
                 return SessionEnd { result: Some(Err(failure)), status: Some(CANNOT_RUN) };
