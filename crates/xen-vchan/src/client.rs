@@ -5,7 +5,7 @@ mod attach;
 use crate::keys::{Fault, Keys};
 use crate::link::Link;
 use crate::monitor::{PeerMonitor, watch_deaths};
-use crate::{ConfigError, Connection, Error, PeerError, Stale};
+use crate::{ConfigError, Connection, Error, PeerError, Stale, WindowSize};
 use alloc::rc::Rc;
 use alloc::string::String;
 use attach::{Attached, attach};
@@ -36,12 +36,15 @@ pub struct ClientConfig {
     pub waits: bool,
     /// Closes each direction on its own where the server can, too.
     pub half_close: bool,
+    /// The size of the terminal at which the client's user sits, for a server that can half-close.
+    pub window: Option<WindowSize>,
 }
 
 impl ClientConfig {
     /// Returns the configuration of a client of `peer` under `path`, without a deadline.
     pub fn new(peer: DomId, path: impl Into<String>) -> Self {
-        ClientConfig { peer, path: path.into(), deadline: None, waits: true, half_close: true }
+        let (deadline, waits, half_close, window) = (None, true, true, None);
+        ClientConfig { peer, path: path.into(), deadline, waits, half_close, window }
     }
 
     /// Changes the time until which to wait.
@@ -53,6 +56,12 @@ impl ClientConfig {
     /// Looks for an offer once, and fails if there is no usable one, as libxenvchan's client does.
     pub fn without_waiting(mut self) -> Self {
         self.waits = false;
+        self
+    }
+
+    /// Passes the size of a terminal to the server, which knows it as soon as the client has come.
+    pub fn window(mut self, size: Option<WindowSize>) -> Self {
+        self.window = size;
         self
     }
 
@@ -189,7 +198,7 @@ async fn seek<P: Platform>(
                 Ok(Attached { info, first_page, channel, rings, half_close }) => {
                     let monitor = PeerMonitor::new(platform, store, peer, deaths);
                     let link = Link::new(keys, info, first_page, channel, rings, monitor);
-                    link.announce(half_close && config.half_close);
+                    link.announce(half_close && config.half_close, config.window);
                     return Ok(link);
                 }
                 Err(Failure::ForGood(error)) => return Err(error),

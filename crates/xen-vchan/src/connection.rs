@@ -1,9 +1,9 @@
 //! A connection, and its two directions as streams.
 
-use crate::Error;
 use crate::info::{Info, Live};
 use crate::link::{Departure, Link};
 use crate::rings::{Places, WaitFor};
+use crate::{Error, WindowSize};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use embedded_io_async::{ErrorType, Read, Write};
@@ -44,6 +44,25 @@ impl<P: Platform> Connection<P> {
     /// Returns the status that the server left when it closed ([`Connection::close_with_status`]).
     pub fn peer_status(&self) -> Option<u8> {
         self.0.status()
+    }
+
+    /// Passes the size of the client's terminal to the server. It has no effect at a server, and
+    /// with one that cannot half-close. The first size goes with the connection:
+    /// [`ClientConfig::window`](crate::ClientConfig::window).
+    pub fn set_window(&self, size: WindowSize) {
+        self.0.set_window(size);
+    }
+
+    /// Returns the size of the client's terminal, at its server: the latest one that the client has
+    /// passed. A size that cannot be counts as none.
+    pub fn peer_window(&self) -> Option<WindowSize> {
+        self.0.peer_window()
+    }
+
+    /// Waits, at a server, until the client has passed a size of its terminal other than `known`.
+    /// Stays pending once the connection is over.
+    pub async fn peer_window_changed(&self, known: Option<WindowSize>) -> WindowSize {
+        self.0.window_changed(known).await
     }
 
     /// Decides, at a server, what it means that the client leaves ([`Departure::Ends`] at first).

@@ -84,6 +84,7 @@ mod monitor;
 mod order;
 mod rings;
 mod server;
+mod window;
 
 pub use client::{ClientConfig, connect};
 pub use connection::{Connection, Reader, Writer};
@@ -95,3 +96,4 @@ pub use listener::Listener;
 pub use order::{Order, OrderClash, Orders};
 pub use rings::{Places, Side};
 pub use server::{Offer, ServerConfig};
+pub use window::WindowSize;

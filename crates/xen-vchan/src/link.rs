@@ -23,7 +23,7 @@ use crate::info::{Info, Live, Role};
 use crate::keys::{Keys, Values};
 use crate::monitor::PeerMonitor;
 use crate::rings::{Places, Rings, WaitFor};
-use crate::{Error, PeerError};
+use crate::{Error, PeerError, WindowSize};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use xen_abi::vchan;
@@ -160,13 +160,14 @@ impl<P: Platform> Link<P> {
         self.rings.borrow().as_ref().map(Rings::places)
     }
 
-    /// Announces a client, and wakes the server.
-    pub fn announce(&self, half_close: bool) {
+    /// Announces a client with the size of its terminal, and wakes the server.
+    pub fn announce(&self, half_close: bool, window: Option<WindowSize>) {
         self.met.set(true);
         self.half_close.set(half_close);
         if let Some(rings) = &*self.rings.borrow() {
             if half_close {
                 rings.announce_half_close();
+                window.into_iter().for_each(|size| rings.set_window(size));
             }
             rings.arm(WaitFor::Data);
             rings.set_live(vchan::Live::CONNECTED);
@@ -322,6 +323,23 @@ impl<P: Platform> Link<P> {
     pub fn status(&self) -> Option<u8> {
         let rings = self.rings.borrow();
         rings.as_ref().filter(|_| self.half_close.get()).and_then(Rings::status)
+    }
+
+    /// Passes the size of the client's terminal to a server that may look for it, and wakes it.
+    pub fn set_window(&self, size: WindowSize) {
+        let rings = self.rings.borrow();
+        let takes_it = self.info.role == Role::Client && self.half_close.get();
+        if let Some(rings) = rings.as_ref().filter(|_| takes_it) {
+            rings.set_window(size);
+            self.channel.notify();
+        }
+    }
+
+    /// Returns the size of the client's terminal, at its server.
+    pub fn peer_window(&self) -> Option<WindowSize> {
+        let rings = self.rings.borrow();
+        let gives_it = self.info.role == Role::Server && self.half_close.get();
+        rings.as_ref().filter(|_| gives_it).and_then(Rings::window)
     }
 
     /// The connection is over. The pages stay for what is still to be read, unless nothing of them

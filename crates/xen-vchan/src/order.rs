@@ -132,9 +132,19 @@ impl Orders {
         self.right
     }
 
-    /// Bytes of the shared page in front of the rings: the head and the list of grants. A word
-    /// behind them is free at every pair of orders.
+    /// Bytes of the shared page in front of the rings: the head and the list of grants. Two words
+    /// behind them are free at every pair of orders.
     pub(crate) const fn head_len(self) -> usize {
         GRANTS + 4 * (self.left.pages() + self.right.pages())
+    }
+
+    /// Offset of the word with the server's status, in bytes from the start of the shared page.
+    pub(crate) const fn status_at(self) -> usize {
+        self.head_len()
+    }
+
+    /// Offset of the word with the size of the client's terminal, likewise.
+    pub(crate) const fn window_at(self) -> usize {
+        self.head_len() + 4
     }
 }

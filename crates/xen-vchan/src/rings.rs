@@ -2,7 +2,7 @@
 
 use crate::info::Role;
 use crate::memory::{Memory, Pages};
-use crate::{Order, Orders, PeerError};
+use crate::{Order, Orders, PeerError, WindowSize};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -322,13 +322,23 @@ impl<P: Platform> Rings<P> {
 
     /// Writes the server's status behind the list of grants, where no ring lies.
     pub fn set_status(&self, status: u8) {
-        self.pages.control.store(self.orders.head_len(), STATUS_SET | u32::from(status));
+        self.pages.control.store(self.orders.status_at(), STATUS_SET | u32::from(status));
     }
 
     /// Returns the server's status, if it wrote one.
     pub fn status(&self) -> Option<u8> {
-        let word = self.pages.control.load(self.orders.head_len());
+        let word = self.pages.control.load(self.orders.status_at());
         (word & !0xff == STATUS_SET).then_some(word as u8)
+    }
+
+    /// Writes the size of the client's terminal behind the server's status.
+    pub fn set_window(&self, size: WindowSize) {
+        self.pages.control.store(self.orders.window_at(), size.to_word());
+    }
+
+    /// Returns the size of the client's terminal, if it wrote one that can be.
+    pub fn window(&self) -> Option<WindowSize> {
+        WindowSize::from_word(self.pages.control.load(self.orders.window_at()))
     }
 
     #[cold]

@@ -1,8 +1,9 @@
 //! Waiting: for bytes, for space, for the peer.
 
 use super::{Failure, Link};
+use crate::WindowSize;
 use crate::rings::WaitFor;
-use core::future::{Future, poll_fn};
+use core::future::{Future, pending, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
@@ -106,6 +107,19 @@ impl<P: Platform> Link<P> {
     pub async fn until_over(&self, seen: &mut u32) {
         while self.look().is_none() {
             self.sleep(seen, None).await;
+        }
+    }
+
+    /// Waits until the size of the client's terminal is there and is not `known`; for ever once the
+    /// connection is over.
+    pub async fn window_changed(&self, known: Option<WindowSize>) -> WindowSize {
+        loop {
+            let mut seen = self.channel.seen();
+            match self.peer_window() {
+                Some(size) if Some(size) != known => return size,
+                _ if self.look().is_some() => pending().await,
+                _ => self.sleep(&mut seen, None).await,
+            }
         }
     }
 
