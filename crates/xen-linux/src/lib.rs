@@ -15,6 +15,7 @@ mod liveness;
 mod local;
 mod memory;
 mod platform;
+mod program_pty;
 mod reactor;
 mod signal;
 mod socket_file;
@@ -22,6 +23,7 @@ mod stdio;
 mod store;
 #[allow(unsafe_code)]
 mod sys;
+mod terminal;
 #[cfg(feature = "tokio")]
 mod tokio;
 #[cfg(feature = "vchan")]
@@ -34,7 +36,9 @@ pub use event_fd::{Doorbell, EventFd};
 pub use local::{LocalListener, Pty, Streams};
 pub use memory::{LinuxGrant, LinuxMap, Pages};
 pub use platform::Linux;
+pub use program_pty::{ProgramInput, ProgramOutput, ProgramPty, WeakPty};
 pub use signal::{Signal, Signals};
 pub use socket_file::SocketAccess;
 pub use stdio::{Input, IoError, Output};
 pub use store::{open_store, open_store_with};
+pub use terminal::{RawMode, Terminal, WindowChanges};

@@ -108,14 +108,7 @@ pub struct Pty {
 impl Pty {
     /// Makes one.
     pub fn open(linux: &Linux) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(O_NOCTTY);
-        let master = options.open("/dev/ptmx")?;
-        let fd = sys::owned(master.try_clone()?);
-        unlockpt(&fd).map_err(os_error)?;
-        let name = ptsname(&fd, Vec::new()).map_err(os_error)?;
-        let name = PathBuf::from(std::ffi::OsStr::from_bytes(name.as_bytes()));
-        let slave = options.open(&name)?;
+        let (master, slave, name) = open_pair()?;
         let fd = sys::owned(slave.try_clone()?);
         let mut settings = tcgetattr(&fd).map_err(os_error)?;
         settings.make_raw();
@@ -132,6 +125,19 @@ impl Pty {
     pub fn streams(&self) -> io::Result<Streams> {
         streams(&self.linux, self.master.try_clone()?.into())
     }
+}
+
+/// Opens a new pseudo terminal: its master, its slave, and the slave's device.
+pub(crate) fn open_pair() -> io::Result<(File, File, PathBuf)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(O_NOCTTY);
+    let master = options.open("/dev/ptmx")?;
+    let fd = sys::owned(master.try_clone()?);
+    unlockpt(&fd).map_err(os_error)?;
+    let name = ptsname(&fd, Vec::new()).map_err(os_error)?;
+    let name = PathBuf::from(std::ffi::OsStr::from_bytes(name.as_bytes()));
+    let slave = options.open(&name)?;
+    Ok((master, slave, name))
 }
 
 /// asm-generic/fcntl.h.

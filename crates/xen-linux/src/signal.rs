@@ -1,11 +1,11 @@
-//! SIGINT, SIGTERM and SIGHUP as events.
+//! SIGINT, SIGTERM, SIGHUP and SIGQUIT as events.
 
 use crate::reactor::{os_error, retry};
 use crate::{Error, Linux, error, sys};
 use rustix::event::PollFlags;
 use rustix::fd::OwnedFd;
 use signal_hook::SigId;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::{pipe, unregister};
 use std::future;
 use std::io;
@@ -21,6 +21,8 @@ pub enum Signal {
     Terminate,
     /// SIGHUP: the terminal is gone.
     Hangup,
+    /// SIGQUIT: Ctrl-\\.
+    Quit,
 }
 
 impl Signal {
@@ -34,30 +36,39 @@ impl Signal {
             Signal::Interrupt => SIGINT,
             Signal::Terminate => SIGTERM,
             Signal::Hangup => SIGHUP,
+            Signal::Quit => SIGQUIT,
         }
     }
 }
 
-/// Catches the signals instead of letting them end the program. After dropping this they are
-/// ignored.
+/// Catches signals instead of letting them end the program. After dropping this they are ignored.
 pub struct Signals {
     linux: Linux,
     caught: Vec<(Signal, Caught)>,
 }
 
 /// A signal whose handler writes a byte into a pipe.
-struct Caught {
+pub(crate) struct Caught {
     id: SigId,
     pipe: Rc<OwnedFd>,
 }
 
 impl Caught {
-    fn new(signal: Signal) -> io::Result<Self> {
+    /// Catches the signal of this number from now on.
+    pub(crate) fn new(signal: i32) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         let reader = sys::owned(reader);
         rustix::io::ioctl_fionbio(&reader, true).map_err(os_error)?;
-        let id = pipe::register(signal.number(), writer)?;
+        let id = pipe::register(signal, writer)?;
         Ok(Caught { id, pipe: Rc::new(reader) })
+    }
+
+    /// Waits for the signal; several that come before this is called count as one.
+    pub(crate) async fn next(&self, linux: &Linux) {
+        let read = |fd: rustix::fd::BorrowedFd<'_>| sys::read(fd, &mut [0u8; 16]);
+        // The handler keeps the writing end open, so there is no end.
+        let read = retry(linux.reactor(), &self.pipe, PollFlags::IN, read).await;
+        read.expect("a pipe of this program can be read");
     }
 }
 
@@ -68,16 +79,22 @@ impl Drop for Caught {
 }
 
 impl Signals {
-    /// Catches from now on.
+    /// Catches SIGINT, SIGTERM and SIGHUP from now on.
     pub fn catch(linux: &Linux) -> Result<Self, Error> {
-        let mut caught = Vec::new();
+        let mut signals = Signals { linux: linux.clone(), caught: Vec::new() };
         for signal in [Signal::Interrupt, Signal::Terminate, Signal::Hangup] {
             // nohup(1) has it ignored.
             if signal != Signal::Hangup || !is_ignored(SIGHUP) {
-                caught.push((signal, Caught::new(signal).map_err(error::signals)?));
+                signals = signals.and(signal)?;
             }
         }
-        Ok(Signals { linux: linux.clone(), caught })
+        Ok(signals)
+    }
+
+    /// Catches `signal` beside the others.
+    pub fn and(mut self, signal: Signal) -> Result<Self, Error> {
+        self.caught.push((signal, Caught::new(signal.number()).map_err(error::signals)?));
+        Ok(self)
     }
 
     /// Waits for the next signal.
@@ -85,7 +102,7 @@ impl Signals {
         let mut waits: Vec<_> = self
             .caught
             .iter()
-            .map(|(signal, caught)| (*signal, Box::pin(self.wait(caught))))
+            .map(|(signal, caught)| (*signal, Box::pin(caught.next(&self.linux))))
             .collect();
         future::poll_fn(|cx| {
             for (signal, wait) in &mut waits {
@@ -96,14 +113,6 @@ impl Signals {
             Poll::Pending
         })
         .await
-    }
-
-    async fn wait(&self, caught: &Caught) {
-        let read = |fd: rustix::fd::BorrowedFd<'_>| sys::read(fd, &mut [0u8; 16]);
-        // Several of the same count as one. The handler keeps the writing end open, so
-        // there is no end.
-        let read = retry(self.linux.reactor(), &caught.pipe, PollFlags::IN, read).await;
-        read.expect("a pipe of this program can be read");
     }
 }
 

@@ -1,5 +1,5 @@
-//! The three places where the compiler cannot check: ioctl(2), mmap(2) and taking over a
-//! descriptor. And the system calls that are counted in tests.
+//! The four places where the compiler cannot check: ioctl(2), mmap(2), taking over a descriptor, and
+//! a child before execve(2). And the system calls that are counted in tests.
 
 mod calls;
 mod copy;
@@ -7,6 +7,7 @@ mod fd;
 mod hypercall;
 mod ioctl;
 mod map;
+mod session;
 
 #[cfg(test)]
 pub(crate) use calls::counting::calls;
@@ -19,3 +20,4 @@ pub(crate) use ioctl::{
     remove_grants, restrict, set_unmap_notify,
 };
 pub(crate) use map::Mapping;
+pub(crate) use session::lead_session;
