@@ -147,6 +147,12 @@ pub const ALL: &[Scenario] = &[
     )
     .linux(),
     Scenario::new(
+        "exec-pty",
+        "a terminal of exec has the user's size, and the user's its mode back",
+        exec::terminals,
+    )
+    .linux(),
+    Scenario::new(
         "reconnect",
         "a client follows a reboot, a checkpoint, a save and a restore",
         tool::reconnect,

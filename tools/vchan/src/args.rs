@@ -8,7 +8,7 @@ mod place;
 mod proxy;
 mod serve;
 
-pub use connect::ConnectArguments;
+pub use connect::{ConnectArguments, Escape};
 pub use inspect::{DumpArguments, ListArguments};
 pub use measure::{BenchArguments, PingArguments};
 pub use owner::Owner;
@@ -131,6 +131,10 @@ mod tests {
             &["connect", "2", "--path", "a", "--port", "b"],
             &["connect", "2", "log", "--path", "a"],
             &["connect", "2", "log", "--port", "log"],
+            &["connect", "2", "--raw", "--reconnect"],
+            &["connect", "2", "--raw", "--linger", "9"],
+            &["connect", "2", "--escape", "^]"],
+            &["connect", "2", "--raw", "--escape", "x"],
             &["listen", "2", "--once", "--keep"],
             &["listen", "2", "--left", "2000000"],
             &["listen", "2", "--left", "0"],

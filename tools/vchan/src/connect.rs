@@ -1,16 +1,22 @@
 //! `vchan connect`, and how every client finds its server.
 
+mod keyboard;
+mod raw;
 mod reconnect;
+
+pub use raw::{Terminal, connect_raw};
 
 use crate::args::{Dial, DomainArgument, Place};
 use crate::relay::{EndPolicy, Relay, RelayConfig, Transfer};
 use crate::{Code, ConnectArguments, Failure, Session};
+use embassy_futures::select::{Either, select};
 use embedded_io_async::{Read, Write};
+use std::future::pending;
 use std::time::Duration;
 use tools_common::{answered_until, hexdump, is_refusal, resolve_domain};
 use xen_platform::{DomId, Platform, Time};
 use xen_store::Store;
-use xen_vchan::{ClientConfig, Connection, Error, Live};
+use xen_vchan::{ClientConfig, Connection, Error, Live, WindowSize};
 
 /// Finds the server, connects to it, and copies both ways until both directions have ended or the
 /// server has closed the channel: see the exit codes for the results. Dropping the future cuts the
@@ -54,20 +60,27 @@ pub(crate) async fn forward<P: Platform>(
     verbose: bool,
     streams: (impl Read, impl Write),
 ) -> Result<(), Failure> {
-    forward_once(session, connection, config, verbose, streams).await.result
+    let nothing = async |_: &_| pending().await;
+    forward_once(session, connection, config, verbose, streams, nothing).await.result
 }
 
+/// As [`forward`], with `beside` while it lasts, whose end cuts the connection off.
 async fn forward_once<P: Platform>(
     session: Session<'_, P>,
     connection: Connection<P>,
     config: &RelayConfig,
     verbose: bool,
     (input, output): (impl Read, impl Write),
+    beside: impl AsyncFnOnce(&Connection<P>),
 ) -> Forwarded {
     let transfer = Transfer::default();
     let relay =
         Relay { platform: session.platform, connection: &connection, config, transfer: &transfer };
-    let ended = relay.run(input, output, std::future::pending()).await;
+    let relaying = relay.run(input, output, pending());
+    let (ended, was_left) = match select(relaying, beside(&connection)).await {
+        Either::First(ended) => (ended, false),
+        Either::Second(()) => (Ok(()), true),
+    };
     session.report_if(verbose, || transfer.summary(&connection));
     let status = connection.peer_status().unwrap_or(0);
     let cut_off = match connection.state() {
@@ -77,9 +90,9 @@ async fn forward_once<P: Platform>(
     };
     let lost = transfer.not_taken(&connection);
     let closed = match ended {
-        Ok(()) => connection.close().await,
+        Ok(()) if !was_left => connection.close().await,
         // What was sent may not be all: no end is announced for it.
-        Err(_) => connection.abort().await,
+        _ => connection.abort().await,
     };
     let result = closed.map_err(Failure::from).and(ended).and_then(|()| match status {
         0 => Ok(()),
@@ -97,10 +110,20 @@ pub(crate) async fn dial<P: Platform>(
     store: &Store,
     args: &Dial,
 ) -> Result<Connection<P>, Failure> {
+    dial_with(platform, store, args, None).await
+}
+
+/// As [`dial`], with the size of the user's terminal.
+async fn dial_with<P: Platform>(
+    platform: &P,
+    store: &Store,
+    args: &Dial,
+    window: Option<WindowSize>,
+) -> Result<Connection<P>, Failure> {
     let until = platform.now() + args.timeout();
     let peer = find_domain(platform, store, &args.place.domain, until).await?;
     let path = path_of_client(platform, store, &args.place, peer).await?;
-    let config = ClientConfig::new(peer, path).deadline(Some(until));
+    let config = ClientConfig::new(peer, path).deadline(Some(until)).window(window);
     xen_vchan::connect(platform, store, &config).await.map_err(|error| match error {
         // To a guest, keys that are not there and keys that are not for it look alike.
         Error::Store(error) if is_refusal(&error) => Failure::new(

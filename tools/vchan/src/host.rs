@@ -2,6 +2,7 @@
 
 mod child;
 mod local;
+mod terminal;
 
 use crate::other;
 use tools_common::{Bar, print, report};
@@ -17,6 +18,10 @@ pub(crate) async fn run(
     stop: &Stop,
 ) -> Result<(), Failure> {
     command.check()?;
+    let terminal = match command {
+        Command::Connect(args) if args.raw => Some(terminal::Terminal::open(linux)?),
+        _ => None,
+    };
     let store = match command {
         Command::Generate { dir } => return vchan::generate(dir),
         Command::Exec(args) => {
@@ -30,12 +35,22 @@ pub(crate) async fn run(
     match command {
         Command::Connect(args) => {
             let (input, output) = stdio(linux)?;
-            vchan::connect(session, args, input, output).await
+            let Some(terminal) = terminal else {
+                return vchan::connect(session, args, input, output).await;
+            };
+            // In raw mode a line begins where the one before ended.
+            let report = |text: &str| report(&format!("{}\r", text.replace('\n', "\r\n")));
+            let session = Session { report: &report, ..session };
+            vchan::connect_raw(session, args, &terminal, input, output).await
         }
         Command::Listen(args) => vchan::listen(session, args, stdio(linux)?).await,
+        Command::Exec(args) if args.pty => {
+            let start = async |client: &_| child::start_on_pty(linux, &args.command, client);
+            vchan::exec(session, args, start).await
+        }
         Command::Exec(args) => {
-            vchan::exec(session, args, async |client| child::start(linux, &args.command, client))
-                .await
+            let start = async |client: &_| child::start(linux, &args.command, client);
+            vchan::exec(session, args, start).await
         }
         Command::Proxy(args) => {
             let local = local::Local::open(linux, args)?;

@@ -21,7 +21,7 @@ mod times;
 
 pub use args::*;
 pub use bench::bench;
-pub use connect::connect;
+pub use connect::{Terminal, connect, connect_raw};
 pub use dump::dump;
 pub use generate::generate;
 pub use list::list;

@@ -31,7 +31,11 @@ fn main() -> ExitCode {
         |spawner| async move {
             let stop = Stop::new();
             let grace = grace(&command);
-            until_signal(&linux, &stop, grace, host::run(&linux, &spawner, &command, &stop)).await
+            let work = host::run(&linux, &spawner, &command, &stop);
+            match signals(&linux, &command) {
+                Ok(signals) => until_signal(&linux, signals, &stop, grace, work).await,
+                Err(error) => End::Done(Err(other(error))),
+            }
         }
     });
     match end {
@@ -57,18 +61,25 @@ fn grace(command: &Command) -> Duration {
     }
 }
 
+/// Catches the signals that end a command. SIGQUIT is left to its default, a core dump, unless that
+/// would leave a terminal in raw mode.
+fn signals(linux: &Linux, command: &Command) -> Result<Signals, xen_linux::Error> {
+    let signals = Signals::catch(linux)?;
+    match command {
+        Command::Connect(args) if args.raw => signals.and(Signal::Quit),
+        _ => Ok(signals),
+    }
+}
+
 /// Runs `command` until it ends. A signal asks it to stop, and drops it after `grace` at the
 /// latest.
 async fn until_signal(
     linux: &Linux,
+    signals: Signals,
     stop: &Stop,
     grace: Duration,
     command: impl Future<Output = Result<(), Failure>>,
 ) -> End {
-    let signals = match Signals::catch(linux) {
-        Ok(signals) => signals,
-        Err(error) => return End::Done(Err(other(error))),
-    };
     let mut command = pin!(command);
     let mut signal = pin!(signals.next());
     let end = poll_fn(|cx| match signal.as_mut().poll(cx) {

@@ -32,6 +32,7 @@ fn served(place: Place, path: &'static str) -> Client {
         sizes: RingSizes { left: 4096, right: 4096 },
         once: true,
         timeout: None,
+        pty: false,
         grace: 10,
         clients: 64,
         verbose: false,

@@ -136,6 +136,7 @@ fn serve_sorter(bench: &Bench, pauses: (u64, u64), status: u8) {
             sizes: RingSizes { left: 4096, right: 4096 },
             once: true,
             timeout: None,
+            pty: false,
             grace: 5,
             clients: 64,
             verbose: false,

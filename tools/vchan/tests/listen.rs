@@ -35,6 +35,7 @@ fn exec_args() -> ExecArguments {
         sizes,
         once: false,
         timeout: None,
+        pty: false,
         grace: 10,
         clients: 64,
         verbose: false,

@@ -219,6 +219,7 @@ fn a_program_that_reads_no_more_is_not_waited_for_once_its_client_is_gone() {
             sizes: RingSizes { left: 4096, right: 4096 },
             once: true,
             timeout: None,
+            pty: false,
             grace: 5,
             clients: 64,
             verbose: false,

@@ -14,6 +14,7 @@ const LISTEN_EXAMPLES: &str = "  \
 const EXEC_EXAMPLES: &str = "  \
   vchan exec 2 -- cat                      an echo server for domain 2
   vchan exec 2 sh -- sh -i                 a shell for the clients in domain 2, at the port sh
+  vchan exec 2 sh --pty -- login           the same with a terminal, for vchan connect --raw
   vchan exec 2 --clients 1 -- ./logger     one client after another
   vchan exec 2 --once -- tar xf -          one client, then end with the command's end
 
@@ -108,6 +109,12 @@ pub struct ExecArguments {
     /// lives.
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
+
+    /// Run the command on a pseudo terminal of its own, which has the size of the client's terminal
+    /// if that is vchan connect --raw. The end of the client's input is typed as Ctrl-D. A client
+    /// that is gone means SIGHUP, too. TERM is that of vchan exec, or else xterm.
+    #[arg(long)]
+    pub pty: bool,
 
     /// Time in seconds that the command has to end once the client has left, which ends its input.
     /// Then its process group gets SIGTERM, and after as long again SIGKILL. A client that was cut

@@ -10,6 +10,7 @@ use super::{Forwarded, describe, dial, forward_once};
 use crate::relay::RelayConfig;
 use crate::{Code, ConnectArguments, Failure, Session};
 use embedded_io_async::{ErrorType, Read, Write};
+use std::future::pending;
 use std::time::Duration;
 use xen_platform::{Platform, sleep};
 use xen_vchan::Connection;
@@ -47,9 +48,9 @@ pub(super) async fn follow<P: Platform>(
     let mut input = Input { input, has_ended: false };
     let mut all_lost = 0;
     loop {
-        let streams = (&mut input, &mut output);
+        let (streams, nothing) = ((&mut input, &mut output), async |_: &_| pending().await);
         let Forwarded { result, cut_off, lost } =
-            forward_once(session, connection, config, args.verbose, streams).await;
+            forward_once(session, connection, config, args.verbose, streams, nothing).await;
         if !cut_off || input.has_ended {
             return match all_lost {
                 0 => result,

@@ -1,17 +1,19 @@
-//! A program for a client, in a process group of its own.
+//! A program for a client, in a process group or a session of its own.
 
 use crate::other;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 use vchan::{Client, Failure, Program};
-use xen_linux::{Input, IoError, Linux, Output};
+use xen_linux::{Input, IoError, Linux, Output, ProgramInput, ProgramOutput, ProgramPty, WeakPty};
 use xen_platform::sleep;
+use xen_vchan::WindowSize;
 
 /// The interval at which to look whether a program has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -33,34 +35,60 @@ pub(crate) fn check(name: &OsStr) -> Result<(), Failure> {
     Err(Failure::other(text))
 }
 
-/// Starts `command` for `client`, with its output and its input as streams.
-pub(crate) fn start(
-    linux: &Linux,
-    command: &[OsString],
-    client: &Client,
-) -> Result<Program<Input, Output, Child>, Failure> {
-    let name = command[0].to_string_lossy().into_owned();
+/// Returns `command` with the description of `client` in its environment.
+fn prepare(command: &[OsString], client: &Client) -> Command {
     let mut program = Command::new(&command[0]);
+    program.args(&command[1..]);
     for (variable, value) in client.environment() {
         match value {
             Some(value) => program.env(variable, value),
             None => program.env_remove(variable),
         };
     }
-    let child = program
-        .args(&command[1..])
+    program
+}
+
+/// Says which command cannot be run, and why.
+fn cannot_run(command: &[OsString], error: io::Error) -> Failure {
+    Failure::other(format!("cannot run {}: {}", command[0].to_string_lossy(), IoError(error)))
+}
+
+/// Starts `command` for `client`, with its output and its input as streams.
+pub(crate) fn start(
+    linux: &Linux,
+    command: &[OsString],
+    client: &Client,
+) -> Result<Program<Input, Output, Child>, Failure> {
+    let child = prepare(command, client)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .process_group(0)
         .spawn();
-    let mut child =
-        child.map_err(|error| Failure::other(format!("cannot run {name}: {}", IoError(error))))?;
+    let mut child = child.map_err(|error| cannot_run(command, error))?;
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         unreachable!("both were asked for")
     };
-    let child = Child { child, linux: linux.clone() };
+    let child = Child { child, linux: linux.clone(), pty: None };
     let input = Output::new(linux, stdin).map_err(IoError).map_err(other)?;
     let output = Input::new(linux, stdout).map_err(IoError).map_err(other)?;
+    Ok(Program { output, input, child })
+}
+
+/// Starts `command` for `client` on a pseudo terminal of its own, of the size of the client's.
+pub(crate) fn start_on_pty(
+    linux: &Linux,
+    command: &[OsString],
+    client: &Client,
+) -> Result<Program<ProgramOutput, ProgramInput, Child>, Failure> {
+    let mut program = prepare(command, client);
+    if env::var_os("TERM").is_none_or(|term| term.is_empty()) {
+        program.env("TERM", "xterm");
+    }
+    let size = client.window.map(|size| (size.columns(), size.rows()));
+    let (child, pty) =
+        ProgramPty::spawn(linux, &mut program, size).map_err(|error| cannot_run(command, error))?;
+    let (output, input) = pty.streams();
+    let child = Child { child, linux: linux.clone(), pty: Some(pty.downgrade()) };
     Ok(Program { output, input, child })
 }
 
@@ -68,6 +96,8 @@ pub(crate) fn start(
 pub(crate) struct Child {
     child: std::process::Child,
     linux: Linux,
+    /// Its terminal, if it has one, for as long as the streams hold it.
+    pty: Option<WeakPty>,
 }
 
 impl vchan::Child for Child {
@@ -82,10 +112,24 @@ impl vchan::Child for Child {
 
     fn terminate(&mut self) {
         self.signal(Signal::TERM);
+        // An interactive shell ignores the other one, and passes this one on to its jobs.
+        if self.pty.is_some() {
+            self.signal(Signal::HUP);
+        }
     }
 
     fn kill(&mut self) {
         self.signal(Signal::KILL);
+    }
+
+    fn resizer(&self) -> Option<Box<dyn Fn(WindowSize)>> {
+        let pty = self.pty.clone()?;
+        Some(Box::new(move |size| {
+            if let Some(pty) = pty.upgrade() {
+                // A terminal that keeps its size serves all the same.
+                let _ = pty.resize(size.columns(), size.rows());
+            }
+        }))
     }
 }
 
@@ -130,7 +174,8 @@ mod tests {
 
     fn client() -> Client {
         let port = Some("log".to_string());
-        Client { domain: DomId(7), name: None, path: "data/vchan/7/log".to_string(), port }
+        let (name, path) = (None, "data/vchan/7/log".to_string());
+        Client { domain: DomId(7), name, path, port, window: WindowSize::new(80, 24) }
     }
 
     #[test]
@@ -146,6 +191,25 @@ mod tests {
             String::from_utf8_lossy(&said[..n]).into_owned()
         });
         assert_eq!(said, "7 none data/vchan/7/log log\n");
+    }
+
+    #[test]
+    fn program_on_a_terminal_has_the_size_of_its_client() {
+        let linux = Linux::new();
+        let words = command(&["sh", "-c", "stty size; echo ${TERM:+term} $VCHAN_PEER_DOMID; cat"]);
+        let host = linux.clone();
+        let (shown, ended) = linux.run(|_| async move {
+            let program = start_on_pty(&host, &words, &client()).unwrap();
+            let Program { mut output, input, mut child } = program;
+            let mut shown = [0; 15];
+            output.read_exact(&mut shown).await.unwrap();
+            let resize = child.resizer().unwrap();
+            drop((input, output));
+            // The terminal is gone, and cat with it.
+            resize(WindowSize::new(9, 9).unwrap());
+            (String::from_utf8_lossy(&shown).into_owned(), child.wait().await)
+        });
+        assert_eq!((&*shown, ended), ("24 80\r\nterm 7\r\n", Ok(128 + 1)));
     }
 
     /// The status of a program that `act` has done something to.

@@ -5,11 +5,13 @@ use crate::relay::{EndPolicy, Relay, RelayConfig, Transfer};
 use crate::{Code, ExecArguments, Failure, Session};
 use embassy_futures::select::{Either, select};
 use embedded_io_async::{Read, Write};
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 use tools_common::answered;
 use xen_platform::{DomId, Platform, deadline};
 use xen_store::domains;
-use xen_vchan::{Connection, Live};
+use xen_vchan::{Connection, Live, WindowSize};
 
 /// The status that a shell reports for a command that cannot be run.
 const CANNOT_RUN: u8 = 127;
@@ -25,19 +27,22 @@ pub struct Client {
     pub path: String,
     /// The channel's name in the std layout.
     pub port: Option<String>,
+    /// The size of its terminal, if it has passed one.
+    pub window: Option<WindowSize>,
 }
 
 impl Client {
     async fn new<P: Platform>(
         session: Session<'_, P>,
         args: &ExecArguments,
-        domain: DomId,
+        connection: &Connection<P>,
     ) -> Result<Self, Failure> {
+        let (domain, window) = (connection.info().peer, connection.peer_window());
         let path = args.place.layout()?.server_path(domain)?;
         // Only dom0 may ask. The client is served without a name, too.
         let name = answered(session.platform, domains::name(session.store, domain)).await;
         let port = args.place.port().map(str::to_string);
-        Ok(Client { domain, name: name.ok().flatten(), path, port })
+        Ok(Client { domain, name: name.ok().flatten(), path, port, window })
     }
 
     /// Returns the environment variables that describe the client to its program. One without a
@@ -71,6 +76,10 @@ pub trait Child {
     fn terminate(&mut self);
     /// Kills all processes of the program, with SIGKILL.
     fn kill(&mut self);
+    /// Returns a function that resizes the program's terminal, if it has one.
+    fn resizer(&self) -> Option<Box<dyn Fn(WindowSize)>> {
+        None
+    }
 }
 
 /// Offers a vchan, and starts a program for each client with `start`. Many clients are served at a
@@ -91,7 +100,7 @@ pub async fn exec<P: Platform, O: Read, I: Write, C: Child>(
     };
     let serve_client = async |connection: &Connection<P>, transfer: &Transfer| {
         let started = async {
-            let client = Client::new(session, args, connection.info().peer).await?;
+            let client = Client::new(session, args, connection).await?;
             start(&client).await
         };
         let Program { output, input, mut child } = match started.await {
@@ -101,8 +110,14 @@ pub async fn exec<P: Platform, O: Read, I: Write, C: Child>(
             }
         };
         let relay = Relay { platform: session.platform, connection, config: &config, transfer };
+        let resizing = follow_window(connection, child.resizer());
         let exited = async { child.wait().await.map_or((), drop) };
-        let Some(relayed) = session.stop.or(relay.run(output, input, exited)).await else {
+        let relaying = async {
+            match select(relay.run(output, input, exited), resizing).await {
+                Either::First(relayed) => relayed,
+            }
+        };
+        let Some(relayed) = session.stop.or(relaying).await else {
             // The server ends, and says so to its client by cutting the connection off.
             let _ = make_end(session.platform, &mut child, grace).await;
             return SessionEnd::new(None);
@@ -128,6 +143,21 @@ pub async fn exec<P: Platform, O: Read, I: Write, C: Child>(
         SessionEnd { result: Some(result), status: Some(status) }
     };
     serve(session, &service, serve_client).await
+}
+
+/// Gives the program's terminal each new size of its client's.
+async fn follow_window<P: Platform>(
+    connection: &Connection<P>,
+    resize: Option<Box<dyn Fn(WindowSize)>>,
+) -> Infallible {
+    let Some(resize) = resize else { return pending().await };
+    // The client may have passed another one while the program was started.
+    let mut known = None;
+    loop {
+        let size = connection.peer_window_changed(known).await;
+        resize(size);
+        known = Some(size);
+    }
 }
 
 /// Waits for the end of a program whose streams have ended: for as long as its client waits for it

@@ -13,7 +13,7 @@ use std::future::{Future, pending};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Duration;
-use vchan::{ConnectArguments, Dial, DomainArgument, Failure, Place, Session, Stop};
+use vchan::{ConnectArguments, Dial, DomainArgument, Escape, Failure, Place, Session, Stop};
 use xen_platform::{Clock, DomId, deadline, sleep};
 use xen_sim::xenstore::Xenstored;
 use xen_sim::{Domain, Sim, Task};
@@ -168,7 +168,8 @@ pub fn streams(clock: &Domain, steps: Vec<Step>) -> (Input, Output) {
 /// Returns the arguments of `vchan connect 1`.
 pub fn args() -> ConnectArguments {
     let dial = Dial { place: place(), timeout: 10 };
-    ConnectArguments { dial, linger: None, reconnect: None, verbose: false }
+    let (linger, reconnect, raw, escape) = (None, None, false, Escape(Some(0x1d)));
+    ConnectArguments { dial, linger, reconnect, raw, escape, verbose: false }
 }
 
 /// The guest, and the channel of the seed's path.
