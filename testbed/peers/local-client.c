@@ -5,7 +5,8 @@
  *   local-client tcp PORT BYTES SEED       that they come back in capitals, and
  *   local-client pty DEVICE BYTES SEED     leaves
  *   local-client server PORT|PATH          is such a server itself, on loopback
- *                                          or on a unix socket
+ *                                          or on a unix socket; PORT may have
+ *                                          an address before it
  *
  * Pieces of writes and reads are of random sizes. With a seed of 0 it leaves in
  * the middle, without reading. Exit codes: 0 well, 1 not, 2 usage.
@@ -34,11 +35,15 @@ static unsigned char capital(unsigned char byte)
     return byte - ((unsigned char)(byte - 'a') < 26 ? 'a' - 'A' : 0);
 }
 
-static struct sockaddr_in loopback(const char *port)
+static struct sockaddr_in at_port(const char *port)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(atoi(port)) };
+    const char *colon = strchr(port, ':');
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(atoi(colon ? colon + 1 : port)) };
+    char text[16] = "127.0.0.1";
 
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (colon && colon - port < (long)sizeof(text))
+        snprintf(text, sizeof(text), "%.*s", (int)(colon - port), port);
+    inet_pton(AF_INET, text, &address.sin_addr);
     return address;
 }
 
@@ -53,7 +58,7 @@ static struct sockaddr_un at_path(const char *path)
 static int open_local(const char *kind, const char *where)
 {
     struct sockaddr_un path = at_path(where);
-    struct sockaddr_in tcp = loopback(where);
+    struct sockaddr_in tcp = at_port(where);
     int fd;
 
     if (!strcmp(kind, "pty")) {
@@ -107,7 +112,7 @@ static void exchange(int fd, const unsigned char *sent, unsigned long count)
 
 static int listen_at(const char *where)
 {
-    struct sockaddr_in tcp = loopback(where);
+    struct sockaddr_in tcp = at_port(where);
     struct sockaddr_un path = at_path(where);
     int on = 1, local = *where == '/', fd = socket(local ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
 

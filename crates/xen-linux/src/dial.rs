@@ -1,4 +1,4 @@
-//! Connections to local servers. A server that does not let its callers in stops nobody else's
+//! Connections to servers. A server that does not let its callers in stops nobody else's
 //! work, and is not waited for for ever.
 
 use crate::local::{Streams, streams};
@@ -30,8 +30,7 @@ pub async fn connect_unix(linux: &Linux, path: &Path) -> io::Result<Streams> {
     within(linux, PATIENCE, unix(linux, path)).await
 }
 
-/// Connects to a TCP address of this machine, which answers at once if it can, and within ten
-/// seconds if it is busy.
+/// Connects to a TCP address. Waits up to ten seconds for an answer.
 pub async fn connect_tcp(linux: &Linux, address: SocketAddr) -> io::Result<Streams> {
     within(linux, PATIENCE, tcp(linux, address)).await
 }

@@ -68,11 +68,17 @@ fn local(bench: &Bench, place: &[&str], seed: u32) -> Result<()> {
 }
 
 pub(super) fn proxy_server(bench: &Bench) -> Result<()> {
-    bench.host.shell("ip link set lo up")?;
+    // Another address, and its name.
+    bench.host.shell(
+        "ip link set lo up; ip addr replace 192.0.2.1/32 dev lo; \
+         grep -q fileserver /etc/hosts || echo '192.0.2.1 fileserver' >>/etc/hosts",
+    )?;
     let socket = format!("/tmp/{}", bench.name);
-    for (number, place, door) in
-        [(1, "7012", ["--tcp", "127.0.0.1:7012"]), (2, &socket, ["--unix", &socket])]
-    {
+    for (number, place, door) in [
+        (1, "7012", ["--tcp", "127.0.0.1:7012"]),
+        (2, &socket, ["--unix", &socket]),
+        (3, "192.0.2.1:7013", ["--tcp", "fileserver:7013"]),
+    ] {
         let server = bench.host.spawn(&[&bench.host.peer("local-client"), "server", place])?;
         server.wait_for("serving", PATIENCE)?;
         let guest = client_guest(bench, number, "0", "data/vchan")?;

@@ -7,6 +7,7 @@ mod owner;
 mod place;
 mod proxy;
 mod serve;
+mod tcp;
 
 pub use connect::{ConnectArguments, Escape};
 pub use inspect::{DumpArguments, ListArguments};
@@ -15,6 +16,7 @@ pub use owner::Owner;
 pub use place::{Dial, Layout, Place};
 pub use proxy::{LocalAddress, ProxyArguments};
 pub use serve::{ExecArguments, ListenArguments, RingSizes};
+pub use tcp::TcpAddress;
 pub use tools_common::DomainArgument;
 
 use crate::Failure;
@@ -62,7 +64,7 @@ pub enum Command {
     /// Offers a vchan to a domain, and runs a command for each client: the channel is its standard
     /// input and output.
     Exec(ExecArguments),
-    /// Joins a vchan and local connections: a unix socket, TCP on loopback, or a pseudo terminal.
+    /// Joins a vchan and local connections: a unix socket, TCP, or a pseudo terminal.
     Proxy(ProxyArguments),
     /// Lists the vchans of this host that are published below the domains' data folders, with
     /// state, sizes and fill.
@@ -91,7 +93,10 @@ impl Command {
             Command::Bench(args) => &args.dial.place,
             Command::Listen(args) => &args.place,
             Command::Exec(args) => &args.place,
-            Command::Proxy(args) => &args.place,
+            Command::Proxy(args) => {
+                args.check()?;
+                &args.place
+            }
             Command::Dump(args) => &args.place,
             Command::Ls(_) | Command::Generate { .. } => return Ok(()),
         };
@@ -144,7 +149,7 @@ mod tests {
             &["exec", "2", "--clients", "0", "--", "cat"],
             &["exec", "2", "--once", "--clients", "2", "--", "cat"],
             &["proxy", "2"],
-            &["proxy", "2", "--tcp", "192.0.2.1:80"],
+            &["proxy", "2", "--tcp", "192.0.2.1"],
             &["proxy", "2", "--unix", "x", "--pty"],
             &["proxy", "2", "--server", "--pty"],
             &["proxy", "2", "--unix", "x", "--mode", "999"],

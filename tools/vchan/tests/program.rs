@@ -273,6 +273,7 @@ fn wrong_arguments_are_told_before_xen_is_looked_for() {
         (&["dump", "2", "--layout", "std"], 2, "--port NAME"),
         (&["listen", "2", "--path", "a//b"], 2, "an empty part"),
         (&["exec", "2", "--path", "a//b", "--", "cat"], 2, "an empty part"),
+        (&["proxy", "2", "--tcp", "192.0.2.1:80"], 2, "must be on a loopback address"),
         (&["connect", "2", "--raw"], 2, "standard input is none"),
         (&["exec", "2", "--", "/no/such/program"], 1, "there is no such program"),
         (&["exec", "2", "--", "no-such-program-anywhere"], 1, "there is no such program"),

@@ -1,8 +1,8 @@
 //! `vchan proxy`.
 
-use super::{Owner, Place, RingSizes, after_help};
+use super::{Owner, Place, RingSizes, TcpAddress, after_help};
+use crate::{Code, Failure};
 use clap::Args;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "  \
@@ -13,6 +13,8 @@ const EXAMPLES: &str = "  \
   vchan proxy 2 --pty                      a terminal whose other end is domain 2; its name is printed
   vchan proxy 2 --server --tcp 127.0.0.1:22
                                            clients in domain 2 reach the local ssh server
+  vchan proxy 2 nfs --server --tcp fileserver:2049
+                                           or a server elsewhere, by a name from /etc/hosts
 
 Each local connection has a channel of its own, and with --server each client a local connection of its own: many at a time,
 if the other end serves many at a time.";
@@ -65,6 +67,22 @@ pub struct ProxyArguments {
     pub verbose: bool,
 }
 
+impl ProxyArguments {
+    /// Refuses to listen where other machines could connect.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match self.local.tcp {
+            Some(TcpAddress(address)) if !self.server && !address.ip().is_loopback() => {
+                let text = format!(
+                    "cannot listen on {address}: nothing protects the port, so it must be on a \
+                     loopback address; use ssh -L for other machines"
+                );
+                Err(Failure::new(Code::Usage, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The address of the local side.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
@@ -73,9 +91,10 @@ pub struct LocalAddress {
     #[arg(long, value_name = "PATH")]
     pub unix: Option<PathBuf>,
 
-    /// TCP on a loopback address and port, as 127.0.0.1:7000; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
-    pub tcp: Option<SocketAddr>,
+    /// TCP on an address and port: a loopback address, as 127.0.0.1:7000, where port 0 takes a free
+    /// one; with --server, any address to connect to. A name is looked up in /etc/hosts.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub tcp: Option<TcpAddress>,
 
     /// A new pseudo terminal in raw mode.
     #[arg(long)]
@@ -86,14 +105,5 @@ fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode @ 0..=0o777) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(mode),
         _ => Err("permission bits are three octal digits, as 660".into()),
-    }
-}
-
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "no address and port, as 127.0.0.1:7000".to_string())?;
-    match address.ip().is_loopback() {
-        true => Ok(address),
-        false => Err("only loopback addresses, since nothing protects the port: use ssh -L for other machines".into()),
     }
 }

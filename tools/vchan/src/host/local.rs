@@ -3,7 +3,7 @@
 use crate::other;
 use std::io;
 use tools_common::report;
-use vchan::{Failure, LocalAddress, ProxyArguments};
+use vchan::{Failure, LocalAddress, ProxyArguments, TcpAddress};
 use xen_linux::{
     IoError, Linux, LocalListener, Pty, SocketAccess, Streams, connect_tcp, connect_unix,
 };
@@ -38,8 +38,10 @@ impl Local {
                 LocalListener::unix(linux, path, &access)
                     .map_err(refused(format!("listen on {}", path.display())))?
             }
-            LocalAddress { tcp: Some(address), .. } => LocalListener::tcp(linux, *address)
-                .map_err(refused(format!("listen on {address}")))?,
+            LocalAddress { tcp: Some(TcpAddress(address)), .. } => {
+                LocalListener::tcp(linux, *address)
+                    .map_err(refused(format!("listen on {address}")))?
+            }
             _ => {
                 let pty = Pty::open(linux).map_err(refused("make a terminal".to_string()))?;
                 report(&format!("The terminal is {}", pty.name().display()));
@@ -64,7 +66,7 @@ impl Local {
                     .await
                     .map_err(|error| refused(path.display().to_string(), error))
             }
-            Local::Connect(linux, LocalAddress { tcp: Some(address), .. }) => {
+            Local::Connect(linux, LocalAddress { tcp: Some(TcpAddress(address)), .. }) => {
                 connect_tcp(linux, *address)
                     .await
                     .map_err(|error| refused(address.to_string(), error))
