@@ -3,7 +3,33 @@
 use crate::{Error, Store, path};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use xen_platform::DomId;
+
+/// A living domain, as the toolstack records it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Domain {
+    /// Its number.
+    pub id: DomId,
+    /// Its name, if it has one yet.
+    pub name: Option<String>,
+    /// Its UUID, in lower case with dashes, if it has one.
+    pub uuid: Option<String>,
+}
+
+/// Returns all living domains, in no order. Only dom0 may ask.
+pub async fn list(store: &Store) -> Result<Vec<Domain>, Error> {
+    let mut domains = Vec::new();
+    for entry in store.directory("/local/domain").await? {
+        let Ok(id) = entry.parse().map(DomId) else { continue };
+        if store.is_domain_introduced(id).await? {
+            let vm = optional(store, id, "vm").await?;
+            let uuid = vm.and_then(|vm| vm.strip_prefix("/vm/").map(str::to_ascii_lowercase));
+            domains.push(Domain { id, name: optional(store, id, "name").await?, uuid });
+        }
+    }
+    Ok(domains)
+}
 
 /// Returns the first living domain with this name; `None` if there is none. Only dom0 may ask.
 ///
