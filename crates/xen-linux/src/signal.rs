@@ -79,9 +79,14 @@ impl Drop for Caught {
 }
 
 impl Signals {
+    /// Catches none yet.
+    pub fn none(linux: &Linux) -> Self {
+        Signals { linux: linux.clone(), caught: Vec::new() }
+    }
+
     /// Catches SIGINT, SIGTERM and SIGHUP from now on.
     pub fn catch(linux: &Linux) -> Result<Self, Error> {
-        let mut signals = Signals { linux: linux.clone(), caught: Vec::new() };
+        let mut signals = Signals::none(linux);
         for signal in [Signal::Interrupt, Signal::Terminate, Signal::Hangup] {
             // nohup(1) has it ignored.
             if signal != Signal::Hangup || !is_ignored(SIGHUP) {
