@@ -3,7 +3,7 @@
 use super::Scenario;
 use super::xendisk::exercise;
 use super::{
-    balloon, block, block_full, block_images, block_linux, boot, clients, console, drop_in,
+    balloon, block, block_full, block_images, block_linux, boot, clients, console, daemon, drop_in,
     durable, echo, exec, half_close, hostile, inspect, interop, life, linux, local, own, package,
     rogue, soak, suspend, tool, units, xendisk,
 };
@@ -150,6 +150,12 @@ pub const ALL: &[Scenario] = &[
         "exec-pty",
         "a terminal of exec has the user's size, and the user's its mode back",
         exec::terminals,
+    )
+    .linux(),
+    Scenario::new(
+        "serve",
+        "a daemon's services reach the domains that they are for, and no others",
+        daemon::services,
     )
     .linux(),
     Scenario::new(

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod connect;
+mod domains;
 mod inspect;
 mod measure;
 mod owner;
@@ -10,12 +11,14 @@ mod serve;
 mod tcp;
 
 pub use connect::{ConnectArguments, Escape};
+pub use domains::Domains;
 pub use inspect::{DumpArguments, ListArguments};
 pub use measure::{BenchArguments, PingArguments};
 pub use owner::Owner;
-pub use place::{Dial, Layout, Place};
+pub use place::{Dial, Layout, Location, Place, ServerPlace};
 pub use proxy::{LocalAddress, ProxyArguments};
-pub use serve::{ExecArguments, ListenArguments, RingSizes};
+pub use serve::{ExecArguments, ListenArguments, RingSizes, ServeArguments};
+pub(crate) use serve::{bytes, clients, ring_size};
 pub use tcp::TcpAddress;
 pub use tools_common::DomainArgument;
 
@@ -64,6 +67,9 @@ pub enum Command {
     /// Offers a vchan to a domain, and runs a command for each client: the channel is its standard
     /// input and output.
     Exec(ExecArguments),
+    /// Offers services to other domains, as a configuration file names them: commands, unix sockets
+    /// and TCP servers.
+    Serve(ServeArguments),
     /// Joins a vchan and local connections: a unix socket, TCP, or a pseudo terminal.
     Proxy(ProxyArguments),
     /// Lists the vchans of this host that are published below the domains' data folders, with
@@ -88,17 +94,17 @@ impl Command {
     /// Finds what is wrong with the place of the channel, before anything is looked up there.
     pub fn check(&self) -> Result<(), Failure> {
         let place = match self {
-            Command::Connect(args) => &args.dial.place,
-            Command::Ping(args) => &args.dial.place,
-            Command::Bench(args) => &args.dial.place,
-            Command::Listen(args) => &args.place,
-            Command::Exec(args) => &args.place,
+            Command::Connect(args) => &args.dial.place.location,
+            Command::Ping(args) => &args.dial.place.location,
+            Command::Bench(args) => &args.dial.place.location,
+            Command::Listen(args) => args.place.check(args.timeout)?,
+            Command::Exec(args) => args.place.check(args.timeout)?,
             Command::Proxy(args) => {
                 args.check()?;
-                &args.place
+                &args.place.location
             }
-            Command::Dump(args) => &args.place,
-            Command::Ls(_) | Command::Generate { .. } => return Ok(()),
+            Command::Dump(args) => &args.place.location,
+            Command::Ls(_) | Command::Serve(_) | Command::Generate { .. } => return Ok(()),
         };
         place.layout()?.server_path(DomId::FIRST_RESERVED)?;
         Ok(())
@@ -124,7 +130,7 @@ mod tests {
         let Ok(Command::Connect(args)) = parse(&["connect", "2"]) else { panic!() };
         assert_eq!(args.dial.place.domain, DomainArgument::Number(DomId(2)));
         let path = "data/vchan".to_string();
-        assert_eq!(args.dial.place.layout(), Ok(xen_vchan::Layout::Legacy { path }));
+        assert_eq!(args.dial.place.location.layout(), Ok(xen_vchan::Layout::Legacy { path }));
         assert_eq!((args.dial.timeout, args.linger, args.verbose), (10, None, false));
     }
 
@@ -141,6 +147,8 @@ mod tests {
             &["connect", "2", "--escape", "^]"],
             &["connect", "2", "--raw", "--escape", "x"],
             &["listen", "2", "--once", "--keep"],
+            &["listen", "2,", "--keep"],
+            &["serve"],
             &["listen", "2", "--left", "2000000"],
             &["listen", "2", "--left", "0"],
             &["exec", "2"],

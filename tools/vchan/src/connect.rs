@@ -141,7 +141,10 @@ pub(crate) async fn path_of_client<P: Platform>(
     place: &Place,
     server: DomId,
 ) -> Result<String, Failure> {
-    Ok(place.layout()?.client_path(server, xen_vchan::own_domid(platform, store).await?)?)
+    Ok(place
+        .location
+        .layout()?
+        .client_path(server, xen_vchan::own_domid(platform, store).await?)?)
 }
 
 /// The domain's number; refuses this one.

@@ -21,12 +21,13 @@ const PAGE: Page = Page {
         ("/dev/xen/evtchn", "Event channels (module xen-evtchn)."),
         ("/dev/xen/gntdev", "Mappings of pages that a server grants (module xen-gntdev)."),
         ("/dev/xen/gntalloc", "Pages that a server grants to its clients (module xen-gntalloc)."),
+        ("/etc/xen/vchan.toml", "The services of vchan serve by convention: vchan.toml(5)."),
         (
             "/sys/module/xen_gntalloc/parameters/limit",
             "Pages that may be granted at a time by all programs together.",
         ),
     ],
-    see_also: &["xl(1)", "xenstore-ls(1)", "xen-disk(8)"],
+    see_also: &["vchan.toml(5)", "xl(1)", "xenstore-ls(1)", "xen-disk(8)"],
 };
 
 /// Writes a manual page for the program and one for each command (`vchan.8`, `vchan-connect.8`,

@@ -1,6 +1,7 @@
 //! The commands on this host: its devices, its standard streams, its programs and its sockets.
 
 mod child;
+mod daemon;
 mod local;
 mod terminal;
 
@@ -31,7 +32,8 @@ pub(crate) async fn run(
         _ => open_store(linux, spawner).await,
     };
     let store = store.map_err(other)?;
-    let session = Session { platform: linux, store: &store, stop, report: &report };
+    let session =
+        Session { platform: linux, store: &store, stop, report: &report, offered: &|| () };
     match command {
         Command::Connect(args) => {
             let (input, output) = stdio(linux)?;
@@ -44,14 +46,8 @@ pub(crate) async fn run(
             vchan::connect_raw(session, args, &terminal, input, output).await
         }
         Command::Listen(args) => vchan::listen(session, args, stdio(linux)?).await,
-        Command::Exec(args) if args.pty => {
-            let start = async |client: &_| child::start_on_pty(linux, &args.command, client);
-            vchan::exec(session, args, start).await
-        }
-        Command::Exec(args) => {
-            let start = async |client: &_| child::start(linux, &args.command, client);
-            vchan::exec(session, args, start).await
-        }
+        Command::Exec(args) => child::exec(linux, session, args).await,
+        Command::Serve(args) => daemon::run(linux, session, args).await,
         Command::Proxy(args) => {
             let local = local::Local::open(linux, args)?;
             vchan::proxy(session, args, async || local.next().await).await

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod config;
 mod connect;
 mod dump;
 mod echo;
@@ -21,13 +22,14 @@ mod times;
 
 pub use args::*;
 pub use bench::bench;
+pub use config::{Service, Target, read_services};
 pub use connect::{Terminal, connect, connect_raw};
 pub use dump::dump;
 pub use generate::generate;
 pub use list::list;
 pub use ping::ping;
 pub use proxy::proxy;
-pub use serve::{Child, Client, Program, exec, listen};
+pub use serve::{Child, Client, Fleet, Offered, Program, exec, listen, serve_fleet};
 pub use session::Session;
 pub use stop::Stop;
 pub use tools_common::{Code, Failure};

@@ -17,6 +17,9 @@ use xen_platform::{Clock, deadline};
 /// Time limit for a server to remove its keys after a signal.
 const KEYS_GRACE: Duration = Duration::from_secs(2);
 
+/// Time limit for all services of a daemon to end.
+const DAEMON_GRACE: Duration = Duration::from_secs(3600);
+
 /// End of a command.
 enum End {
     Done(Result<(), Failure>),
@@ -56,18 +59,20 @@ fn grace(command: &Command) -> Duration {
     match command {
         Command::Exec(args) => Duration::from_secs(args.grace) + KEYS_GRACE,
         Command::Listen(_) => KEYS_GRACE,
+        // Each service has a grace of its own.
+        Command::Serve(_) => DAEMON_GRACE,
         Command::Proxy(args) if args.server => KEYS_GRACE,
         _ => Duration::ZERO,
     }
 }
 
-/// Catches the signals that end a command. SIGQUIT is left to its default, a core dump, unless that
-/// would leave a terminal in raw mode.
+/// Catches the signals that end a command. SIGHUP does not end a daemon. SIGQUIT is left to its
+/// default, a core dump, unless that would leave a terminal in raw mode.
 fn signals(linux: &Linux, command: &Command) -> Result<Signals, xen_linux::Error> {
-    let signals = Signals::catch(linux)?;
     match command {
-        Command::Connect(args) if args.raw => signals.and(Signal::Quit),
-        _ => Ok(signals),
+        Command::Serve(_) => Signals::none(linux).and(Signal::Interrupt)?.and(Signal::Terminate),
+        Command::Connect(args) if args.raw => Signals::catch(linux)?.and(Signal::Quit),
+        _ => Signals::catch(linux),
     }
 }
 

@@ -1,9 +1,9 @@
 //! `vchan proxy`: joins a vchan and local connections.
 
-use crate::args::Dial;
-use crate::connect::{dial, forward};
+use crate::args::{Dial, Place};
+use crate::connect::{dial, find_domain, forward};
 use crate::relay::{EndPolicy, Relay, RelayConfig, Transfer};
-use crate::serve::{Service, SessionEnd, serve};
+use crate::serve::{STORE_TIMEOUT, Service, SessionEnd, serve};
 use crate::{Failure, ProxyArguments, Session};
 use embassy_futures::select::{Either, select};
 use embedded_io_async::{Read, Write};
@@ -16,8 +16,7 @@ use xen_vchan::Connection;
 /// Seconds that a local connection waits for the server, by default.
 const TIMEOUT: u64 = 10;
 
-/// Number of clients that a server connects to the local address at a time, and of local
-/// connections that a client joins with the vchan.
+/// Number of local connections that a client joins with the vchan at a time.
 const MAX_CONNECTIONS: usize = 64;
 
 /// Time after which a local connection that takes nothing more of what a client sent that has left
@@ -50,8 +49,11 @@ async fn proxy_server<P: Platform, I: Read, O: Write>(
     args: &ProxyArguments,
     open: impl AsyncFn() -> Result<(I, O), Failure>,
 ) -> Result<(), Failure> {
-    let &ProxyArguments { ref place, sizes, once, timeout, verbose, .. } = args;
-    let service = Service { place, sizes, once, clients: MAX_CONNECTIONS, timeout, verbose };
+    let &ProxyArguments { ref place, sizes, once, clients, timeout, verbose, .. } = args;
+    let Place { domain, location } = place;
+    let until = session.platform.now() + STORE_TIMEOUT;
+    let peer = find_domain(session.platform, session.store, domain, until).await?;
+    let service = Service { location, sizes, once, clients, timeout, verbose };
     let end = EndPolicy::Drained { stuck: STUCK };
     let config = RelayConfig { end, reaction: None, input: LOCAL, output: LOCAL };
     let serve_client = async |connection: &Connection<P>, transfer: &Transfer| {
@@ -62,7 +64,7 @@ async fn proxy_server<P: Platform, I: Read, O: Write>(
         let relay = Relay { platform: session.platform, connection, config: &config, transfer };
         SessionEnd::new(session.stop.or(relay.run(input, output, pending())).await)
     };
-    serve(session, &service, serve_client).await
+    serve(session, &service, peer, serve_client).await
 }
 
 /// Accepts local connections and joins each with a channel of its own.

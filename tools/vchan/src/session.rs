@@ -15,6 +15,8 @@ pub struct Session<'a, P> {
     pub stop: &'a Stop,
     /// Takes lines for standard error.
     pub report: &'a dyn Fn(&str),
+    /// Called whenever a server has published its first channel.
+    pub offered: &'a dyn Fn(),
 }
 
 impl<P> Clone for Session<'_, P> {

@@ -2,9 +2,11 @@
 
 mod common;
 
-use common::{Bench, DOM0, GUEST, place, program};
+use common::{Bench, DOM0, GUEST, program};
 use std::cell::RefCell;
-use vchan::{Child, Client, ExecArguments, Failure, Place, Program, RingSizes, Stop};
+use vchan::{
+    Child, Client, ExecArguments, Failure, Location, Program, RingSizes, ServerPlace, Stop,
+};
 use xen_vchan::ClientConfig;
 
 /// A program that ends with its streams.
@@ -18,8 +20,8 @@ impl Child for Ends {
     fn kill(&mut self) {}
 }
 
-/// Serves one client of the guest at `place`; returns how its program saw it.
-fn served(place: Place, path: &'static str) -> Client {
+/// Serves one client of the guest at `location`; returns how its program saw it.
+fn served(location: Location, path: &'static str) -> Client {
     let mut bench = Bench::new();
     let ((guest, guest_store), (dom0, store)) = (bench.host(GUEST), bench.host(DOM0));
     bench.sim.spawn(&guest.clone(), async move {
@@ -28,7 +30,7 @@ fn served(place: Place, path: &'static str) -> Client {
         connection.close().await.unwrap();
     });
     let args = ExecArguments {
-        place,
+        place: ServerPlace { location, ..common::server_place(GUEST) },
         sizes: RingSizes { left: 4096, right: 4096 },
         once: true,
         timeout: None,
@@ -54,12 +56,12 @@ fn served(place: Place, path: &'static str) -> Client {
 #[test]
 fn program_is_told_domain_name_and_service() {
     let log = || Some("log".to_string());
-    for (place, path, port) in [
-        (place(), "data/vchan", None),
-        (Place { port: log(), ..place() }, "data/vchan/1/log", log()),
-        (Place { service: log(), ..place() }, "data/vchan/1/log", log()),
+    for (location, path, port) in [
+        (Location::default(), "data/vchan", None),
+        (Location { port: log(), ..Location::default() }, "data/vchan/1/log", log()),
+        (Location { service: log(), ..Location::default() }, "data/vchan/1/log", log()),
     ] {
-        let set = served(place, path).environment();
+        let set = served(location, path).environment();
         let expected = [
             ("VCHAN_PEER_DOMID", Some("1".to_string())),
             ("VCHAN_PEER_NAME", Some("echo".to_string())),

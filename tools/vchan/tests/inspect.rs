@@ -19,7 +19,7 @@ fn list(bench: &mut Bench, json: bool) -> String {
 fn dump(bench: &mut Bench, path: Option<&str>, json: bool) -> Result<String, Failure> {
     let (dom0, store) = bench.host(DOM0);
     let mut place = place();
-    place.path = path.map(Into::into);
+    place.location.path = path.map(Into::into);
     bench.sim.run(async move { vchan::dump(&dom0, &store, &DumpArguments { place, json }).await })
 }
 

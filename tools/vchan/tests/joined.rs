@@ -10,8 +10,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 use vchan::{
-    Child, Code, DomainArgument, ExecArguments, Failure, ListenArguments, Place, Program,
-    RingSizes, Session, Stop,
+    Child, Code, ExecArguments, Failure, ListenArguments, Program, RingSizes, Session, Stop,
 };
 use xen_platform::{EventCounter, sleep};
 use xen_sim::Domain;
@@ -116,23 +115,12 @@ impl Drop for Unsorted {
     }
 }
 
-/// The clients' domain, as the server in the guest names it.
-fn clients() -> Place {
-    Place {
-        domain: DomainArgument::Number(DOM0),
-        service: None,
-        path: None,
-        layout: None,
-        port: None,
-    }
-}
-
 /// Serves one client in the guest with a sorter.
 fn serve_sorter(bench: &Bench, pauses: (u64, u64), status: u8) {
     let (guest, store) = bench.host(GUEST);
     bench.sim.spawn(&guest.clone(), async move {
         let args = ExecArguments {
-            place: clients(),
+            place: common::server_place(DOM0),
             sizes: RingSizes { left: 4096, right: 4096 },
             once: true,
             timeout: None,
@@ -214,7 +202,7 @@ fn listen_takes_what_connect_sends_and_both_end() {
         let bytes = output.bytes.clone();
         let serving = bench.sim.spawn(&guest.clone(), async move {
             let args = ListenArguments {
-                place: clients(),
+                place: common::server_place(DOM0),
                 sizes: RingSizes { left: 4096, right: 4096 },
                 once: false,
                 keep: false,
@@ -225,7 +213,13 @@ fn listen_takes_what_connect_sends_and_both_end() {
             let said = RefCell::new(Vec::new());
             let report = |text: &str| said.borrow_mut().push(text.to_string());
             let stop = Stop::new();
-            let session = Session { platform: &guest, store: &store, stop: &stop, report: &report };
+            let session = Session {
+                platform: &guest,
+                store: &store,
+                stop: &stop,
+                report: &report,
+                offered: &|| (),
+            };
             let result = vchan::listen(session, &args, (steps, output)).await;
             (result, said.into_inner().pop().unwrap())
         });

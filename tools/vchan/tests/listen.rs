@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bench, DOM0, GUEST, Step, letters, place, program};
+use common::{Bench, DOM0, GUEST, Step, letters, program};
 use embedded_io_async::{Read, Write};
 use std::cell::RefCell;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const KEY: &str = "/local/domain/0/data/vchan/ring-ref";
 fn listen_args() -> ListenArguments {
     let sizes = RingSizes { left: 4096, right: 1000 };
     ListenArguments {
-        place: place(),
+        place: common::server_place(GUEST),
         sizes,
         once: false,
         keep: false,
@@ -31,7 +31,7 @@ fn listen_args() -> ListenArguments {
 fn exec_args() -> ExecArguments {
     let sizes = RingSizes { left: 4096, right: 4096 };
     ExecArguments {
-        place: place(),
+        place: common::server_place(GUEST),
         sizes,
         once: false,
         timeout: None,
@@ -64,7 +64,13 @@ fn listen(
     let (result, said) = bench.sim.run(async move {
         let said = RefCell::new(Vec::new());
         let report = |text: &str| said.borrow_mut().push(text.to_string());
-        let session = Session { platform: &dom0, store: &store, stop: &stop, report: &report };
+        let session = Session {
+            platform: &dom0,
+            store: &store,
+            stop: &stop,
+            report: &report,
+            offered: &|| (),
+        };
         let limit = Some(dom0.now() + Duration::from_secs(3600));
         let work = vchan::listen(session, &args, (input, output));
         let result = deadline(&dom0, limit, work).await.expect("it hangs");
@@ -105,7 +111,7 @@ fn a_client_is_served_once_and_the_keys_are_removed() {
 fn the_std_layout_names_the_client_and_the_port() {
     let mut bench = Bench::new();
     let mut args = listen_args();
-    args.place.port = Some("log".into());
+    args.place.location.port = Some("log".into());
     args.verbose = true;
     let host = bench.host(GUEST);
     let xs = bench.xs.clone();
@@ -236,7 +242,13 @@ fn exec(
     bench.sim.run(async move {
         let said = RefCell::new(Vec::new());
         let report = |text: &str| said.borrow_mut().push(text.to_string());
-        let session = Session { platform: &dom0, store: &store, stop: &stop, report: &report };
+        let session = Session {
+            platform: &dom0,
+            store: &store,
+            stop: &stop,
+            report: &report,
+            offered: &|| (),
+        };
         let start = async |_: &_| {
             let (output, input) = program(most);
             Ok(Program { output, input, child: Exits(3) })

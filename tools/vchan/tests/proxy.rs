@@ -19,6 +19,7 @@ fn args(server: bool, once: bool) -> ProxyArguments {
         local,
         server,
         sizes,
+        clients: 64,
         once,
         timeout: Some(5),
         mode: None,
@@ -49,7 +50,13 @@ fn forward(
         let said = RefCell::new(Vec::new());
         let report = |text: &str| said.borrow_mut().push(text.to_string());
         let (stop, clock) = (Stop::new(), dom0.clone());
-        let session = Session { platform: &dom0, store: &store, stop: &stop, report: &report };
+        let session = Session {
+            platform: &dom0,
+            store: &store,
+            stop: &stop,
+            report: &report,
+            offered: &|| (),
+        };
         let open = async || {
             let next = streams.borrow_mut().pop_front();
             next.ok_or_else(|| Failure::new(Code::Other, "no more"))
@@ -161,7 +168,13 @@ fn the_server_joins_each_client_with_a_local_connection_of_its_own() {
     let (result, said) = bench.sim.run(async move {
         let (said, count) = (RefCell::new(Vec::new()), Cell::new(0));
         let report = |text: &str| said.borrow_mut().push(text.to_string());
-        let session = Session { platform: &dom0, store: &store, stop: &stop, report: &report };
+        let session = Session {
+            platform: &dom0,
+            store: &store,
+            stop: &stop,
+            report: &report,
+            offered: &|| (),
+        };
         let open = async || {
             count.set(count.get() + 1);
             if count.get() == 2 {

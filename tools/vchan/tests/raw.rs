@@ -2,15 +2,12 @@
 
 mod common;
 
-use common::{Bench, DOM0, GUEST, Input, Output, Step, args, place, program, streams};
+use common::{Bench, DOM0, GUEST, Input, Output, Step, args, program, streams};
 use embedded_io_async::Read;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-use vchan::{
-    Child, Client, DomainArgument, Escape, ExecArguments, Failure, Place, Program, RingSizes, Stop,
-    Terminal,
-};
+use vchan::{Child, Client, Escape, ExecArguments, Failure, Program, RingSizes, Stop, Terminal};
 use xen_platform::{Clock, deadline, sleep};
 use xen_sim::{Domain, Task};
 use xen_vchan::{Connection, Offer, ServerConfig, WindowSize};
@@ -176,7 +173,7 @@ fn program_of_exec_starts_with_the_size_and_follows_it() {
     let mut bench = Bench::new();
     let (guest, store) = bench.host(GUEST);
     let args = ExecArguments {
-        place: Place { domain: DomainArgument::Number(DOM0), ..place() },
+        place: common::server_place(DOM0),
         sizes: RingSizes { left: 4096, right: 4096 },
         once: true,
         timeout: None,

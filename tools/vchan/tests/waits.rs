@@ -144,7 +144,7 @@ fn a_xenstore_that_hangs_is_not_waited_for_for_ever() {
 fn listen_args() -> ListenArguments {
     let sizes = RingSizes { left: 4096, right: 4096 };
     ListenArguments {
-        place: place(),
+        place: common::server_place(GUEST),
         sizes,
         once: false,
         keep: false,
@@ -215,7 +215,7 @@ fn a_program_that_reads_no_more_is_not_waited_for_once_its_client_is_gone() {
         });
         let (dom0, store) = bench.host(DOM0);
         let args = ExecArguments {
-            place: place(),
+            place: common::server_place(GUEST),
             sizes: RingSizes { left: 4096, right: 4096 },
             once: true,
             timeout: None,

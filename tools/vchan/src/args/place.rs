@@ -1,5 +1,6 @@
 //! Which vchan: the domain at its other end, and where it is published.
 
+use super::Domains;
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 use tools_common::{Code, DomainArgument, Failure};
@@ -11,6 +12,41 @@ pub struct Place {
     #[arg(value_name = "DOMID")]
     pub domain: DomainArgument,
 
+    /// The place of the keys.
+    #[command(flatten)]
+    pub location: Location,
+}
+
+/// The domains whose clients a server takes, and the place of the keys in xenstore.
+#[derive(Args, Clone, Debug)]
+pub struct ServerPlace {
+    /// The clients' domain, by its number, name or UUID; several with commas between them, or all,
+    /// whenever they are there.
+    #[arg(value_name = "DOMID")]
+    pub domains: Domains,
+
+    /// The place of the keys.
+    #[command(flatten)]
+    pub location: Location,
+}
+
+impl ServerPlace {
+    /// Returns the location, unless the time limit for a client cannot be: several domains come and
+    /// go.
+    pub(crate) fn check(&self, timeout: Option<u64>) -> Result<&Location, Failure> {
+        match (timeout, self.domains.single()) {
+            (Some(_), None) => {
+                let text = "--timeout is for a single domain: leave it out, or name one domain";
+                Err(Failure::new(Code::Usage, text))
+            }
+            _ => Ok(&self.location),
+        }
+    }
+}
+
+/// The place of a channel's keys in xenstore.
+#[derive(Args, Clone, Default, Debug)]
+pub struct Location {
     /// The name of the service within the std layout: the same as --port NAME.
     #[arg(value_name = "PORT", conflicts_with_all = ["path", "port"])]
     pub service: Option<String>,
@@ -28,7 +64,7 @@ pub struct Place {
     pub port: Option<String>,
 }
 
-impl Place {
+impl Location {
     /// Returns the name of the service within the std layout, however it was given.
     pub(crate) fn port(&self) -> Option<&str> {
         self.port.as_deref().or(self.service.as_deref())
@@ -97,9 +133,7 @@ mod tests {
     #[test]
     fn each_layout_has_its_path() {
         let path = |path: Option<&str>, layout, port: Option<&str>| {
-            let domain = DomainArgument::Number(DomId(2));
-            let place = Place {
-                domain,
+            let place = Location {
                 service: None,
                 path: path.map(Into::into),
                 layout,
@@ -122,13 +156,7 @@ mod tests {
     #[test]
     fn service_behind_the_domain_is_that_of_port() {
         let layout = |service: &str, layout| {
-            let place = Place {
-                domain: DomainArgument::Number(DomId(2)),
-                service: Some(service.into()),
-                path: None,
-                layout,
-                port: None,
-            };
+            let place = Location { service: Some(service.into()), path: None, layout, port: None };
             place.layout().map_err(|failure| failure.text)
         };
         let log = xen_vchan::Layout::Standard { port: "log".into() };

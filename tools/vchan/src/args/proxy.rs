@@ -1,5 +1,6 @@
 //! `vchan proxy`.
 
+use super::serve::clients;
 use super::{Owner, Place, RingSizes, TcpAddress, after_help};
 use crate::{Code, Failure};
 use clap::Args;
@@ -46,6 +47,10 @@ pub struct ProxyArguments {
     /// The rings, with --server.
     #[command(flatten)]
     pub sizes: RingSizes,
+
+    /// Number of clients that are served at a time, with --server.
+    #[arg(long, value_name = "NUMBER", default_value = "64", value_parser = clients)]
+    pub clients: usize,
 
     /// End when the first connection has ended, with its exit code.
     #[arg(long)]

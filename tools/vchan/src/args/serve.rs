@@ -1,14 +1,16 @@
 //! `vchan listen` and `vchan exec`.
 
-use super::{Place, after_help};
+use super::{ServerPlace, after_help};
 use clap::Args;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use xen_vchan::{Order, Orders};
 
 const LISTEN_EXAMPLES: &str = "  \
   vchan listen 2 >log.txt </dev/null       take what a client in domain 2 sends
   vchan listen 2 --port log --keep >log    one client after another, in the std layout
   vchan listen 2 <file                     send a file
+  vchan listen all --port log --keep >log  from the clients of any domain
   vchan listen 2 --left 64K --right 1M     rings of these sizes";
 
 const EXEC_EXAMPLES: &str = "  \
@@ -17,6 +19,7 @@ const EXEC_EXAMPLES: &str = "  \
   vchan exec 2 sh --pty -- login           the same with a terminal, for vchan connect --raw
   vchan exec 2 --clients 1 -- ./logger     one client after another
   vchan exec 2 --once -- tar xf -          one client, then end with the command's end
+  vchan exec vm1,vm2 log -- ./logger       for two domains, whenever they are there; all stands for any
 
 Each client has a channel and a command of its own, so that what becomes of one does not concern the others.
 
@@ -28,8 +31,14 @@ Environment of the command:
 
 Variables of these names that vchan itself was started with do not reach the command.";
 
+const SERVE_EXAMPLES: &str = "  \
+  vchan serve --config /etc/xen/vchan.toml the services of vchan.toml(5), until a signal comes
+  systemctl enable --now vchan             the same by its unit; systemctl reload has the file read again
+
+SIGHUP has the configuration read again. Services that did not change go on with their clients.";
+
 /// The sizes of the two rings.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RingSizes {
     /// Bytes of the ring from the client to the server, 1 to 1M; rounded up as libxenvchan does.
     #[arg(long, value_name = "BYTES", default_value = "8192", value_parser = ring_size)]
@@ -54,7 +63,7 @@ impl RingSizes {
 pub struct ListenArguments {
     /// The client's domain, and where the channel is published in this domain's folder.
     #[command(flatten)]
-    pub place: Place,
+    pub place: ServerPlace,
 
     /// The rings.
     #[command(flatten)]
@@ -90,7 +99,7 @@ pub struct ListenArguments {
 pub struct ExecArguments {
     /// The client's domain, and where the channel is published in this domain's folder.
     #[command(flatten)]
-    pub place: Place,
+    pub place: ServerPlace,
 
     /// The rings.
     #[command(flatten)]
@@ -132,8 +141,21 @@ pub struct ExecArguments {
     pub command: Vec<OsString>,
 }
 
+/// The arguments of `vchan serve`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = after_help(SERVE_EXAMPLES))]
+pub struct ServeArguments {
+    /// The file that names the services, in the form of vchan.toml(5).
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// Report on standard error the clients that come and go, and the bytes that went each way.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
 /// A number of bytes: decimal, with K or M for the powers of 1024.
-pub(super) fn bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
@@ -149,14 +171,16 @@ pub(super) fn bytes(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "no number of bytes, as 8192, 64K or 1M".into())
 }
 
-fn clients(text: &str) -> Result<usize, String> {
+/// A number of clients that are served at a time.
+pub(crate) fn clients(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1024) => Ok(number),
         _ => Err("a number of clients is 1 to 1024".into()),
     }
 }
 
-fn ring_size(text: &str) -> Result<usize, String> {
+/// The size of a ring in bytes.
+pub(crate) fn ring_size(text: &str) -> Result<usize, String> {
     let most = Order::MAX.bytes() as usize;
     match bytes(text)? {
         size if (1..=most).contains(&size) => Ok(size),

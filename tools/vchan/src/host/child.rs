@@ -10,7 +10,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
-use vchan::{Client, Failure, Program};
+use vchan::{Client, ExecArguments, Failure, Program, Session};
 use xen_linux::{Input, IoError, Linux, Output, ProgramInput, ProgramOutput, ProgramPty, WeakPty};
 use xen_platform::sleep;
 use xen_vchan::WindowSize;
@@ -35,10 +35,30 @@ pub(crate) fn check(name: &OsStr) -> Result<(), Failure> {
     Err(Failure::other(text))
 }
 
+/// Carries out `vchan exec`, each command on a terminal if so requested.
+pub(crate) async fn exec(
+    linux: &Linux,
+    session: Session<'_, Linux>,
+    args: &ExecArguments,
+) -> Result<(), Failure> {
+    match args.pty {
+        true => {
+            let start = async |client: &_| start_on_pty(linux, &args.command, client);
+            vchan::exec(session, args, start).await
+        }
+        false => {
+            let start = async |client: &_| start(linux, &args.command, client);
+            vchan::exec(session, args, start).await
+        }
+    }
+}
+
 /// Returns `command` with the description of `client` in its environment.
 fn prepare(command: &[OsString], client: &Client) -> Command {
     let mut program = Command::new(&command[0]);
     program.args(&command[1..]);
+    // The socket by which systemd is told is this program's own.
+    program.env_remove("NOTIFY_SOCKET");
     for (variable, value) in client.environment() {
         match value {
             Some(value) => program.env(variable, value),

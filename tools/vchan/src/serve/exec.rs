@@ -1,6 +1,6 @@
 //! `vchan exec`: a program for each client.
 
-use super::{Service, SessionEnd, serve};
+use super::{Service, SessionEnd, for_each_domain, serve};
 use crate::relay::{EndPolicy, Relay, RelayConfig, Transfer};
 use crate::{Code, ExecArguments, Failure, Session};
 use embassy_futures::select::{Either, select};
@@ -38,10 +38,11 @@ impl Client {
         connection: &Connection<P>,
     ) -> Result<Self, Failure> {
         let (domain, window) = (connection.info().peer, connection.peer_window());
-        let path = args.place.layout()?.server_path(domain)?;
+        let location = &args.place.location;
+        let path = location.layout()?.server_path(domain)?;
         // Only dom0 may ask. The client is served without a name, too.
         let name = answered(session.platform, domains::name(session.store, domain)).await;
-        let port = args.place.port().map(str::to_string);
+        let port = location.port().map(str::to_string);
         Ok(Client { domain, name: name.ok().flatten(), path, port, window })
     }
 
@@ -83,14 +84,27 @@ pub trait Child {
 }
 
 /// Offers a vchan, and starts a program for each client with `start`. Many clients are served at a
-/// time. The rest is as for [`listen`](super::listen).
+/// time, of one domain or of several. The rest is as for [`listen`](super::listen).
 pub async fn exec<P: Platform, O: Read, I: Write, C: Child>(
     session: Session<'_, P>,
     args: &ExecArguments,
     start: impl AsyncFn(&Client) -> Result<Program<O, I, C>, Failure>,
 ) -> Result<(), Failure> {
+    let exec_one =
+        async |session: Session<'_, P>, domain| exec_for(session, args, domain, &start).await;
+    for_each_domain(session, &args.place, args.once, exec_one).await
+}
+
+/// Offers a vchan to one domain, and starts a program for each client.
+async fn exec_for<P: Platform, O: Read, I: Write, C: Child>(
+    session: Session<'_, P>,
+    args: &ExecArguments,
+    domain: DomId,
+    start: &impl AsyncFn(&Client) -> Result<Program<O, I, C>, Failure>,
+) -> Result<(), Failure> {
     let &ExecArguments { ref place, sizes, timeout, verbose, once, clients, .. } = args;
-    let service = Service { place, sizes, once, clients, timeout, verbose };
+    let location = &place.location;
+    let service = Service { location, sizes, once, clients, timeout, verbose };
     let grace = Duration::from_secs(args.grace);
     let config = RelayConfig {
         end: EndPolicy::Drained { stuck: grace },
@@ -142,7 +156,7 @@ pub async fn exec<P: Platform, O: Read, I: Write, C: Child>(
         };
         SessionEnd { result: Some(result), status: Some(status) }
     };
-    serve(session, &service, serve_client).await
+    serve(session, &service, domain, serve_client).await
 }
 
 /// Gives the program's terminal each new size of its client's.

@@ -13,7 +13,10 @@ use std::future::{Future, pending};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Duration;
-use vchan::{ConnectArguments, Dial, DomainArgument, Escape, Failure, Place, Session, Stop};
+use vchan::{
+    ConnectArguments, Dial, DomainArgument, Domains, Escape, Failure, Location, Place, ServerPlace,
+    Session, Stop,
+};
 use xen_platform::{Clock, DomId, deadline, sleep};
 use xen_sim::xenstore::Xenstored;
 use xen_sim::{Domain, Sim, Task};
@@ -129,7 +132,13 @@ impl Bench {
             let said = RefCell::new(Vec::new());
             let report = |text: &str| said.borrow_mut().push(text.to_string());
             let stop = Stop::new();
-            let session = Session { platform: &dom0, store: &store, stop: &stop, report: &report };
+            let session = Session {
+                platform: &dom0,
+                store: &store,
+                stop: &stop,
+                report: &report,
+                offered: &|| (),
+            };
             let work = vchan::connect(session, &args, input, output);
             let result = deadline(&dom0, Some(start + Duration::from_secs(3600)), work)
                 .await
@@ -174,13 +183,13 @@ pub fn args() -> ConnectArguments {
 
 /// The guest, and the channel of the seed's path.
 pub fn place() -> Place {
-    Place {
-        domain: DomainArgument::Number(GUEST),
-        service: None,
-        path: None,
-        layout: None,
-        port: None,
-    }
+    Place { domain: DomainArgument::Number(GUEST), location: Location::default() }
+}
+
+/// The same for a server, whose clients come from `domain`.
+pub fn server_place(domain: DomId) -> ServerPlace {
+    let domains = Domains::These(vec![DomainArgument::Number(domain)]);
+    ServerPlace { domains, location: Location::default() }
 }
 
 /// A server that sends everything back in capitals, and takes `thinking` for each piece.
@@ -248,5 +257,5 @@ impl Write for Output {
 
 /// A session whose messages nobody reads.
 pub fn quiet<'a, P>(platform: &'a P, store: &'a Store, stop: &'a Stop) -> Session<'a, P> {
-    Session { platform, store, stop, report: &|_| () }
+    Session { platform, store, stop, report: &|_| (), offered: &|| () }
 }
