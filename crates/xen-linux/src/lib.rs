@@ -7,6 +7,7 @@
 //! [`Linux::run`]. No libxen* is used, so that one static program works under every Xen version.
 #![deny(unsafe_code)]
 
+mod beneath;
 mod channel;
 mod dial;
 mod error;
@@ -29,6 +30,7 @@ mod tokio;
 #[cfg(feature = "vchan")]
 pub mod vchan;
 
+pub use beneath::Beneath;
 pub use channel::LinuxChannel;
 pub use dial::{connect_tcp, connect_unix};
 pub use error::Error;
