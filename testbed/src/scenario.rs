@@ -8,6 +8,7 @@ mod block_linux;
 mod boot;
 mod clients;
 mod console;
+mod copy;
 mod daemon;
 mod disks;
 mod drop_in;

@@ -3,9 +3,9 @@
 use super::Scenario;
 use super::xendisk::exercise;
 use super::{
-    balloon, block, block_full, block_images, block_linux, boot, clients, console, daemon, drop_in,
-    durable, echo, exec, half_close, hostile, inspect, interop, life, linux, local, own, package,
-    rogue, soak, suspend, tool, units, xendisk,
+    balloon, block, block_full, block_images, block_linux, boot, clients, console, copy, daemon,
+    drop_in, durable, echo, exec, half_close, hostile, inspect, interop, life, linux, local, own,
+    package, rogue, soak, suspend, tool, units, xendisk,
 };
 
 /// All scenarios, in the order in which they run.
@@ -156,6 +156,12 @@ pub const ALL: &[Scenario] = &[
         "serve",
         "a daemon's services reach the domains that they are for, and no others",
         daemon::services,
+    )
+    .linux(),
+    Scenario::new(
+        "cp",
+        "files and folders are copied, and nothing beyond the served folder",
+        copy::copy,
     )
     .linux(),
     Scenario::new(

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod connect;
+mod copy;
 mod domains;
 mod inspect;
 mod measure;
@@ -11,6 +12,8 @@ mod serve;
 mod tcp;
 
 pub use connect::{ConnectArguments, Escape};
+pub use copy::CopyArguments;
+pub(crate) use copy::Direction;
 pub use domains::Domains;
 pub use inspect::{DumpArguments, ListArguments};
 pub use measure::{BenchArguments, PingArguments};
@@ -72,6 +75,8 @@ pub enum Command {
     Serve(ServeArguments),
     /// Joins a vchan and local connections: a unix socket, TCP, or a pseudo terminal.
     Proxy(ProxyArguments),
+    /// Copies files and folders between two domains, or serves a folder for that.
+    Cp(CopyArguments),
     /// Lists the vchans of this host that are published below the domains' data folders, with
     /// state, sizes and fill.
     Ls(ListArguments),
@@ -104,6 +109,7 @@ impl Command {
                 &args.place.location
             }
             Command::Dump(args) => &args.place.location,
+            Command::Cp(args) => &args.check()?,
             Command::Ls(_) | Command::Serve(_) | Command::Generate { .. } => return Ok(()),
         };
         place.layout()?.server_path(DomId::FIRST_RESERVED)?;
@@ -149,6 +155,9 @@ mod tests {
             &["listen", "2", "--once", "--keep"],
             &["listen", "2,", "--keep"],
             &["serve"],
+            &["cp", "a"],
+            &["cp", "--serve", "/srv", "1", "2"],
+            &["cp", "a", "1:", "--read-only"],
             &["listen", "2", "--left", "2000000"],
             &["listen", "2", "--left", "0"],
             &["exec", "2"],

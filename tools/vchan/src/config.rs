@@ -50,6 +50,13 @@ pub enum Target {
     Unix(PathBuf),
     /// A TCP connection for each client.
     Tcp(TcpAddress),
+    /// A folder for `vchan cp`.
+    Files {
+        /// Its path.
+        dir: PathBuf,
+        /// True if clients may only read.
+        read_only: bool,
+    },
 }
 
 #[derive(Deserialize)]
@@ -67,6 +74,9 @@ struct Entry {
     pty: bool,
     unix: Option<PathBuf>,
     tcp: Option<String>,
+    files: Option<PathBuf>,
+    #[serde(default)]
+    readonly: bool,
     left: Option<String>,
     right: Option<String>,
     clients: Option<u64>,
@@ -139,17 +149,21 @@ impl Entry {
         if self.command.is_none() && (self.pty || self.grace.is_some()) {
             return Err("pty and grace are for a command".into());
         }
-        match (self.command, self.unix, self.tcp) {
-            (Some(words), None, None) => match words.first() {
+        if self.files.is_none() && self.readonly {
+            return Err("readonly is for files".into());
+        }
+        match (self.command, self.unix, self.tcp, self.files) {
+            (Some(words), None, None, None) => match words.first() {
                 Some(program) if !program.is_empty() => {
                     let words = words.into_iter().map(OsString::from).collect();
                     Ok(Target::Command { words, pty: self.pty })
                 }
                 _ => Err("the command is empty".into()),
             },
-            (None, Some(path), None) => Ok(Target::Unix(path)),
-            (None, None, Some(address)) => Ok(Target::Tcp(address.parse()?)),
-            _ => Err("it needs one of command, unix and tcp".into()),
+            (None, Some(path), None, None) => Ok(Target::Unix(path)),
+            (None, None, Some(address), None) => Ok(Target::Tcp(address.parse()?)),
+            (None, None, None, Some(dir)) => Ok(Target::Files { dir, read_only: self.readonly }),
+            _ => Err("it needs one of command, unix, tcp and files".into()),
         }
     }
 }
@@ -157,9 +171,8 @@ impl Entry {
 impl Service {
     /// Returns the arguments of `vchan exec` for one of its domains and a command.
     pub fn exec_arguments(&self, domain: DomId, words: &[OsString], pty: bool) -> ExecArguments {
-        let domains = Domains::These(vec![DomainArgument::Number(domain)]);
         ExecArguments {
-            place: ServerPlace { domains, location: self.location() },
+            place: self.server_place(domain),
             sizes: self.sizes,
             once: false,
             clients: self.clients,
@@ -187,6 +200,12 @@ impl Service {
             linger: None,
             verbose: self.verbose,
         }
+    }
+
+    /// Returns the place of its channels for one of its domains.
+    pub fn server_place(&self, domain: DomId) -> ServerPlace {
+        let domains = Domains::These(vec![DomainArgument::Number(domain)]);
+        ServerPlace { domains, location: self.location() }
     }
 
     fn location(&self) -> Location {

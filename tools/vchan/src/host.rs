@@ -7,9 +7,15 @@ mod terminal;
 
 use crate::other;
 use tools_common::{Bar, print, report};
-use vchan::{Command, Failure, Session, Stop};
+use vchan::{Command, Failure, FileServer, RingSizes, Session, Stop};
 use xen_exec::Spawner;
 use xen_linux::{Input, IoError, Linux, Output, open_store};
+
+/// Number of clients of each domain that `vchan cp --serve` serves at a time.
+const CLIENTS: usize = 64;
+
+/// Rings of its channels: large ones, since they carry little but data.
+const COPY_RINGS: RingSizes = RingSizes { left: 64 * 1024, right: 64 * 1024 };
 
 /// Carries out `command`; a request through `stop` ends a server in good order.
 pub(crate) async fn run(
@@ -52,6 +58,14 @@ pub(crate) async fn run(
             let local = local::Local::open(linux, args)?;
             vchan::proxy(session, args, async || local.next().await).await
         }
+        Command::Cp(args) => match &args.serve {
+            Some(dir) => {
+                let files =
+                    FileServer::open(dir, args.read_only, CLIENTS, COPY_RINGS, args.verbose)?;
+                vchan::serve_files(session, &args.server_place()?, &files).await
+            }
+            None => vchan::copy(session, args, &mut Bar::of_bytes()).await,
+        },
         Command::Ping(args) => vchan::ping(linux, &store, args, print).await,
         Command::Bench(args) => {
             print(&vchan::bench(linux, &store, args, &mut Bar::of_steps()).await?)

@@ -100,7 +100,7 @@ async fn listen_for<P: Platform, I: Read, O: Write>(
 
 /// Runs `serve_one` for the domain of `place`; for several, for each of them whenever it is there.
 /// With `once`, the first client of any is the only one.
-async fn for_each_domain<P: Platform>(
+pub(crate) async fn for_each_domain<P: Platform>(
     session: Session<'_, P>,
     place: &ServerPlace,
     once: bool,

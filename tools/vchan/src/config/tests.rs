@@ -5,11 +5,12 @@ use proptest::prelude::*;
 fn configuration_is_read() {
     let text = "[service.sh]\ncommand = [\"login\", \"-p\"]\npty = true\ndomains = [\"work\", \"7\"]\ngrace = 3\n\
                 [service.log]\nunix = \"/run/log\"\ndomains = \"all\"\nleft = \"64K\"\nclients = 2\n\
+                [service.out]\nfiles = \"/srv/out\"\nreadonly = true\ndomains = \"all\"\n\
                 [service.ssh]\ntcp = \"127.0.0.1:22\"\ndomains = [\"all\"]\n";
     let services = parse(text, false).unwrap();
     let names: Vec<&str> = services.iter().map(|service| &*service.name).collect();
-    assert_eq!(names, ["log", "sh", "ssh"]);
-    let [log, sh, ssh] = &services[..] else { panic!() };
+    assert_eq!(names, ["log", "out", "sh", "ssh"]);
+    let [log, out, sh, ssh] = &services[..] else { panic!() };
     assert_eq!((&log.target, &log.domains), (&Target::Unix("/run/log".into()), &Domains::All));
     assert_eq!((log.sizes.left, log.sizes.right, log.clients), (65536, 8192, 2));
     let words = vec!["login".into(), "-p".into()];
@@ -17,6 +18,7 @@ fn configuration_is_read() {
     assert_eq!(sh.domains, "work,7".parse().unwrap());
     // In a list, it is the name of a domain.
     assert_eq!(ssh.domains, Domains::These(vec![DomainArgument::Name("all".into())]));
+    assert_eq!(out.target, Target::Files { dir: "/srv/out".into(), read_only: true });
     assert_eq!(ssh.target, Target::Tcp("127.0.0.1:22".parse().unwrap()));
 }
 
@@ -34,11 +36,12 @@ fn what_is_wrong_is_named() {
             "service a: a domain's name is empty",
         ),
         ("[service.\"a/b\"]\ndomains = \"all\"\ncommand = [\"cat\"]", "service a/b: "),
-        (&service(""), "service a: it needs one of command, unix and tcp"),
+        (&service(""), "service a: it needs one of command, unix, tcp and files"),
         (&service("unix = \"/x\"\ntcp = \"127.0.0.1:1\""), "it needs one of"),
         (&service("command = []"), "the command is empty"),
         (&service("command = \"cat\""), "invalid type"),
         (&service("unix = \"/x\"\npty = true"), "pty and grace are for a command"),
+        (&service("unix = \"/x\"\nreadonly = true"), "readonly is for files"),
         (&service("tcp = \"host\""), "no address and port"),
         (&service("command = [\"cat\"]\nleft = \"2M\""), "a ring has 1 to 1048576"),
         (&service("command = [\"cat\"]\nclients = 0"), "a number of clients is"),
@@ -58,7 +61,7 @@ fn sample_is_valid_and_manual_has_every_key() {
     );
     let lines = sample.lines().map(|line| line.strip_prefix('#').unwrap_or(line));
     let services: Vec<&str> = lines.filter(|line| !line.starts_with(' ')).collect();
-    assert_eq!(parse(&services.join("\n"), false).unwrap().len(), 3);
+    assert_eq!(parse(&services.join("\n"), false).unwrap().len(), 4);
 
     let manual = include_str!("../../../../packaging/vchan.toml.5");
     let unknown = parse("[service.a]\ncolour = 1", false).unwrap_err();

@@ -9,7 +9,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use tools_common::report;
 use vchan::{
-    Failure, Fleet, LocalAddress, ServeArguments, Service, Session, Target, read_services,
+    Failure, FileServer, Fleet, LocalAddress, ServeArguments, Service, Session, Target,
+    read_services,
 };
 use xen_linux::{Linux, Signal, Signals};
 use xen_platform::{DomId, EventCounter};
@@ -100,6 +101,11 @@ async fn serve(
         Target::Command { words, pty } => {
             let args = service.exec_arguments(domain, words, *pty);
             return child::exec(linux, session, &args).await;
+        }
+        Target::Files { dir, read_only } => {
+            let Service { clients, sizes, verbose, .. } = *service;
+            let files = FileServer::open(dir, *read_only, clients, sizes, verbose)?;
+            return vchan::serve_files(session, &service.server_place(domain), &files).await;
         }
         Target::Unix(path) => LocalAddress { unix: Some(path.clone()), tcp: None, pty: false },
         Target::Tcp(address) => LocalAddress { unix: None, tcp: Some(*address), pty: false },
