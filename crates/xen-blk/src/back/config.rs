@@ -45,6 +45,9 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Time that the frontend has to let go of the disk when it is asked to.
     pub stop_timeout: Duration,
+    /// Leaves the folders of a disk whose frontend is gone to a toolstack, which waits for the
+    /// state `Closed` in the backend's. Otherwise the backend removes them itself.
+    pub leave_folders: bool,
 }
 
 impl Default for Config {
@@ -62,6 +65,7 @@ impl Default for Config {
             merge: 1 << 20,
             drain_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(60),
+            leave_folders: false,
         }
     }
 }

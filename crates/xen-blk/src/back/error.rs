@@ -53,7 +53,8 @@ pub enum End {
     Closed,
     /// The toolstack removed the backend's folder.
     Removed,
-    /// The frontend, or its domain, is gone. The folders are removed.
+    /// The frontend, or its domain, is gone. The folders are removed, unless
+    /// [`super::Config::leave_folders`] is set.
     Gone,
 }
 

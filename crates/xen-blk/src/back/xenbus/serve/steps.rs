@@ -139,10 +139,14 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
         Ok(if online { None } else { Some(End::Closed) })
     }
 
-    /// Removes the folders of a disk whose frontend is gone.
+    /// Removes the folders of a disk whose frontend is gone, or tells the toolstack that it can.
     pub(super) async fn gone(&mut self) -> Result<End, Error> {
         self.drain().await;
-        toolstack::remove(self.store, self.device).await?;
+        if self.shared.config.leave_folders {
+            self.switch(State::CLOSED, &[]).await?;
+        } else {
+            toolstack::remove(self.store, self.device).await?;
+        }
         Ok(End::Gone)
     }
 
