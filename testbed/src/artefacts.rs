@@ -63,11 +63,13 @@ pub fn tree(top: &str, peers: Option<&Path>) -> Result<Tree> {
     );
     tree.insert("usr/bin/testbed", Node::File(0o755, own));
     tree.insert("usr/bin/vchan", Node::Link(format!("{top}/out/vchan")));
+    tree.insert("usr/bin/xen-disk", Node::Link(format!("{top}/out/xen-disk")));
     tree.insert(top, Node::Directory);
     add(&mut tree, &root.join("out"), &format!("{top}/out"))?;
     add(&mut tree, &root.join("out/libxenvchan"), &format!("{top}/out/libxenvchan"))?;
     add(&mut tree, &root.join("out/dist"), &format!("{top}/out/dist"))?;
     add(&mut tree, &root.join("xl"), &format!("{top}/xl"))?;
+    add(&mut tree, &root.join("packaging"), &format!("{top}/packaging"))?;
     add(&mut tree, &root.join("examples/python"), &format!("{top}/examples/python"))?;
     if let Some(peers) = peers {
         add(&mut tree, peers, &format!("{top}/peers"))?;

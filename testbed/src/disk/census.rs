@@ -24,7 +24,7 @@ pub struct Census {
 /// Prints a word for each device, then a line of dots, then one for each backend.
 const SCRIPT: &str = "losetup -n -O NAME; dmsetup info -c --noheadings -o name 2>/dev/null | grep -v '^No devices'; \
     ls /sys/kernel/config/nullb 2>/dev/null | grep -v '^features$'; ls /dev/ram* 2>/dev/null; echo ...; \
-    base=/local/domain/0/backend; for kind in vbd qdisk; do \
+    base=/local/domain/0/backend; for kind in vbd vbd3 qdisk; do \
     for domain in $(xenstore-list $base/$kind 2>/dev/null); do \
     for disk in $(xenstore-list $base/$kind/$domain); do echo $kind/$domain/$disk; done; done; done";
 

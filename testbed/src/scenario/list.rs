@@ -458,6 +458,20 @@ pub const ALL: &[Scenario] = &[
         xendisk::session::resize,
     )
     .linux(),
+    Scenario::new(
+        "toolstack-disk",
+        "xl starts and ends disks of xen-disk: with a guest, while it runs, and not at all",
+        xendisk::toolstack::disk,
+    )
+    .short()
+    .long(),
+    Scenario::new(
+        "toolstack-boot",
+        "a Linux guest boots from one: reboot, save, restore, destroy, hotplug",
+        xendisk::toolstack::boot,
+    )
+    .linux()
+    .longest(),
     Scenario::new("xen-disk-xl", "xl's own commands beside it do no harm", xendisk::beside::xl)
         .linux(),
     Scenario::new(

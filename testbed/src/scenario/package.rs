@@ -70,5 +70,12 @@ fn used(bench: &Bench) -> Result<()> {
     serving.wait(PATIENCE)?.expect(4)?;
     let gone = until(PATIENCE, || Ok(!host.shell("ls /run/xen-disk")?.contains("xvda")))?;
     ensure!(gone, "the disk's socket stays");
+    // The same by xl's script, which finds the tool where it is installed.
+    let spec = format!("vdev=xvda,backendtype=phy,script=block-ringside,format=raw,target={image}");
+    let disk = format!("disk=['{spec}']");
+    let name = format!("{}-xl", bench.name);
+    let guest = Guest::create_from(host, "/etc/xen/ringside-block.xl", &name, &[&disk, extra])?;
+    guest.says_within(" passed, 0 failed, ", PATIENCE * 3)?;
+    guest.gone(PATIENCE)?;
     host.shell(&format!("rm {image}")).map(drop)
 }

@@ -5,6 +5,7 @@ pub(super) mod devices;
 pub(super) mod exercise;
 pub(super) mod session;
 pub(super) mod takeover;
+pub(super) mod toolstack;
 
 use anyhow::{Context, Result, ensure};
 

@@ -17,7 +17,7 @@ pub use store::{GcArguments, KeyArguments, StoreCommand};
 pub use tools_common::DomainArgument;
 
 use crate::stack::{self, parse_size};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -49,8 +49,11 @@ pub struct Arguments {
 pub enum Command {
     /// Plugs a disk into a running domain and serves it until Ctrl-C.
     Connect(ConnectArguments),
-    /// Serves the disks of a configuration file, whenever their domains run.
+    /// Serves the disks of a configuration file, whenever their domains run, and sees to those that
+    /// xl makes with backendtype=tap.
     Serve(ServeArguments),
+    /// Begins or ends to serve a disk of xl's: for its script block-ringside.
+    Hotplug(HotplugArguments),
     /// Serves a storage to programs of this machine, over NBD, until Ctrl-C.
     Export(ExportArguments),
     /// Lists the disks that are served on this host.
@@ -86,6 +89,32 @@ pub enum Command {
         /// The folder; it must exist.
         dir: PathBuf,
     },
+}
+
+/// The arguments of `xen-disk hotplug`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = after_help("  xen-disk hotplug add --folder backend/vbd3/7/51712"))]
+pub struct HotplugArguments {
+    /// The step that xl takes.
+    #[arg(value_enum, value_name = "STEP")]
+    pub step: HotplugStep,
+    /// The backend's folder in xenstore, below that of this domain [default: XENBUS_PATH of the
+    /// environment].
+    #[arg(long, value_name = "FOLDER")]
+    pub folder: Option<String>,
+}
+
+/// A step of xl's with a disk.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HotplugStep {
+    /// Starts a server for the disk, and ends once it is ready. A disk whose server was killed gets
+    /// another one.
+    Add,
+    /// Waits until the disk's server has ended.
+    Remove,
+    /// Is the server.
+    #[value(hide = true)]
+    Serve,
 }
 
 /// The arguments of `xen-disk list`.

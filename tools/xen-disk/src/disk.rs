@@ -101,11 +101,12 @@ pub async fn plug(
 
 /// Returns the storage of a disk as it is written in xenstore.
 pub async fn params(store: &Store, device: &Device) -> Result<Option<String>, xen_store::Error> {
-    id::read(store, device, "params").await
+    id::stack(store, device).await
 }
 
 impl Disk {
-    /// Serves it until one side ends it, flushes its storage and removes its folders.
+    /// Serves it until one side ends it, and flushes its storage. Removes its folders, unless the
+    /// toolstack made them.
     pub async fn serve<P: Platform>(
         &self,
         platform: &P,
@@ -124,7 +125,10 @@ impl Disk {
                 format!("no answer within {FLUSH_TIMEOUT:?}"),
             ))
         });
-        let removed = toolstack::remove(store, &self.device).await;
+        let removed = match config.leave_folders {
+            true => Ok(()),
+            false => toolstack::remove(store, &self.device).await,
+        };
         let end = end?;
         flushed.map_err(|error| {
             let text = format!("{}: what was written last may not be kept: {error}", self.name());

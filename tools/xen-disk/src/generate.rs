@@ -13,6 +13,11 @@ const PAGE: Page = Page {
             "The folder of the sockets by which the commands speak to the disks that are served \
              [default: /run/xen-disk].",
         ),
+        (
+            "XEN_DISK_LOGDIR",
+            "The folder of the logs of disks that xl made [default: /var/log/xen].",
+        ),
+        ("XENBUS_PATH", "The disk for hotplug, as xl's scripts get it."),
         ("XENSTORED_PATH", "The socket of xenstored."),
         (
             "XENSTORED_RUNDIR",
@@ -26,6 +31,8 @@ const PAGE: Page = Page {
     ],
     files: &[
         ("/etc/xen/xen-disk.toml", "The configuration by convention; see xen-disk.toml(5)."),
+        ("/etc/xen/scripts/block-ringside", "xl's script for its disks that are served here."),
+        ("/var/log/xen/xen-disk-DOMAIN-DISK.log", "What the server of such a disk has to say."),
         ("/run/xen-disk", "A socket for each disk that is served, for root alone."),
         ("/run/xenstored/socket", "xenstored's socket."),
         ("/dev/xen/evtchn", "Event channels (module xen-evtchn)."),

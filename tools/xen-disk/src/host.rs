@@ -3,6 +3,7 @@
 mod ask;
 mod exercise;
 mod export;
+mod hotplug;
 mod log;
 mod privileges;
 mod serve;
@@ -32,10 +33,11 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             serve::run(vec![spec], serve::Mode { wait: false, verbose: args.verbose })
         }
         Command::Serve(args) => {
-            let specs = config::read(&args.config)?;
+            let specs = args.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
             log::install(args.verbose);
             serve::run(specs, serve::Mode { wait: true, verbose: args.verbose })
         }
+        Command::Hotplug(args) => hotplug::run(&args),
         Command::Export(args) => {
             log::install(args.verbose);
             export::run(&args)

@@ -1,13 +1,16 @@
 //! The identity of a served disk, in xenstore: a server takes a disk over from a killed one only if
 //! it is the same disk.
 
+use crate::disk::KIND;
 use crate::storage::Storage;
 use crate::{Code, Failure, Vdev};
 use std::fmt;
 use xen_blk::toolstack::Device;
 use xen_store::Store;
 
-/// Keys in the backend's folder.
+/// Key in the backend's folder: the stack of a disk that the toolstack knows by other words.
+pub const STACK: &str = "disk-stack";
+/// Further keys there.
 const STORAGE: &str = "disk-identity";
 const BYTES: &str = "disk-bytes";
 const SECTOR_SIZE: &str = "disk-sector-size";
@@ -63,7 +66,8 @@ impl Identity {
     /// went with its server.
     pub fn check(&self, device: &Device, recorded: &Recorded) -> Result<(), Failure> {
         let name = Vdev(device.vdev);
-        let cure = format!("xen-disk disconnect {} {name} takes the disk away", device.front);
+        let tool = if device.kind == KIND { "xen-disk disconnect" } else { "xl block-detach" };
+        let cure = format!("{tool} {} {name} takes the disk away", device.front);
         let refuse = |code, text: String| Err(Failure::new(code, format!("{text}: {cure}")));
         if self.is_of(recorded) && !self.outlives && !self.read_only {
             let text = format!("what the guest wrote to {name} is gone with the killed server");
@@ -128,12 +132,20 @@ pub async fn recorded(store: &Store, device: &Device) -> Result<Recorded, xen_st
     let key = async |name: &str| read(store, device, name).await;
     let bytes = key(BYTES).await?.unwrap_or_default();
     Ok(Recorded {
-        stack: key("params").await?.unwrap_or_default(),
+        stack: stack(store, device).await?.unwrap_or_default(),
         storage: key(STORAGE).await?,
         bytes: bytes.split(' ').filter_map(|number| number.parse().ok()).collect(),
         sector_size: key(SECTOR_SIZE).await?.and_then(|number| number.parse().ok()),
         read_only: key("mode").await?.as_deref() == Some("r"),
     })
+}
+
+/// Reads the stack of `device`, as it was served.
+pub async fn stack(store: &Store, device: &Device) -> Result<Option<String>, xen_store::Error> {
+    match read(store, device, STACK).await? {
+        None => read(store, device, "params").await,
+        stack => Ok(stack),
+    }
 }
 
 /// Key of the process that serves a disk: its number, and when it was started.

@@ -4,6 +4,7 @@
 //! Disks are served over any platform, so that they can be tested without Xen.
 #![deny(unsafe_code)]
 
+pub mod adopt;
 mod args;
 pub mod config;
 pub mod control;

@@ -48,9 +48,18 @@ fn manual_pages_and_completions_are_generated() {
     for name in ["xen-disk.8", "xen-disk.bash", "_xen-disk", "xen-disk.fish"] {
         assert!(folder.path(name).exists(), "{name}");
     }
-    for name in
-        ["connect", "serve", "list", "stats", "disconnect", "resize", "convert", "replay", "export"]
-    {
+    for name in [
+        "connect",
+        "serve",
+        "hotplug",
+        "list",
+        "stats",
+        "disconnect",
+        "resize",
+        "convert",
+        "replay",
+        "export",
+    ] {
         let page = std::fs::read_to_string(folder.path(&format!("xen-disk-{name}.8"))).unwrap();
         for part in ["EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO"] {
             assert!(page.contains(part), "{name}: {part}");

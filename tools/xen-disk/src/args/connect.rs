@@ -182,9 +182,9 @@ with for instance in that file:
   vdev = \"xvdb\"
   stack = \"overlay:\\\"/srv/vm2.changes\\\"/file:/srv/golden.raw\""))]
 pub struct ServeArguments {
-    /// The configuration.
+    /// The configuration; without one, only the disks that xl makes are seen to.
     #[arg(value_name = "CONFIG")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Also tells what the guests negotiate, and at the end what they did.
     #[arg(long, short)]
     pub verbose: bool,

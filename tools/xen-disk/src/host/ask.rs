@@ -1,6 +1,7 @@
 //! The commands that ask the processes which serve.
 
 use super::{on_linux, print, run_dir, say};
+use crate::adopt;
 use crate::control::{self, Answer, Question};
 use crate::disk::{self, KIND};
 use crate::identity;
@@ -62,7 +63,7 @@ fn ask_all(devices: &[Device]) -> Vec<(Option<Report>, bool)> {
 
 pub(super) async fn list(store: &Store, args: &ListArguments) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    let devices = toolstack::list(store, DomId(0), KIND).await?;
+    let devices = adopt::list(store, DomId(0)).await?;
     let asked = ask_all(&devices);
     for (device, (served, hangs)) in devices.into_iter().zip(asked) {
         let served_by = match &served {
@@ -110,7 +111,7 @@ fn json(value: &impl Serialize) -> String {
 
 async fn device(store: &Store, args: &DiskArguments) -> Result<Device, Failure> {
     let front = resolve_domain(store, &args.domain).await?;
-    Ok(Device { front, back: DomId(0), vdev: args.vdev.0, kind: KIND.into() })
+    Ok(adopt::find(store, DomId(0), front, args.vdev).await?)
 }
 
 fn find(args: &DiskArguments) -> Result<Device, Failure> {
@@ -153,6 +154,14 @@ pub(super) async fn disconnect(
     args: &DisconnectArguments,
 ) -> Result<(), Failure> {
     let device = device(store, &args.disk).await?;
+    if device.kind != KIND {
+        let text = format!(
+            "xl made the disk {vdev} of domain {front}: xl block-detach {front} {vdev} takes it away",
+            vdev = args.disk.vdev,
+            front = device.front
+        );
+        return Err(Failure::new(Code::Usage, text));
+    }
     if !toolstack::list(store, DomId(0), KIND).await?.contains(&device) {
         let text = format!(
             "domain {} has no disk {} of ours: see xen-disk list",
@@ -183,7 +192,7 @@ pub(super) async fn disconnect(
 
 /// Removes the sockets of servers that were killed.
 pub(super) async fn sweep_sockets(store: &Store) -> Result<(), Failure> {
-    Ok(control::sweep(&run_dir(), async || toolstack::list(store, DomId(0), KIND).await).await?)
+    Ok(control::sweep(&run_dir(), async || adopt::list(store, DomId(0)).await).await?)
 }
 
 async fn until_gone(

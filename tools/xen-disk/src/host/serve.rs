@@ -1,5 +1,7 @@
 //! `connect` and `serve`: disks, signals and sockets around them.
 
+pub(super) mod adopted;
+
 use super::ask::sweep_sockets;
 use super::privileges::{self, Reach, Sockets};
 use super::{run_dir, say};
@@ -10,7 +12,7 @@ use crate::pool::Pool;
 use crate::report::Report;
 use crate::served::Served;
 use crate::storage::{Pace, Storage};
-use crate::{Code, Failure, Vdev, control, stack};
+use crate::{Code, DiskSource, Failure, Vdev, adopt, control, stack};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -85,6 +87,16 @@ pub(super) fn run(specs: Vec<Spec>, mode: Mode) -> Result<(), Failure> {
             drop(spec.source.open()?);
         }
     }
+    on_host(mode, specs.len(), move |host| host.serve_all(specs))
+}
+
+/// Runs `work` with what the disks of this process share. `openers` is the number of threads on
+/// which storages are opened.
+fn on_host<F: Future<Output = Result<(), Failure>>>(
+    mode: Mode,
+    openers: usize,
+    work: impl FnOnce(Rc<Host>) -> F + 'static,
+) -> Result<(), Failure> {
     let linux = Linux::new();
     linux.run({
         let linux = linux.clone();
@@ -92,7 +104,7 @@ pub(super) fn run(specs: Vec<Spec>, mode: Mode) -> Result<(), Failure> {
             let store = xen_linux::open_store(&linux, &spawner).await.map_err(Failure::other)?;
             let event_fd = EventFd::new(&linux).map_err(Failure::other)?;
             let doorbell: Doorbell = event_fd.doorbell();
-            let host = Rc::new(Host {
+            let host = Host {
                 linux,
                 store,
                 spawner,
@@ -101,9 +113,9 @@ pub(super) fn run(specs: Vec<Spec>, mode: Mode) -> Result<(), Failure> {
                 asked: Cell::new(0),
                 asking: EventCounter::new(),
                 handles: RefCell::default(),
-                openers: Pool::new(specs.len(), move || doorbell.ring()),
-            });
-            host.serve_all(specs).await
+                openers: Pool::new(openers, move || doorbell.ring()),
+            };
+            work(Rc::new(host)).await
         }
     })
 }
@@ -145,6 +157,14 @@ impl Host {
         }
         let listening = self.clone();
         self.spawner.spawn(async move { listening.obey(signals).await });
+        if self.mode.wait {
+            let host = self.clone();
+            self.spawner.spawn(async move { host.welcome().await });
+        }
+        if specs.is_empty() {
+            say("Waiting for disks of xl's");
+            poll_fn(|cx| self.asking.poll_after(&mut 0, cx)).await;
+        }
         let tasks: Vec<_> = specs
             .into_iter()
             .map(|spec| {
@@ -162,6 +182,15 @@ impl Host {
             outcome = outcome.and(done);
         }
         outcome
+    }
+
+    /// Answers the disks that xl makes: their servers are processes of their own.
+    async fn welcome(&self) {
+        let report = |device: &toolstack::Device| {
+            say(&format!("xl makes disk {} of domain {}", Vdev(device.vdev), device.front));
+        };
+        let Err(error) = adopt::welcome(&self.store, DomId(0), report).await;
+        say(&format!("xen-disk: disks of xl's are not noticed any more: {error}"));
     }
 
     /// Ends all disks: the first signal in good order, the second at once.
@@ -249,7 +278,6 @@ impl Host {
         say(&format!("Operating on VM domain id: {front}"));
         let is_served =
             |device: &toolstack::Device| control::is_served(&control::socket(&run_dir(), device));
-        let read_only = spec.source.readonly;
         let (device, plugged) =
             plug(&self.store, DomId(0), front, spec.vdev, &identity, is_served).await?;
         let name = Vdev(device.vdev);
@@ -261,14 +289,7 @@ impl Host {
                 say(&format!("Going on with device {} (linux device /dev/{name})", device.vdev))
             }
         }
-        // Privileges are given up before the disk's threads are made, and after all that needs
-        // them.
-        let path = control::socket(&run_dir(), &device);
-        let listener = LocalListener::unix(&self.linux, &path, &SocketAccess::default());
-        let listener = listener
-            .map_err(|error| Failure::other(format!("cannot make the disk's socket: {error}")));
-        let ready = listener.and_then(|listener| self.give_up(&stack, front).map(|()| listener));
-        let listener = match ready {
+        let listener = match self.listen(&device, &stack) {
             Ok(listener) => listener,
             Err(failure) => {
                 // A disk that its guest may be using stays.
@@ -278,18 +299,40 @@ impl Host {
                 return Err(failure);
             }
         };
-        let on_enospc = spec.source.on_enospc;
-        let served = self.served(storage, read_only).on_enospc(on_enospc);
+        say("Press Control+C to disconnect device.");
+        self.serve_opened(&spec.source, storage, stack, device, listener).await
+    }
+
+    /// Makes a disk's socket, and gives up privileges: before the disk's threads are made, and
+    /// after all that needs them.
+    fn listen(&self, device: &toolstack::Device, stack: &str) -> Result<LocalListener, Failure> {
+        let path = control::socket(&run_dir(), device);
+        let listener = LocalListener::unix(&self.linux, &path, &SocketAccess::default());
+        let listener = listener
+            .map_err(|error| Failure::other(format!("cannot make the disk's socket: {error}")))?;
+        self.give_up(stack, device.front).map(|()| listener)
+    }
+
+    /// Serves a disk whose storage is open and whose folders exist, until its end.
+    async fn serve_opened(
+        &self,
+        source: &DiskSource,
+        storage: Arc<dyn Storage>,
+        stack: String,
+        device: toolstack::Device,
+        listener: LocalListener,
+    ) -> Result<(), Failure> {
+        let served = self.served(storage, source.readonly).on_enospc(source.on_enospc);
         let (handle, store) = (Handle::new(), self.store.clone());
         let disk = Rc::new(Disk { device, stack, served, handle, store });
-        let key = (front, disk.device.vdev);
+        let key = (disk.device.front, disk.device.vdev);
         self.handles.borrow_mut().insert(key, disk.handle.clone());
         if self.asked.get() > 0 {
             disk.handle.stop();
         }
-        let config = Config::default()
-            .with(|config| config.units = spec.source.units.unwrap_or(Units::HEADER));
-        say("Press Control+C to disconnect device.");
+        let config =
+            Config::default().with(|config| config.units = source.units.unwrap_or(Units::HEADER));
+        let config = adopt::configure(&self.store, &disk.device, config).await?;
         let end = self.serve_disk(&disk, &config, listener).await;
         self.handles.borrow_mut().remove(&key);
         verdict(&disk.name(), end?)
