@@ -60,6 +60,8 @@ pub enum Command {
     List(ListArguments),
     /// Shows what a disk's guest does with it: rates, latencies, how full its ring is.
     Stats(StatsArguments),
+    /// Prints the counts of all disks for Prometheus.
+    Metrics(MetricsArguments),
     /// Unplugs a disk.
     Disconnect(DisconnectArguments),
     /// Tries a guest's frontend with backends that break the protocol.
@@ -139,7 +141,7 @@ pub struct DiskArguments {
 
 /// The arguments of `xen-disk stats`.
 #[derive(Args, Debug)]
-#[command(after_help = after_help("  xen-disk stats vm1 xvdb\n  xen-disk stats vm1 xvdb --interval 1\n  xen-disk stats vm1 xvdb --json"))]
+#[command(after_help = after_help("  xen-disk stats vm1 xvdb\n  xen-disk stats vm1 xvdb --interval 1\n  xen-disk stats vm1 xvdb --watch\n  xen-disk stats vm1 xvdb --json"))]
 pub struct StatsArguments {
     /// The disk.
     #[command(flatten)]
@@ -147,10 +149,18 @@ pub struct StatsArguments {
     /// Seconds after which they are shown again, with the rates in between.
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u32).range(1..))]
     pub interval: Option<u32>,
+    /// Shows the rates of each second until Ctrl-C: in place on a terminal, else a line each.
+    #[arg(long, conflicts_with_all = ["interval", "json"])]
+    pub watch: bool,
     /// For scripts: counts since the disk was connected.
     #[arg(long)]
     pub json: bool,
 }
+
+/// The arguments of `xen-disk metrics`.
+#[derive(Args, Debug)]
+#[command(after_help = after_help("  xen-disk metrics >/var/lib/prometheus/node-exporter/xen-disk.prom"))]
+pub struct MetricsArguments {}
 
 /// The arguments of `xen-disk disconnect`.
 #[derive(Args, Debug)]

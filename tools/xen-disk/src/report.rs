@@ -1,5 +1,7 @@
 //! The counts of a disk, for people and for programs.
 
+pub mod metrics;
+
 use crate::Vdev;
 use crate::disk::Disk;
 use serde::{Deserialize, Serialize};
@@ -163,6 +165,24 @@ impl Report {
         )
     }
 
+    /// Formats what was done since `before` as a row below [`WATCH_HEAD`].
+    pub fn row(&self, before: &Report) -> String {
+        let seconds = (self.seconds - before.seconds).max(1e-9);
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        let mib = |now: Count, then: Count| rate(now.bytes, then.bytes) / f64::from(1 << 20);
+        format!(
+            "{:>9.0} {:>9.1} {:>9.0} {:>9.1} {:>9.0} {:>9} {:>9.0} {:>9.0}",
+            rate(self.reads.ok, before.reads.ok),
+            mib(self.reads, before.reads),
+            rate(self.writes.ok, before.writes.ok),
+            mib(self.writes, before.writes),
+            rate(self.flushes.ok, before.flushes.ok),
+            self.in_flight,
+            self.p50_us,
+            self.p99_us,
+        )
+    }
+
     /// Formats the fill of the ring and the length of requests as the program's namesake prints it
     /// when it ends.
     pub fn histograms(&self) -> String {
@@ -185,6 +205,11 @@ impl Report {
         text
     }
 }
+
+/// Head of the columns of [`Report::row`]: rates a second, requests in work, and latencies of all
+/// requests so far in microseconds.
+pub const WATCH_HEAD: &str =
+    "  reads/s    rMiB/s  writes/s    wMiB/s flushes/s   in work   50 % µs   99 % µs";
 
 /// The mean of numbers that came so often each.
 fn mean(entries: &[(usize, u64)]) -> f64 {
@@ -227,6 +252,14 @@ mod tests {
             text.contains("reads            100        100        2.0        2.0        0\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn row_has_as_many_columns_as_its_head_has_places() {
+        let before = Report { reads: Count::default(), seconds: 2.0, ..report() };
+        let row = report().row(&before);
+        assert_eq!(row.chars().count(), WATCH_HEAD.chars().count());
+        assert!(row.starts_with("      300       3.0         0"), "{row}");
     }
 
     #[test]

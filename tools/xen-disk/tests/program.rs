@@ -54,6 +54,7 @@ fn manual_pages_and_completions_are_generated() {
         "hotplug",
         "list",
         "stats",
+        "metrics",
         "disconnect",
         "resize",
         "convert",

@@ -135,6 +135,12 @@ fn attached(bench: &Bench, number: u32, backend: Backend) -> Result<()> {
         ensure!(listed.matches("Connected").count() == 2, "xen-disk list shows:\n{listed}");
         let shown = bench.host.xl(&["block-list", &guest.name])?;
         ensure!(shown.matches("/backend/vbd").count() == 2, "xl block-list shows:\n{shown}");
+        let metrics = bench.host.shell("out/xen-disk metrics")?;
+        let up = metrics.lines().filter(|line| line.starts_with("xen_disk_up{"));
+        ensure!(up.filter(|line| line.ends_with(" 1")).count() == 2, "metrics are:\n{metrics}");
+        let watch = format!("out/xen-disk stats {} xvda --watch | head -n 3", guest.name);
+        let watched = bench.host.shell(&watch)?;
+        ensure!(watched.lines().count() == 3, "xen-disk stats --watch shows:\n{watched}");
         let ours = bench.host.shell(&format!("out/xen-disk disconnect {} xvda", guest.name));
         ensure!(ours.is_err(), "xen-disk took a disk away that xl made");
         for vdev in ["xvdb", "xvda"] {

@@ -5,12 +5,13 @@ use crate::adopt;
 use crate::control::{self, Answer, Question};
 use crate::disk::{self, KIND};
 use crate::identity;
-use crate::report::Report;
+use crate::report::{Report, WATCH_HEAD, metrics};
 use crate::{
     Code, DisconnectArguments, DiskArguments, Failure, ListArguments, ResizeArguments,
     StatsArguments, Vdev,
 };
 use serde::Serialize;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 use tools_common::resolve_domain;
@@ -25,6 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const STATS_TIMEOUT: Duration = Duration::from_millis(800);
 /// Time for a guest to let go of a disk, and a little: the process that serves it gives up before.
 const UNPLUG_TIMEOUT: Duration = Duration::from_secs(100);
+/// Time between two rows of rates.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -61,7 +64,8 @@ fn ask_all(devices: &[Device]) -> Vec<(Option<Report>, bool)> {
     })
 }
 
-pub(super) async fn list(store: &Store, args: &ListArguments) -> Result<(), Failure> {
+/// Returns a row for each disk.
+async fn rows(store: &Store) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     let devices = adopt::list(store, DomId(0)).await?;
     let asked = ask_all(&devices);
@@ -80,6 +84,26 @@ pub(super) async fn list(store: &Store, args: &ListArguments) -> Result<(), Fail
             hangs,
         });
     }
+    Ok(rows)
+}
+
+/// Prints the counts of all disks for Prometheus.
+pub(super) async fn metrics(store: &Store) -> Result<(), Failure> {
+    let rows = rows(store).await?;
+    let disks: Vec<_> = rows
+        .iter()
+        .map(|row| metrics::Disk {
+            domain: row.domain,
+            name: row.name.as_deref().unwrap_or_default(),
+            disk: &row.disk,
+            report: row.served.as_ref(),
+        })
+        .collect();
+    print(&metrics::metrics(&disks))
+}
+
+pub(super) async fn list(store: &Store, args: &ListArguments) -> Result<(), Failure> {
+    let rows = rows(store).await?;
     if args.json {
         return print(&(json(&rows) + "\n"));
     }
@@ -129,6 +153,9 @@ fn report(device: &Device) -> Result<Report, Failure> {
 
 pub(super) fn stats(args: &StatsArguments) -> Result<(), Failure> {
     let device = find(&args.disk)?;
+    if args.watch {
+        return watch(&device);
+    }
     let mut before = None;
     loop {
         let now = report(&device)?;
@@ -139,6 +166,25 @@ pub(super) fn stats(args: &StatsArguments) -> Result<(), Failure> {
         let Some(seconds) = args.interval else { return Ok(()) };
         before = Some(now);
         std::thread::sleep(Duration::from_secs(seconds.into()));
+    }
+}
+
+/// Shows the rates of each second, until the disk or the user ends that.
+fn watch(device: &Device) -> Result<(), Failure> {
+    let terminal = std::io::stdout().is_terminal();
+    let mut before = report(device)?;
+    if !terminal {
+        print(&format!("{WATCH_HEAD}\n"))?;
+    }
+    loop {
+        std::thread::sleep(WATCH_EVERY);
+        let now = report(device)?;
+        match terminal {
+            // Clears the screen, and begins at its top.
+            true => print(&format!("\x1b[2J\x1b[H{}", now.text(Some(&before))))?,
+            false => print(&format!("{}\n", now.row(&before)))?,
+        }
+        before = now;
     }
 }
 
