@@ -453,6 +453,12 @@ pub const ALL: &[Scenario] = &[
     .linux()
     .full(),
     Scenario::new(
+        "xen-disk-reload",
+        "a configuration is read again: disks come and go, the others stay",
+        xendisk::session::reload,
+    )
+    .linux(),
+    Scenario::new(
         "xen-disk-resize",
         "a disk grows and is disconnected by command",
         xendisk::session::resize,

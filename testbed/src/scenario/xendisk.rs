@@ -18,7 +18,8 @@ use crate::host::{Host, PATIENCE, until};
 /// Folder of dom0 for images.
 const FOLDER: &str = "/tmp/ringside-xen-disk";
 
-/// SIGINT, which Ctrl-C sends, SIGTERM and SIGKILL.
+/// SIGHUP, SIGINT, which Ctrl-C sends, SIGTERM and SIGKILL.
+const HANGUP: i32 = 1;
 const INTERRUPT: i32 = 2;
 const TERMINATE: i32 = 15;
 const KILL: i32 = 9;

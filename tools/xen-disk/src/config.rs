@@ -4,10 +4,22 @@ use crate::args::{parse_outage, parse_units};
 use crate::stack::parse_size;
 use crate::{Backend, Code, DiskSource, DomainArgument, Failure, OnEnospc, Vdev};
 use serde::Deserialize;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// A configuration, or the disks of a command line.
+#[derive(Clone, Debug, Default)]
+pub struct Configuration {
+    /// Its file.
+    pub path: Option<PathBuf>,
+    /// Folders of images that the file may name later.
+    pub folders: Vec<PathBuf>,
+    /// Its disks.
+    pub specs: Vec<Spec>,
+}
+
 /// A disk and the domain that it is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Spec {
     /// The domain.
     pub domain: DomainArgument,
@@ -17,9 +29,21 @@ pub struct Spec {
     pub source: DiskSource,
 }
 
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.vdev {
+            Some(vdev) => write!(f, "disk {vdev} of {}", self.domain),
+            None => write!(f, "a disk of {}", self.domain),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
+    folders: Vec<PathBuf>,
+    #[serde(default)]
     disk: Vec<Entry>,
 }
 
@@ -42,13 +66,17 @@ struct Entry {
 }
 
 /// Reads the file at `path`.
-pub fn read(path: &Path) -> Result<Vec<Spec>, Failure> {
+pub fn read(path: &Path) -> Result<Configuration, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::other(format!("cannot read {}: {error}", path.display())))?;
-    parse(&text).map_err(|wrong| Failure::new(Code::Usage, format!("{}: {wrong}", path.display())))
+    let wrong = |wrong| Failure::new(Code::Usage, format!("{}: {wrong}", path.display()));
+    let configuration = parse(&text).map_err(wrong)?;
+    // It is read again whatever folder the process is in then.
+    let path = std::path::absolute(path).unwrap_or(path.into());
+    Ok(Configuration { path: Some(path), ..configuration })
 }
 
-fn parse(text: &str) -> Result<Vec<Spec>, String> {
+fn parse(text: &str) -> Result<Configuration, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut specs: Vec<Spec> = Vec::new();
     for entry in file.disk {
@@ -76,7 +104,11 @@ fn parse(text: &str) -> Result<Vec<Spec>, String> {
         }
         specs.push(Spec { domain, vdev: Some(vdev), source });
     }
-    if specs.is_empty() { Err("there is no [[disk]] in it".into()) } else { Ok(specs) }
+    let folders = file.folders;
+    if let Some(wrong) = folders.iter().find(|folder| !folder.is_absolute()) {
+        return Err(format!("folders: {wrong:?} does not begin with a slash"));
+    }
+    Ok(Configuration { path: None, folders, specs })
 }
 
 #[cfg(test)]
@@ -86,9 +118,10 @@ mod tests {
 
     #[test]
     fn a_configuration_is_read() {
-        let text = "[[disk]]\nvm = \"a\"\nvdev = \"xvdb\"\npath = \"/srv/x\"\nbackend = \"cow\"\nreadonly = true\n\
+        let text = "folders = [\"/srv\"]\n[[disk]]\nvm = \"a\"\nvdev = \"xvdb\"\npath = \"/srv/x\"\nbackend = \"cow\"\nreadonly = true\n\
                     [[disk]]\nvm = \"7\"\nvdev = \"xvdc\"\nstack = \"verify/ram\"\nsize = \"20G\"\nunits = \"qemu\"\n";
-        let specs = parse(text).unwrap();
+        let Configuration { specs, folders, .. } = parse(text).unwrap();
+        assert_eq!(folders, [Path::new("/srv")]);
         let stacks: Vec<String> = specs.iter().map(|spec| spec.source.stack().unwrap()).collect();
         assert_eq!(stacks, ["cow:\"/srv/x\"", "verify/ram"]);
         assert_eq!((specs[0].source.units, specs[1].source.units), (None, Some(Units::QEMU)));
@@ -100,8 +133,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let disk = "[[disk]]\nvm = \"a\"\nvdev = \"xvdb\"\n";
         for (text, part) in [
-            ("", "missing field `disk`"),
-            ("disk = []", "no [[disk]]"),
+            ("folders = [\"srv\"]", "does not begin with a slash"),
             ("[[disk]]\nvdev = \"xvdb\"", "missing field `vm`"),
             ("[[disk]]\nvm = \"a\"\nvdev = \"b\"", "no virtual disk"),
             (&format!("{disk}size = \"big\""), "is no size"),
@@ -118,10 +150,10 @@ mod tests {
     #[test]
     fn sample_is_valid_and_manual_has_every_key() {
         let sample = include_str!("../../../packaging/xen-disk.toml");
-        assert!(parse(sample).unwrap_err().contains("missing field `disk`"), "it serves nothing");
+        assert_eq!(parse(sample).unwrap().specs, [], "it serves nothing");
         let lines = sample.lines().map(|line| line.strip_prefix('#').unwrap_or(line));
         let disks: Vec<&str> = lines.filter(|line| !line.starts_with(' ')).collect();
-        assert_eq!(parse(&disks.join("\n")).unwrap().len(), 3);
+        assert_eq!(parse(&disks.join("\n")).unwrap().specs.len(), 3);
 
         let manual = include_str!("../../../packaging/xen-disk.toml.5");
         let unknown = parse("[[disk]]\ncolour = 1").unwrap_err();

@@ -7,17 +7,19 @@ mod hotplug;
 mod log;
 mod privileges;
 mod serve;
+mod service;
 #[cfg(feature = "object")]
 mod store;
 
-use crate::config::{self, Spec};
+pub(crate) use self::log::say;
+use crate::config::{self, Configuration, Spec};
 use crate::layer::replay;
 use crate::stack::{self, Files};
 use crate::{Code, Command, Failure};
 use std::env;
 use std::future::Future;
 use std::path::PathBuf;
-use tools_common::{Bar, print, report as say};
+use tools_common::{Bar, print};
 use xen_linux::Linux;
 use xen_store::Store;
 
@@ -29,13 +31,15 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Connect(args) => {
             let spec = Spec { domain: args.domain, vdev: args.vdev, source: args.source };
+            let configuration = Configuration { specs: vec![spec], ..Configuration::default() };
             log::install(args.verbose);
-            serve::run(vec![spec], serve::Mode { wait: false, verbose: args.verbose })
+            serve::run(configuration, serve::Mode { wait: false, verbose: args.verbose })
         }
         Command::Serve(args) => {
-            let specs = args.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
+            let configuration = args.config.as_deref().map(config::read).transpose()?;
             log::install(args.verbose);
-            serve::run(specs, serve::Mode { wait: true, verbose: args.verbose })
+            let mode = serve::Mode { wait: true, verbose: args.verbose };
+            serve::run(configuration.unwrap_or_default(), mode)
         }
         Command::Hotplug(args) => hotplug::run(&args),
         Command::Export(args) => {

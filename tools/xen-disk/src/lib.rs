@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
     match host::run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tools_common::report(&format!("xen-disk: {failure}"));
+            host::say(&format!("xen-disk: {failure}"));
             failure.code.into()
         }
     }

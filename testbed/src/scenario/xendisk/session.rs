@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::super::Bench;
 use super::super::disks::LONG;
-use super::{INTERRUPT, Image, KILL, TERMINATE};
+use super::{HANGUP, INTERRUPT, Image, KILL, TERMINATE};
 use crate::disk::{Census, Stamp};
 use crate::host::{PATIENCE, until};
 
@@ -206,6 +206,50 @@ pub fn resize(bench: &Bench) -> Result<()> {
         "after the commit it has {} bytes",
         length()?
     );
+    bench.nothing_left(&before)
+}
+
+/// A configuration is read again while its disks are in use, and systemd's protocol is kept.
+pub fn reload(bench: &Bench) -> Result<()> {
+    let before = Census::take(bench.host)?;
+    let images = [Image::new(bench, "one", 16)?, Image::new(bench, "two", 32)?];
+    let guest = bench.linux(1, "role=blk-hold", &[])?;
+    guest.says_within("blk-hold: disks: none.", LONG)?;
+    let config = format!("{}.toml", images[0].path);
+    let write = |vdevs: &[(&str, &Image)]| {
+        let disks = vdevs.iter().map(|(vdev, image)| {
+            let (vm, path) = (&guest.name, &image.path);
+            format!("[[disk]]\nvm = \"{vm}\"\nvdev = \"{vdev}\"\npath = \"{path}\"\n")
+        });
+        bench.host.shell(&format!("cat >{config} <<'END'\n{}END", disks.collect::<String>()))
+    };
+    let serving = {
+        write(&[("xvdb", &images[0])])?;
+        bench.host.spawn(&["out/xen-disk", "serve", &config])?
+    };
+    guest.says("disks: xvdb=32768.")?;
+    let reload = |said: &str| {
+        serving.signal(HANGUP)?;
+        serving.wait_for(said, PATIENCE)
+    };
+    write(&[("xvdb", &images[0]), ("xvdc", &images[1])])?;
+    reload("1 disks added, 0 taken away, 2 in all")?;
+    guest.says("disks: xvdb=32768 xvdc=65536.")?;
+    bench.host.shell(&format!("echo nonsense >>{config}"))?;
+    reload("everything stays as it was")?;
+    write(&[("xvdc", &images[1])])?;
+    reload("0 disks added, 1 taken away, 1 in all")?;
+    guest.says("disks: xvdc=65536.")?;
+    bench.host.shell(&format!(
+        "printf '[[disk]]\\nvm = \"{}\"\\nvdev = \"xvdd\"\\npath = \"/root/elsewhere\"\\n' >>{config}",
+        guest.name
+    ))?;
+    reload("needs the file /root/elsewhere, outside of folders: start xen-disk again")?;
+    serving.signal(TERMINATE)?;
+    serving.wait(PATIENCE)?.expect(0)?;
+    guest.says_times("disks: none.", 2)?;
+    bench.host.xl(&["destroy", &guest.name])?;
+    guest.gone(PATIENCE)?;
     bench.nothing_left(&before)
 }
 

@@ -35,7 +35,7 @@ pub struct ConnectArguments {
 }
 
 /// The storage of a disk, as the command line and configuration files say it.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, PartialEq, Debug, Default)]
 pub struct DiskSource {
     /// The image or block device.
     #[arg(long, value_name = "PATH", conflicts_with = "stack")]

@@ -196,7 +196,8 @@ fn confine(args: &ExportArguments, listener: &Listener) -> Result<(), Failure> {
         };
         let servers = stack::sockets(&args.stack)?;
         let (makes_sockets, network) = (false, false);
-        privileges::restrict(&Reach { files, run_dir, makes_sockets, network, servers })?;
+        let reads = Vec::new();
+        privileges::restrict(&Reach { files, reads, run_dir, makes_sockets, network, servers })?;
     }
     privileges::become_own(EXPORT)?;
     match needs.files {

@@ -22,6 +22,8 @@ const NETWORK: [&str; 5] = ["/etc", "/usr", "/lib", "/lib64", "/run/systemd/reso
 pub(crate) struct Reach {
     /// Files and folders of its disks; `None` if these can be anywhere.
     pub files: Option<Vec<PathBuf>>,
+    /// Files and folders that are only read.
+    pub reads: Vec<PathBuf>,
     /// Folder of its sockets.
     pub run_dir: PathBuf,
     /// More sockets are made there.
@@ -30,6 +32,17 @@ pub(crate) struct Reach {
     pub network: bool,
     /// Sockets of servers of this machine.
     pub servers: Vec<PathBuf>,
+}
+
+impl Reach {
+    /// Returns true if the file of a disk is among those that are left.
+    pub fn covers(&self, file: &Path) -> bool {
+        let wanted = root(file);
+        match &self.files {
+            None => true,
+            Some(files) => files.iter().any(|left| wanted.starts_with(root(left))),
+        }
+    }
 }
 
 /// Takes all files but those of `reach` away from this thread and those that it makes, and the way
@@ -61,6 +74,7 @@ fn try_to_restrict(reach: &Reach) -> Result<bool, RulesetError> {
                 read | AccessFs::WriteFile | AccessFs::IoctlDev,
             ))?
             .add_rules(path_beneath_rules([STATE], read))?
+            .add_rules(path_beneath_rules(&reach.reads, read))?
             .add_rules(path_beneath_rules(network, read))?
             .add_rules(path_beneath_rules([&reach.run_dir], sockets))?
             .add_rules(path_beneath_rules(

@@ -52,6 +52,7 @@ fn confined_server_makes_the_sockets_of_disks_to_come() {
         let socket = run_dir.join("1-xvda");
         let reach = Reach {
             files: Some(vec![]),
+            reads: vec![],
             run_dir,
             makes_sockets: true,
             network: false,
@@ -82,6 +83,7 @@ fn try_to_escape(folder: &Path) {
     let address = server.local_addr().unwrap();
     let reach = Reach {
         files: Some(vec![folder.join("disk/image")]),
+        reads: vec![],
         run_dir: folder.join("run"),
         makes_sockets: false,
         network: false,

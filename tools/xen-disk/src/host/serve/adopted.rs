@@ -1,12 +1,15 @@
 //! A disk of xl's: a process serves it from the script's `add` to the end of the disk.
 
-use super::{Host, Mode, Reach, on_host, privileges};
+use super::entry::Entry;
+use super::reload::Granted;
+use super::{Host, Mode, Service, on_host};
 use crate::adopt::{self, adopt};
+use crate::config::{Configuration, Spec};
 use crate::disk::Plugged;
 use crate::host::ask::sweep_sockets;
 use crate::host::{print, run_dir, say};
 use crate::identity::Identity;
-use crate::{Failure, Vdev, control, stack};
+use crate::{DomainArgument, Failure, Vdev, control};
 use std::rc::Rc;
 use xen_blk::toolstack::Device;
 use xen_linux::Signals;
@@ -26,7 +29,11 @@ impl Host {
         let source = adopt::source(&self.store, &device).await?;
         source.check()?;
         let stack = source.stack()?;
-        self.prepare_privileges(&stack)?;
+        let domain = DomainArgument::Number(device.front);
+        let spec = Spec { domain, vdev: Some(Vdev(device.vdev)), source: source.clone() };
+        let specs = vec![spec.clone()];
+        let granted = Granted::of(&Configuration { specs, ..Configuration::default() })?;
+        self.give_up_for_all(&granted)?;
         let storage = source.open()?;
         let identity = Identity::of(&*storage, &stack, source.readonly);
         let signals = Signals::catch(&self.linux).map_err(Failure::other)?;
@@ -35,24 +42,11 @@ impl Host {
         let listener = self.listen(&device, &stack)?;
         let how = if plugged == Plugged::New { "Serving" } else { "Going on with" };
         say(&format!("{how} disk {} of domain {}: {stack}", Vdev(device.vdev), device.front));
-        let listening = self.clone();
-        self.spawner.spawn(async move { listening.obey(signals).await });
+        let entry = Entry::new(spec);
+        self.entries.borrow_mut().push(entry.clone());
+        let (listening, service) = (self.clone(), Service::connect());
+        self.spawner.spawn(async move { listening.obey(signals, granted, service).await });
         print(&format!("{READY}\n"))?;
-        self.serve_opened(&source, storage, stack, device, listener).await
-    }
-
-    /// Gives up what opening the storage does not need, before it can make threads.
-    fn prepare_privileges(&self, stack: &str) -> Result<(), Failure> {
-        privileges::keep_files()?;
-        if stack::needs(stack)?.network {
-            privileges::restrict(&Reach {
-                files: stack::files(stack)?,
-                run_dir: run_dir(),
-                makes_sockets: true,
-                network: true,
-                servers: stack::sockets(stack)?,
-            })?;
-        }
-        Ok(())
+        self.serve_opened(&entry, storage, stack, device, listener).await
     }
 }
