@@ -13,7 +13,6 @@ IS(sizeof(struct libxenvchan_ring), 24);
 IS(offsetof(struct libxenvchan_ring, shr), 0);
 IS(offsetof(struct libxenvchan_ring, buffer), 8);
 IS(offsetof(struct libxenvchan_ring, order), 16);
-IS(sizeof(struct libxenvchan), 88);
 IS(offsetof(struct libxenvchan, gntshr), 0);
 IS(offsetof(struct libxenvchan, gnttab), 0);
 IS(offsetof(struct libxenvchan, ring), 8);
@@ -23,7 +22,9 @@ IS(offsetof(struct libxenvchan, event_port), 24);
 IS(offsetof(struct libxenvchan, event_port) + 4, 28);
 IS(offsetof(struct libxenvchan, read), 32);
 IS(offsetof(struct libxenvchan, write), 56);
-IS(offsetof(struct libxenvchan, xs_path), 80);
+/* xs_path lies there; Xen 4.14 has none, and ends before it. */
+IS(offsetof(struct libxenvchan, write) + sizeof(struct libxenvchan_ring), 80);
+_Static_assert(sizeof(struct libxenvchan) == 80 || sizeof(struct libxenvchan) == 88, "its size");
 
 /* The flags' bits, which only a program can tell. */
 static int bits(void)

@@ -35,7 +35,7 @@ pub struct Control {
     pub read: Ring,
     /// The ring that this end writes into.
     pub write: Ring,
-    /// The server's folder in xenstore.
+    /// The server's folder in xenstore. Programs that were built with Xen 4.14 know nothing of it.
     pub xs_path: *mut c_char,
 }
 
@@ -46,13 +46,12 @@ pub const SERVER_PERSIST: u32 = 2;
 /// `blocking`.
 pub const BLOCKING: u32 = 4;
 
-/// Each field with its offset, and the sizes of the two structures, by the header's names.
+/// Each field with its offset, and the size of the smaller structure, by the header's names.
 pub const NUMBERS: &[(&str, usize)] = &[
     ("sizeof(struct libxenvchan_ring)", size_of::<Ring>()),
     ("offsetof(struct libxenvchan_ring, shr)", offset_of!(Ring, shr)),
     ("offsetof(struct libxenvchan_ring, buffer)", offset_of!(Ring, buffer)),
     ("offsetof(struct libxenvchan_ring, order)", offset_of!(Ring, order)),
-    ("sizeof(struct libxenvchan)", size_of::<Control>()),
     ("offsetof(struct libxenvchan, gntshr)", offset_of!(Control, grants)),
     ("offsetof(struct libxenvchan, gnttab)", offset_of!(Control, grants)),
     ("offsetof(struct libxenvchan, ring)", offset_of!(Control, ring)),
@@ -61,5 +60,8 @@ pub const NUMBERS: &[(&str, usize)] = &[
     ("offsetof(struct libxenvchan, event_port) + 4", offset_of!(Control, flags)),
     ("offsetof(struct libxenvchan, read)", offset_of!(Control, read)),
     ("offsetof(struct libxenvchan, write)", offset_of!(Control, write)),
-    ("offsetof(struct libxenvchan, xs_path)", offset_of!(Control, xs_path)),
+    (
+        "offsetof(struct libxenvchan, write) + sizeof(struct libxenvchan_ring)",
+        offset_of!(Control, xs_path),
+    ),
 ];
