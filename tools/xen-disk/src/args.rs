@@ -62,6 +62,8 @@ pub enum Command {
     Stats(StatsArguments),
     /// Prints the counts of all disks for Prometheus.
     Metrics(MetricsArguments),
+    /// Gives an order to `xen-disk serve`, as a line of JSON, and prints the answer.
+    Order(OrderArguments),
     /// Unplugs a disk.
     Disconnect(DisconnectArguments),
     /// Tries a guest's frontend with backends that break the protocol.
@@ -161,6 +163,20 @@ pub struct StatsArguments {
 #[derive(Args, Debug)]
 #[command(after_help = after_help("  xen-disk metrics >/var/lib/prometheus/node-exporter/xen-disk.prom"))]
 pub struct MetricsArguments {}
+
+/// The arguments of `xen-disk order`.
+#[derive(Args, Debug)]
+#[command(after_help = after_help(r#"  xen-disk order '"list"'
+  xen-disk order '"metrics"'
+  xen-disk order '"reload"'
+  xen-disk order '{"add":{"vm":"vm1","vdev":"xvdb","path":"/srv/disk.raw"}}'
+  xen-disk order '{"remove":{"vm":"vm1","vdev":"xvdb"}}'
+  xen-disk order '{"disk":[{"vm":"vm1","vdev":"xvdb"},{"resize":{"bytes":2147483648,"shrink":false}}]}'"#))]
+pub struct OrderArguments {
+    /// The order.
+    #[arg(value_name = "JSON")]
+    pub order: String,
+}
 
 /// The arguments of `xen-disk disconnect`.
 #[derive(Args, Debug)]

@@ -47,9 +47,10 @@ struct File {
     disk: Vec<Entry>,
 }
 
+/// The keys of a disk.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+pub struct Entry {
     vm: String,
     vdev: String,
     path: Option<PathBuf>,
@@ -63,6 +64,33 @@ struct Entry {
     on_enospc: OnEnospc,
     #[serde(rename = "on-outage")]
     on_outage: Option<String>,
+}
+
+impl Entry {
+    /// Returns the disk that they describe.
+    pub fn spec(self) -> Result<Spec, String> {
+        let Entry { vm, vdev, path, backend, size, readonly, stack, units, .. } = self;
+        let (on_enospc, take_over) = (self.on_enospc, false);
+        let on_outage = self.on_outage.map(|action| parse_outage(&action)).transpose()?;
+        let size = size.map(|size| parse_size(&size)).transpose()?;
+        let units = units.map(|units| parse_units(&units)).transpose()?;
+        let source = DiskSource {
+            path,
+            backend,
+            size,
+            readonly,
+            stack,
+            units,
+            on_enospc,
+            on_outage,
+            take_over,
+        };
+        let Ok(domain) = vm.parse();
+        let vdev: Vdev = vdev.parse()?;
+        let spec = Spec { domain, vdev: Some(vdev), source };
+        spec.source.stack().map_err(|failure| format!("{spec}: {failure}"))?;
+        Ok(spec)
+    }
 }
 
 /// Reads the file at `path`.
@@ -80,29 +108,11 @@ fn parse(text: &str) -> Result<Configuration, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut specs: Vec<Spec> = Vec::new();
     for entry in file.disk {
-        let Entry { vm, vdev, path, backend, size, readonly, stack, units, .. } = entry;
-        let (on_enospc, take_over) = (entry.on_enospc, false);
-        let on_outage = entry.on_outage.map(|action| parse_outage(&action)).transpose()?;
-        let size = size.map(|size| parse_size(&size)).transpose()?;
-        let units = units.map(|units| parse_units(&units)).transpose()?;
-        let source = DiskSource {
-            path,
-            backend,
-            size,
-            readonly,
-            stack,
-            units,
-            on_enospc,
-            on_outage,
-            take_over,
-        };
-        let Ok(domain) = vm.parse();
-        let vdev: Vdev = vdev.parse()?;
-        source.stack().map_err(|failure| format!("disk {vdev} of {vm}: {failure}"))?;
-        if specs.iter().any(|spec| spec.domain == domain && spec.vdev == Some(vdev)) {
-            return Err(format!("disk {vdev} of {vm} is there twice"));
+        let spec = entry.spec()?;
+        if specs.iter().any(|other| (&other.domain, other.vdev) == (&spec.domain, spec.vdev)) {
+            return Err(format!("{spec} is there twice"));
         }
-        specs.push(Spec { domain, vdev: Some(vdev), source });
+        specs.push(spec);
     }
     let folders = file.folders;
     if let Some(wrong) = folders.iter().find(|folder| !folder.is_absolute()) {

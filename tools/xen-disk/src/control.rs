@@ -1,6 +1,8 @@
 //! The questions of other processes to the one that serves a disk: a line of JSON each way, over a
 //! unix socket.
 
+pub mod service;
+
 use crate::disk::Disk;
 use crate::report::Report;
 use crate::{Code, Failure, Vdev};
@@ -46,7 +48,7 @@ pub enum Answer {
 }
 
 /// The longest question, in bytes.
-const LONGEST: usize = 256;
+const LONGEST: usize = 8192;
 
 /// The socket of a disk, in the folder `dir`.
 pub fn socket(dir: &Path, device: &Device) -> PathBuf {
@@ -54,25 +56,36 @@ pub fn socket(dir: &Path, device: &Device) -> PathBuf {
 }
 
 /// Answers one question about `disk`, which has been served for `seconds`.
-pub async fn attend(disk: &Disk, seconds: f64, mut from: impl Read, mut to: impl Write) {
+pub async fn attend(disk: &Disk, seconds: f64, from: impl Read, to: impl Write) {
+    let reply = async |line: &[u8]| match serde_json::from_slice(line) {
+        Ok(question) => answer(disk, seconds, question).await,
+        Err(error) => Answer::Failed(format!("that is no question: {error}")),
+    };
+    converse(from, to, reply).await;
+}
+
+/// Reads a line, and writes the answer to it as another.
+pub async fn converse<A: Serialize>(
+    mut from: impl Read,
+    mut to: impl Write,
+    answer: impl AsyncFnOnce(&[u8]) -> A,
+) {
     let mut line = Vec::new();
-    let mut piece = [0; LONGEST];
+    let mut piece = [0; 256];
     while !line.contains(&b'\n') && line.len() < LONGEST {
         match from.read(&mut piece).await {
             Ok(count @ 1..) => line.extend_from_slice(&piece[..count]),
             Ok(0) | Err(_) => return,
         }
     }
-    let answer = match serde_json::from_slice(&line) {
-        Ok(question) => answer(disk, seconds, question).await,
-        Err(error) => Answer::Failed(format!("that is no question: {error}")),
-    };
+    let answer = answer(&line).await;
     let text = serde_json::to_string(&answer).expect("an answer can be written") + "\n";
     // The asker may have left.
     let _ = to.write_all(text.as_bytes()).await;
 }
 
-async fn answer(disk: &Disk, seconds: f64, question: Question) -> Answer {
+/// Returns the answer to a question about `disk`, which has been served for `seconds`.
+pub async fn answer(disk: &Disk, seconds: f64, question: Question) -> Answer {
     match question {
         Question::Stats => Answer::Stats(Box::new(Report::of(disk, seconds))),
         Question::Stop => {
@@ -149,9 +162,29 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
 
 /// Asks the process that serves a disk; waits up to `timeout` for the answer.
 pub fn ask(socket: &Path, question: Question, timeout: Duration) -> Result<Answer, Failure> {
+    let missing = "no xen-disk serves such a disk here: see xen-disk list";
+    let question = serde_json::to_string(&question).expect("a question can be written");
+    let line = ask_line(socket, &question, timeout, missing)?;
+    match serde_json::from_str(&line) {
+        Ok(Answer::Failed(why)) => Err(Failure::other(why)),
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            Err(Failure::other(format!("an answer from another version of xen-disk: {error}")))
+        }
+    }
+}
+
+/// Sends a line to a socket, and returns the line that comes back. `missing` tells that nobody is
+/// there.
+pub fn ask_line(
+    socket: &Path,
+    question: &str,
+    timeout: Duration,
+    missing: &str,
+) -> Result<String, Failure> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            Failure::new(Code::Missing, "no xen-disk serves such a disk here: see xen-disk list")
+            Failure::new(Code::Missing, missing)
         }
         io::ErrorKind::WouldBlock => Failure::other(format!(
             "the xen-disk at {} does not answer within {timeout:?}: see its log",
@@ -163,18 +196,10 @@ pub fn ask(socket: &Path, question: Question, timeout: Duration) -> Result<Answe
         let mut stream = connect(socket)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
-        let question = serde_json::to_string(&question).expect("a question can be written") + "\n";
-        io::Write::write_all(&mut stream, question.as_bytes())?;
+        io::Write::write_all(&mut stream, format!("{question}\n").as_bytes())?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;
         Ok(line)
     };
-    let line = ask().map_err(failed)?;
-    match serde_json::from_str(&line) {
-        Ok(Answer::Failed(why)) => Err(Failure::other(why)),
-        Ok(answer) => Ok(answer),
-        Err(error) => {
-            Err(Failure::other(format!("an answer from another version of xen-disk: {error}")))
-        }
-    }
+    ask().map_err(failed)
 }

@@ -34,6 +34,7 @@ const PAGE: Page = Page {
         ("/etc/xen/scripts/block-ringside", "xl's script for its disks that are served here."),
         ("/var/log/xen/xen-disk-DOMAIN-DISK.log", "What the server of such a disk has to say."),
         ("/run/xen-disk", "A socket for each disk that is served, for root alone."),
+        ("/run/xen-disk/serve", "The socket for orders to xen-disk serve."),
         ("/run/xenstored/socket", "xenstored's socket."),
         ("/dev/xen/evtchn", "Event channels (module xen-evtchn)."),
         ("/dev/xen/gntdev", "Mappings of pages that guests grant (module xen-gntdev)."),

@@ -48,6 +48,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         }
         Command::List(args) => on_linux(|_, store| async move { ask::list(&store, &args).await }),
         Command::Stats(args) => ask::stats(&args),
+        Command::Order(args) => ask::order(&args),
         Command::Metrics(_) => on_linux(|_, store| async move { ask::metrics(&store).await }),
         Command::Disconnect(args) => {
             on_linux(|linux, store| async move { ask::disconnect(&linux, &store, &args).await })

@@ -55,6 +55,7 @@ fn manual_pages_and_completions_are_generated() {
         "list",
         "stats",
         "metrics",
+        "order",
         "disconnect",
         "resize",
         "convert",

@@ -6,6 +6,7 @@ use super::super::Bench;
 use super::super::disks::LONG;
 use super::{HANGUP, INTERRUPT, Image, KILL, TERMINATE};
 use crate::disk::{Census, Stamp};
+use crate::guest::Guest;
 use crate::host::{PATIENCE, until};
 
 pub fn session(bench: &Bench) -> Result<()> {
@@ -245,12 +246,35 @@ pub fn reload(bench: &Bench) -> Result<()> {
         guest.name
     ))?;
     reload("needs the file /root/elsewhere, outside of folders: start xen-disk again")?;
+    orders(bench, &guest, &images[0].path)?;
     serving.signal(TERMINATE)?;
     serving.wait(PATIENCE)?.expect(0)?;
     guest.says_times("disks: none.", 2)?;
     bench.host.xl(&["destroy", &guest.name])?;
     guest.gone(PATIENCE)?;
     bench.nothing_left(&before)
+}
+
+/// Adds the image at `path` by an order, asks for it, and removes it again, beside xvdc.
+fn orders(bench: &Bench, guest: &Guest, path: &str) -> Result<()> {
+    let order = |text: &str| bench.host.shell(&format!("out/xen-disk order '{text}'"));
+    let name = format!("{{\"vm\":\"{}\",\"vdev\":\"xvde\"}}", guest.name);
+    let keys = name.replace('}', &format!(",\"path\":\"{path}\"}}"));
+    ensure!(order(&format!("{{\"add\":{keys}}}"))? == "\"done\"\n", "the order was not obeyed");
+    guest.says("disks: xvdc=65536 xvde=32768.")?;
+    ensure!(order(&format!("{{\"add\":{keys}}}")).is_err(), "a disk was added twice");
+    // What an order added outlasts a reload.
+    order("\"reload\"")?;
+    for (text, part) in [
+        ("\"list\"".to_string(), "\"added\":true"),
+        ("\"metrics\"".into(), "xen_disk_up"),
+        (format!("{{\"disk\":[{name},\"stats\"]}}"), "\"state\":\"Connected\""),
+        (format!("{{\"remove\":{name}}}"), "done"),
+    ] {
+        let said = order(&text)?;
+        ensure!(said.contains(part), "the answer to {text} is {said}");
+    }
+    guest.says_times("disks: xvdc=65536.", 2)
 }
 
 pub fn serve(bench: &Bench) -> Result<()> {

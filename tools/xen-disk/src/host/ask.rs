@@ -2,13 +2,13 @@
 
 use super::{on_linux, print, run_dir, say};
 use crate::adopt;
-use crate::control::{self, Answer, Question};
+use crate::control::{self, Answer, Question, service};
 use crate::disk::{self, KIND};
 use crate::identity;
 use crate::report::{Report, WATCH_HEAD, metrics};
 use crate::{
-    Code, DisconnectArguments, DiskArguments, Failure, ListArguments, ResizeArguments,
-    StatsArguments, Vdev,
+    Code, DisconnectArguments, DiskArguments, Failure, ListArguments, OrderArguments,
+    ResizeArguments, StatsArguments, Vdev,
 };
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -185,6 +185,20 @@ fn watch(device: &Device) -> Result<(), Failure> {
             false => print(&format!("{}\n", now.row(&before)))?,
         }
         before = now;
+    }
+}
+
+/// Gives an order to the server of many disks, and prints its answer. A refused one is a failure.
+pub(super) fn order(args: &OrderArguments) -> Result<(), Failure> {
+    let order = args.order.replace(['\n', '\r'], " ");
+    let missing = "no xen-disk serve takes orders here: systemctl start xen-disk";
+    let line = control::ask_line(&service::socket(&run_dir()), &order, TIMEOUT, missing)?;
+    print(&line)?;
+    let answer: serde_json::Value = serde_json::from_str(&line)
+        .map_err(|error| Failure::other(format!("the answer is no JSON: {error}")))?;
+    match answer.get("failed").or_else(|| answer.get("disk")?.get("failed")) {
+        Some(_) => Err(Failure::other("the order was refused")),
+        None => Ok(()),
     }
 }
 

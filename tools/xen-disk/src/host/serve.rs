@@ -2,6 +2,7 @@
 
 pub(super) mod adopted;
 mod entry;
+mod manage;
 mod opened;
 mod reload;
 
@@ -134,13 +135,18 @@ impl Host {
         sweep_sockets(&self.store).await?;
         let signals = Signals::catch(&self.linux).map_err(Failure::other)?;
         let granted = Granted::of(&configuration)?;
-        let service = Service::connect();
+        let service = Rc::new(Service::connect());
+        let orders = if self.mode.wait { self.listen_for_orders() } else { None };
         self.give_up_for_all(&granted)?;
         for spec in configuration.specs {
             self.begin(Entry::new(spec));
         }
         if self.mode.wait {
             service.ready();
+        }
+        if let Some(listener) = orders {
+            let orders = self.clone().take_orders(listener, granted.clone(), service.clone());
+            self.spawner.spawn(orders);
         }
         let listening = self.clone();
         self.spawner.spawn(async move { listening.obey(signals, granted, service).await });
@@ -207,7 +213,7 @@ impl Host {
 
     /// Does what signals ask for: ends all disks, the first time in good order, the second time at
     /// once; SIGHUP has a configuration read again.
-    async fn obey(self: Rc<Self>, signals: Signals, granted: Granted, service: Service) {
+    async fn obey(self: Rc<Self>, signals: Signals, granted: Granted, service: Rc<Service>) {
         let mut times = 0;
         loop {
             if signals.next().await == Signal::Hangup && self.mode.wait {

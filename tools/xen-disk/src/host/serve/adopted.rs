@@ -44,7 +44,7 @@ impl Host {
         say(&format!("{how} disk {} of domain {}: {stack}", Vdev(device.vdev), device.front));
         let entry = Entry::new(spec);
         self.entries.borrow_mut().push(entry.clone());
-        let (listening, service) = (self.clone(), Service::connect());
+        let (listening, service) = (self.clone(), Rc::new(Service::connect()));
         self.spawner.spawn(async move { listening.obey(signals, granted, service).await });
         print(&format!("{READY}\n"))?;
         self.serve_opened(&entry, storage, stack, device, listener).await

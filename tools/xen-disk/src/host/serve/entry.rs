@@ -1,16 +1,18 @@
 //! A disk that is to be served, and the wish to end that.
 
 use crate::config::Spec;
+use crate::disk::Disk;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use xen_blk::back::Handle;
-use xen_platform::EventCounter;
+use xen_platform::{EventCounter, Time};
 
 /// A disk that is to be served, now or once its domain is there.
 pub(super) struct Entry {
     /// The disk and its domain.
     pub spec: Spec,
+    /// True if it was added by an order, and is in no configuration.
+    pub is_added: bool,
     /// Ends that.
     pub ending: Ending,
 }
@@ -18,7 +20,12 @@ pub(super) struct Entry {
 impl Entry {
     /// Makes an entry of which nobody has asked anything.
     pub fn new(spec: Spec) -> Rc<Entry> {
-        Rc::new(Entry { spec, ending: Ending::default() })
+        Rc::new(Entry { spec, is_added: false, ending: Ending::default() })
+    }
+
+    /// Makes one that was added by an order.
+    pub fn added(spec: Spec) -> Rc<Entry> {
+        Rc::new(Entry { spec, is_added: true, ending: Ending::default() })
     }
 }
 
@@ -28,17 +35,17 @@ pub(super) struct Ending {
     times: Cell<u32>,
     event: EventCounter,
     /// The disk's, while it is served.
-    handle: RefCell<Option<Handle>>,
+    served: RefCell<Option<(Rc<Disk>, Time)>>,
 }
 
 impl Ending {
     /// Asks: the first time in good order, the second time at once.
     pub fn ask(&self) {
         self.times.set(self.times.get() + 1);
-        if let Some(handle) = &*self.handle.borrow() {
+        if let Some((disk, _)) = &*self.served.borrow() {
             match self.times.get() {
-                1 => handle.stop(),
-                _ => handle.force(),
+                1 => disk.handle.stop(),
+                _ => disk.handle.force(),
             }
         }
         self.event.signal();
@@ -54,16 +61,21 @@ impl Ending {
         poll_fn(|cx| self.event.poll_after(&mut 0, cx)).await;
     }
 
-    /// Hands over the disk that is served from now on.
-    pub fn begin(&self, handle: Handle) {
+    /// Hands over the disk, which is served since `start`.
+    pub fn begin(&self, disk: Rc<Disk>, start: Time) {
         if self.is_asked() {
-            handle.stop();
+            disk.handle.stop();
         }
-        self.handle.replace(Some(handle));
+        self.served.replace(Some((disk, start)));
+    }
+
+    /// Returns the disk, and since when it is served.
+    pub fn served(&self) -> Option<(Rc<Disk>, Time)> {
+        self.served.borrow().clone()
     }
 
     /// Forgets the disk, which has ended.
     pub fn forget(&self) {
-        self.handle.replace(None);
+        self.served.replace(None);
     }
 }

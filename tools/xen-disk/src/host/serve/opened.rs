@@ -21,7 +21,7 @@ use xen_platform::{Clock, DomId, deadline};
 /// Most threads of a disk.
 const THREADS: usize = 32;
 /// Time for a program at a socket to ask its question.
-const QUESTION: Duration = Duration::from_secs(10);
+pub(super) const QUESTION: Duration = Duration::from_secs(10);
 
 impl Host {
     /// Serves a disk in the domain `front` until its end.
@@ -84,7 +84,7 @@ impl Host {
         let served = self.served(storage, source.readonly).on_enospc(source.on_enospc);
         let (handle, store) = (Handle::new(), self.store.clone());
         let disk = Rc::new(Disk { device, stack, served, handle, store });
-        entry.ending.begin(disk.handle.clone());
+        entry.ending.begin(disk.clone(), self.linux.now());
         let config =
             Config::default().with(|config| config.units = source.units.unwrap_or(Units::HEADER));
         let config = adopt::configure(&self.store, &disk.device, config).await?;

@@ -54,7 +54,7 @@ impl Granted {
     }
 
     /// Returns the need of `spec` that is not met, in words.
-    fn lacks(&self, spec: &Spec) -> Result<Option<String>, Failure> {
+    pub(super) fn lacks(&self, spec: &Spec) -> Result<Option<String>, Failure> {
         let stack = spec.source.stack()?;
         if stack::needs(&stack)?.network && !self.network {
             return Ok(Some("a network".into()));
@@ -90,7 +90,7 @@ impl Host {
     fn follow(self: &Rc<Self>, specs: Vec<Spec>, granted: &Granted, service: &Service) {
         let old = self.entries.take();
         let (kept, gone): (Vec<_>, Vec<_>) =
-            old.into_iter().partition(|entry| specs.contains(&entry.spec));
+            old.into_iter().partition(|entry| entry.is_added || specs.contains(&entry.spec));
         let added: Vec<Spec> =
             specs.into_iter().filter(|spec| !kept.iter().any(|k| k.spec == *spec)).collect();
         self.entries.replace(kept);
