@@ -43,7 +43,7 @@ impl Target<'_> {
         peer: &mut Peer<R, W>,
         progress: &mut dyn Progress,
     ) -> Result<Vec<String>, Failure> {
-        let mut skipped = Vec::new();
+        let (mut skipped, mut has_changed) = (Vec::new(), false);
         loop {
             match peer.message().await? {
                 Message::Folder { path } => {
@@ -57,11 +57,15 @@ impl Target<'_> {
                     if path.as_os_str().is_empty() || paths::is_part(&paths::name(&path)) {
                         return Err(broken("it sends a file without a name of its own"));
                     }
-                    self.receive_file(peer, &Announced { path, mode, size }, progress).await?;
+                    has_changed |=
+                        self.receive_file(peer, &Announced { path, mode, size }, progress).await?;
                 }
                 Message::Skipped { path } => skipped.push(shown(&path)),
                 Message::End => {
-                    self.root.sync().map_err(|error| failed("store", &self.top, error))?;
+                    // It takes long, and other clients wait meanwhile.
+                    if has_changed {
+                        self.root.sync().map_err(|error| failed("store", &self.top, error))?;
+                    }
                     peer.send(&Message::Ended).await?;
                     return Ok(skipped);
                 }
@@ -78,12 +82,13 @@ impl Target<'_> {
         }
     }
 
+    /// Receives a file. Returns false if it was there already.
     async fn receive_file<R: Read, W: Write>(
         &self,
         peer: &mut Peer<R, W>,
         file: &Announced,
         progress: &mut dyn Progress,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let cannot = |error| failed("write", &file.path, error);
         let part_path = paths::part_of(&file.path);
         let mut part = self.open_part(&part_path)?;
@@ -123,7 +128,8 @@ impl Target<'_> {
                 self.root.rename(&part_path, name).map_err(cannot)?;
             }
         }
-        peer.send(&Message::Stored).await
+        peer.send(&Message::Stored).await?;
+        Ok(!is_there)
     }
 
     /// Opens the file that is not complete, for this copy alone.
