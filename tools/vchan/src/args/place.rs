@@ -31,16 +31,22 @@ pub struct ServerPlace {
 }
 
 impl ServerPlace {
-    /// Returns the location, unless the time limit for a client cannot be: several domains come and
-    /// go.
+    /// Returns the location, unless it, or the time limit for a client, cannot be with several
+    /// domains: these need a path each, and come and go.
     pub(crate) fn check(&self, timeout: Option<u64>) -> Result<&Location, Failure> {
-        match (timeout, self.domains.single()) {
-            (Some(_), None) => {
-                let text = "--timeout is for a single domain: leave it out, or name one domain";
-                Err(Failure::new(Code::Usage, text))
+        if self.domains.single().is_none() {
+            let usage = |text| Err(Failure::new(Code::Usage, text));
+            if timeout.is_some() {
+                return usage("--timeout is for a single domain: leave it out, or name one domain");
             }
-            _ => Ok(&self.location),
+            if let xen_vchan::Layout::Legacy { .. } = self.location.layout()? {
+                return usage(
+                    "several domains would find the same path: add a service's name behind them, or \
+                     as --port NAME",
+                );
+            }
         }
+        Ok(&self.location)
     }
 }
 
@@ -165,5 +171,20 @@ mod tests {
         assert!(path.ends_with("given as --path data/vchan"), "{path}");
         let legacy = layout("log", Some(Layout::Legacy)).unwrap_err();
         assert!(legacy.ends_with("leave the service's name out"), "{legacy}");
+    }
+
+    #[test]
+    fn several_domains_need_a_service_and_no_time_limit() {
+        let check = |domains: &str, service: Option<&str>, timeout| {
+            let location = Location { service: service.map(Into::into), ..Location::default() };
+            let place = ServerPlace { domains: domains.parse().unwrap(), location };
+            place.check(timeout).map(drop).map_err(|failure| failure.text)
+        };
+        assert_eq!(check("2", None, Some(9)), Ok(()));
+        assert_eq!(check("2,3", Some("log"), None), Ok(()));
+        assert!(check("all", None, None).unwrap_err().contains("the same path"));
+        assert!(
+            check("all", Some("log"), Some(9)).unwrap_err().contains("--timeout is for a single")
+        );
     }
 }
