@@ -41,6 +41,7 @@ Exit codes:
   6    --linger ended a connection whose other side might still have sent something
   129  SIGHUP
   130  SIGINT (Ctrl-C)
+  131  SIGQUIT, of connect --raw
   143  SIGTERM
 connect also exits with the status of the command that the other side's vchan exec ran for it, 128+n if signal n ended that.";
 
