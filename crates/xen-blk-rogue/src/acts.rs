@@ -32,11 +32,11 @@ pub(crate) enum Deed {
     None,
     /// These keys have other values; without one a key is missing.
     Keys(&'static [(&'static str, Option<&'static str>)]),
-    /// These states are written first, one after another, so many times.
+    /// These states are written first, one after another, and again for that number of times.
     States(&'static [u32], u32),
     /// A response is another.
     Response(Response),
-    /// So many events come for nothing.
+    /// A number of events that come for nothing.
     Events(u32),
     /// The pages of all requests stay mapped until another disk has been served.
     Mapped,
@@ -48,7 +48,7 @@ pub(crate) enum Deed {
     Vanishes,
 }
 
-/// What is wrong with a response.
+/// Faults of a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Response {
     /// Its id is of no slot.

@@ -10,7 +10,7 @@ pub enum Reaction {
     Refused,
     /// It ended the connection.
     Closed,
-    /// It went on, with so many requests after the deed.
+    /// It went on, with this number of requests after the deed.
     WentOn(u32),
     /// It asked nothing more.
     Silent,

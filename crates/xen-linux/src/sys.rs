@@ -1,5 +1,5 @@
-//! The four places where the compiler cannot check: ioctl(2), mmap(2), taking over a descriptor, and
-//! a child before execve(2). And the system calls that are counted in tests.
+//! The four places where the compiler cannot check: ioctl(2), mmap(2), taking over a descriptor,
+//! and a child before execve(2). And the system calls that are counted in tests.
 
 mod calls;
 mod copy;

@@ -37,8 +37,8 @@ impl Terminal {
         (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
     }
 
-    /// Puts the terminal into raw mode until the result is dropped or the program panics. Fails if a
-    /// terminal of this program is in raw mode already.
+    /// Puts the terminal into raw mode until the result is dropped or the program panics. Fails if
+    /// a terminal of this program is in raw mode already.
     pub fn make_raw(&self) -> io::Result<RawMode> {
         let before = tcgetattr(&self.0).map_err(os_error)?;
         let mut raw = before.clone();

@@ -16,7 +16,7 @@ const TERM: i32 = 15;
 fn config(name: &str, others: &str, refused: &str) -> String {
     format!(
         r#"
-[service.who]
+[service.peer]
 command = ["sh", "-c", "echo $VCHAN_PEER_NAME $VCHAN_PORT; cat"]
 domains = ["{name}"]
 [service.terminal]
@@ -51,7 +51,7 @@ pub(super) fn services(bench: &Bench) -> Result<()> {
     let write = |text: &str| host.shell(&format!("cat >/tmp/serve.toml <<'EOF'\n{text}EOF"));
     write(&config(&bench.name, &later, "none-such"))?;
     let daemon = host.spawn(&["out/vchan", "serve", "--config", "/tmp/serve.toml"])?;
-    daemon.wait_for("Serving port, refused, socket, terminal, who\n", PATIENCE)?;
+    daemon.wait_for("Serving peer, port, refused, socket, terminal\n", PATIENCE)?;
     let said = || format!("the daemon said:\n{}", daemon.said());
     let asks = |service: &str, input: &str, answer: &str| -> Result<()> {
         let got = linux
@@ -60,14 +60,14 @@ pub(super) fn services(bench: &Bench) -> Result<()> {
         ensure!(got.replace('\r', "").starts_with(answer), "{service} said {got:?}; {}", said());
         Ok(())
     };
-    asks("who", "hello", &format!("{} who\nhello", bench.name))?;
+    asks("peer", "hello", &format!("{} peer\nhello", bench.name))?;
     asks("terminal", "", "/dev/pts/")?;
     asks("socket", "unix", "UNIX")?;
     asks("port", "tcp", "TCP")?;
     linux
         .run("code=0; vchan connect 0 refused --timeout 2 </dev/null || code=$?; test $code = 3")?;
 
-    let stays = linux.start("(echo before; sleep 20; echo after) | vchan connect 0 who")?;
+    let stays = linux.start("(echo before; sleep 20; echo after) | vchan connect 0 peer")?;
     stays.wait_for("before\n", PATIENCE)?;
     write("[service")?;
     daemon.signal(HUP)?;

@@ -16,19 +16,22 @@ const PRINTS: &str = "sh -c 'for name in DOMID NAME; do eval echo \\${VCHAN_PEER
 pub(super) fn identity(bench: &Bench) -> Result<()> {
     let linux = Linux::boot(bench)?;
     let domid = &linux.domid;
-    let dom0 = bench.shell(&format!("out/vchan exec {} who -- {PRINTS}", bench.name))?;
-    bench.published(&format!("/local/domain/0/data/vchan/{domid}/who/ring-ref"))?;
-    let said = linux.run("vchan connect 0 --port who </dev/null")?;
-    let expected = format!("{domid}\n{}\ndata/vchan/{domid}/who\nwho\n", bench.name);
+    let dom0 = bench.shell(&format!("out/vchan exec {} peer -- {PRINTS}", bench.name))?;
+    bench.published(&format!("/local/domain/0/data/vchan/{domid}/peer/ring-ref"))?;
+    let said = linux.run("vchan connect 0 --port peer </dev/null")?;
+    let expected = format!("{domid}\n{}\ndata/vchan/{domid}/peer\npeer\n", bench.name);
     ensure!(said == expected, "the command in dom0 said:\n{said}exec said:\n{}", dom0.said());
 
-    linux.run(&format!("VCHAN_PEER_NAME=old vchan exec 0 --port who -- {PRINTS} >who 2>&1 &"))?;
-    bench.published(&format!("/local/domain/{domid}/data/vchan/0/who/ring-ref"))?;
-    let connect = ["out/vchan", "connect", domid, "who"];
+    linux.run(&format!("VCHAN_PEER_NAME=old vchan exec 0 --port peer -- {PRINTS} >peer 2>&1 &"))?;
+    bench.published(&format!("/local/domain/{domid}/data/vchan/0/peer/ring-ref"))?;
+    let connect = ["out/vchan", "connect", domid, "peer"];
     let client = bench.host.spawn(&connect)?;
     client.close_stdin()?;
     let said = client.wait(PATIENCE)?.success()?;
-    ensure!(said == "0\nunset\ndata/vchan/0/who\nwho\n", "the command in the guest said:\n{said}");
+    ensure!(
+        said == "0\nunset\ndata/vchan/0/peer\npeer\n",
+        "the command in the guest said:\n{said}"
+    );
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What a program does of itself between fork(2) and execve(2).
+//! The steps of a child between fork(2) and execve(2).
 
 use rustix::fd::BorrowedFd;
 use rustix::process::{ioctl_tiocsctty, setsid};

@@ -28,7 +28,7 @@ struct Announced {
     size: u64,
 }
 
-/// What there is of a file already.
+/// The part of a file that is there already.
 struct Known {
     hasher: Hasher,
     bytes: u64,

@@ -149,7 +149,7 @@ fn path_that_leads_out_is_refused() {
     }
 }
 
-/// What a link points to is not sent in its place.
+/// A link is not followed: its target is not sent in its place.
 #[test]
 fn links_are_left_out() {
     let folder = Folder::new();

@@ -139,7 +139,7 @@ impl<R: Read, W: Write> Peer<R, W> {
     /// Gives up: tells the peer the reason, unless it is the peer's own.
     pub async fn fail(&mut self, failure: &Failure) {
         if failure.code != Code::Gone {
-            // Whoever has left needs no reason.
+            // A peer that has left needs no reason.
             let text = failure.text.clone();
             let _ = self.send(&Message::Failed { text }).await;
         }
