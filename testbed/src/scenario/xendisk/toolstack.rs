@@ -190,6 +190,7 @@ fn rooted(bench: &Bench, number: u32, backend: Backend) -> Result<()> {
     bench.host.xl(&["block-detach", &name, "xvdb"])?;
     guest.says_times("root: disks: xvda.", 2)?;
 
+    killed(bench, &guest, backend)?;
     bench.host.xl(&["reboot", &name])?;
     boots(2)?;
     let file = format!("/tmp/{name}.save");
@@ -208,6 +209,21 @@ fn rooted(bench: &Bench, number: u32, backend: Backend) -> Result<()> {
     bench.host.xl(&["shutdown", "-w", &name])?;
     guest.gone(PATIENCE)?;
     bench.host.shell(&format!("e2fsck -f -n {}", image.path)).map(drop)
+}
+
+/// Kills the server of the guest's root disk, and has another one go on with it.
+fn killed(bench: &Bench, guest: &Guest, backend: Backend) -> Result<()> {
+    let kind = if backend == Backend::Tap { "vbd3" } else { "vbd" };
+    let folder = format!("backend/{kind}/{}/51712", guest.domid()?);
+    let server = bench.host.shell(&format!("xenstore-read /local/domain/0/{folder}/server"))?;
+    let pid = server.split(' ').next().unwrap_or_default();
+    bench.host.shell(&format!("kill -9 {pid}"))?;
+    let gone =
+        || Ok(bench.host.shell(&format!("test -e /proc/{pid}/exe || echo gone"))? == "gone\n");
+    ensure!(until(PATIENCE, gone)?, "process {pid} outlives kill -9");
+    bench.host.shell(&format!("out/xen-disk hotplug add --folder {folder}"))?;
+    let log = format!("/var/log/xen/xen-disk-{}-xvda.log", guest.name);
+    bench.host.shell(&format!("grep -q 'Going on with disk xvda' {log}")).map(drop)
 }
 
 /// Makes an image with a root file system: busybox, and [`ROOT_INIT`].
