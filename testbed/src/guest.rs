@@ -42,7 +42,7 @@ impl<'a> Guest<'a> {
         let kernel = format!("kernel=\"{}\"", host.linux("vmlinuz"));
         let root = format!("ramdisk=\"{}\"", host.linux("root.cpio"));
         let extra = format!("extra=\"console=hvc0 quiet panic=-1 rdinit=/init {words}\"");
-        let own = ["type=\"pvh\"", "memory=160", "vcpus=1", &kernel, &root, &extra];
+        let own = ["type=\"pvh\"", "memory=192", "vcpus=1", &kernel, &root, &extra];
         Guest::create_from(host, "/dev/null", name, &[&own, settings].concat())
     }
 

@@ -180,7 +180,7 @@ pub const ACTS: &[Act] = &[
         "mapped",
         "the pages of requests stay mapped after their responses",
         "XSA-396: frontends used such pages again",
-        GoOn,
+        Survive,
         Deed::Mapped,
     ),
     act("closes", "the backend closes with requests in flight", XENBUS, Survive, Deed::Closes),

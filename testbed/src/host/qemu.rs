@@ -26,10 +26,10 @@ const CPU: &str = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand";
 const XEN: &str = "console=com1 com1=115200,8n1 dom0_max_vcpus=1 bootscrub=0 loglvl=info guest_loglvl=all noreboot";
 
 /// dom0's memory in MiB: half of it can be files, disks of guests among them.
-const DOM0_MEMORY: u32 = 768;
+const DOM0_MEMORY: u32 = 1024;
 
 /// dom0's memory when it runs QEMU for guests.
-const DOM0_MEMORY_WITH_QEMU: u32 = 1152;
+const DOM0_MEMORY_WITH_QEMU: u32 = 1408;
 
 /// dom0's options; a comma would end them.
 const DOM0: &str = "console=hvc0 quiet panic=-1 rdinit=/init clocksource=xen";

@@ -15,20 +15,49 @@ use crate::host::PATIENCE;
 /// The most time that all acts may take.
 const LONG: Duration = Duration::from_secs(1200);
 
-/// Plays all acts to a guest's frontend; those named in `known` may fail. Returns the report.
-fn exercised(bench: &Bench, guest: &Guest, known: &[&str]) -> Result<String> {
-    let command = ["out/xen-disk", "exercise", &guest.name, "xvdz"];
+/// Acts that Linux 6.12 fails. After most of them its frontend has disabled itself
+/// (`xen-blkfront.c`, "disabled for further use"), never ends what was asked of it, and takes no
+/// other disk. Sectors of 0 and of 2^31 bytes it takes for sectors of 512.
+const LINUX_FAILS: &[&str] = &[
+    "far-id",
+    "free-id",
+    "twice",
+    "operation",
+    "index-ahead",
+    "index-far",
+    "index-back",
+    "rewritten",
+    "mapped",
+    "closes",
+    "vanishes",
+    "toggles",
+    "sector-size-0",
+    "sector-size-large",
+];
+
+/// Plays `acts` to a guest's frontend. Returns the names of those that failed, and of those that
+/// were left out since the guest takes no disk any more.
+fn exercised(bench: &Bench, guest: &Guest, acts: &[String]) -> Result<(Vec<String>, usize)> {
+    let command = ["out/xen-disk", "exercise", &guest.name, "xvdz", "--act", &acts.join(",")];
     let finished = bench.host.exec(&command, LONG)?;
     let report = String::from_utf8_lossy(&finished.stdout).into_owned();
     let told = || format!("{report}{}\n{}", finished.stderr, guest.console());
-    let plan = report.lines().find_map(|line| line.strip_prefix("1..")).with_context(told)?;
-    let tests = |start: &str| report.lines().filter(|line| line.starts_with(start)).count();
-    ensure!(tests("ok ") + tests("not ok ") == plan.parse::<usize>()?, "it broke off:\n{}", told());
-    for line in report.lines().filter(|line| line.starts_with("not ok ")) {
-        ensure!(known.iter().any(|name| line.contains(name)), "{line}:\n{}", told());
-    }
+    let tests = |start: &str| {
+        let lines = report.lines().filter_map(|line| line.strip_prefix(start));
+        let name = |line: &str| Some(line.split_once(" - ")?.1.split_once(':')?.0.to_string());
+        lines.filter_map(name).collect::<Vec<_>>()
+    };
+    let (passed, failed) = (tests("ok "), tests("not ok "));
+    let left = acts.len().checked_sub(passed.len() + failed.len()).with_context(told)?;
+    ensure!(left == 0 || report.contains("Bail out!"), "it broke off:\n{}", told());
     ensure!(!report.contains("# SKIP"), "the guest used the disk too little:\n{}", told());
-    Ok(report)
+    Ok((failed, left))
+}
+
+/// Returns the names of all acts.
+fn acts(bench: &Bench) -> Result<Vec<String>> {
+    let list = bench.host.shell("out/xen-disk exercise --list")?;
+    Ok(list.lines().filter_map(|line| Some(line.split(' ').next()?.to_string())).collect())
 }
 
 pub(super) fn ours(bench: &Bench) -> Result<()> {
@@ -44,9 +73,11 @@ pub(super) fn ours(bench: &Bench) -> Result<()> {
                 thread::sleep(Duration::from_millis(100));
             }
         });
-        let result = exercised(bench, &guest, &[]);
+        let result = acts(bench).and_then(|acts| exercised(bench, &guest, &acts));
         done.store(true, Relaxed);
-        result
+        let (failed, _) = result?;
+        ensure!(failed.is_empty(), "failed: {failed:?}:\n{}", guest.console());
+        Ok(())
     })?;
     guest.echoes("after all of them")?;
     bench.host.xl(&["shutdown", "-w", &guest.name])?;
@@ -54,15 +85,28 @@ pub(super) fn ours(bench: &Bench) -> Result<()> {
     before.unchanged(bench.host)
 }
 
+/// After an act that leaves Linux's frontend stuck, another guest goes on.
 pub(super) fn linux(bench: &Bench) -> Result<()> {
     let before = Census::take(bench.host)?;
-    let guest = bench.linux(1, "role=blk-use", &[])?;
-    guest.says_within("blk-use: begun.", PATIENCE * 4)?;
-    exercised(bench, &guest, &[])?;
-    for words in ["BUG:", "Oops", "general protection"] {
-        ensure!(!guest.console().contains(words), "the kernel crashed:\n{}", guest.console());
+    let mut rest = acts(bench)?;
+    let mut all_failed = Vec::new();
+    for number in 1.. {
+        let guest = bench.linux(number, "role=blk-use", &[])?;
+        guest.says_within("blk-use: begun.", PATIENCE * 4)?;
+        let (failed, left) = exercised(bench, &guest, &rest)?;
+        for words in ["BUG:", "Oops", "general protection"] {
+            ensure!(!guest.console().contains(words), "the kernel crashed:\n{}", guest.console());
+        }
+        bench.host.xl(&["destroy", &guest.name])?;
+        guest.gone(PATIENCE)?;
+        all_failed.extend(failed);
+        rest.drain(..rest.len() - left);
+        if rest.is_empty() {
+            break;
+        }
     }
-    bench.host.xl(&["destroy", &guest.name])?;
-    guest.gone(PATIENCE)?;
+    let unknown: Vec<_> =
+        all_failed.iter().filter(|name| !LINUX_FAILS.contains(&name.as_str())).collect();
+    ensure!(unknown.is_empty(), "failed: {unknown:?}");
     before.unchanged(bench.host)
 }

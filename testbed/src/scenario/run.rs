@@ -22,7 +22,7 @@ pub const HOST_LINE: &str = "host: ";
 const BURIAL: Duration = Duration::from_secs(30);
 
 /// Memory of an emulated host that is not left to guests, in MiB: Xen, dom0.
-const OWN_MEMORY: u32 = 768;
+const OWN_MEMORY: u32 = 1024;
 
 /// Which scenarios to run.
 pub struct Choice<'a> {
@@ -143,6 +143,8 @@ fn one(host: &Host, scenario: &Scenario) -> bool {
             // Whatever the failure left behind must not disturb the next one.
             let _ = clean_up(host);
             disk::sweep(host);
+            // Its files are in dom0's memory.
+            let _ = host.shell(&format!("rm -rf /tmp/{}*", bench.name));
         }
     }
     result.is_ok()

@@ -57,12 +57,22 @@ async fn exercise(linux: &Linux, store: &Store, args: &ExerciseArguments) -> Res
     }
     let mut failed = Vec::new();
     for (number, act) in (1..).zip(&acts) {
+        let rest = || acts[number..].iter().map(|act| act.name).collect::<Vec<_>>().join(",");
         let played = play(linux, store, &device, act, &patience).await;
         let played = played.map_err(|why| Failure::other(format!("{}: {why}", act.name)))?;
         if played.passed() == Some(false) {
             failed.push(act.name);
         }
         print(&if args.json { json(act, &played)? } else { tap(number, act, &played) })?;
+        if !played.recovered && number < acts.len() {
+            // What comes after it would tell nothing.
+            let text = format!("after {} the guest takes no disk any more", act.name);
+            if !args.json {
+                print(&format!("Bail out! {text}\n"))?;
+            }
+            let cure = "start the guest anew, and go on with --act";
+            return Err(Failure::other(format!("{text}: {cure} {}", rest())));
+        }
     }
     match failed.is_empty() {
         true => Ok(()),
@@ -82,7 +92,7 @@ fn json(act: &Act, played: &Played) -> Result<String, Failure> {
 }
 
 /// Returns the lines of a test, as TAP 14 has them.
-fn tap(number: u32, act: &Act, played: &Played) -> String {
+fn tap(number: usize, act: &Act, played: &Played) -> String {
     let (verdict, skip) = match played.passed() {
         Some(true) => ("ok", ""),
         Some(false) => ("not ok", ""),
