@@ -5,8 +5,8 @@
 #
 # FOLDER gets libxenvchan.so, and the names under which programs of each Xen version look for it.
 # Programs of Debian 13 ask for symbols of the version libxenvchan_4.20.0, those of Debian 12 for
-# none. This library has all versions of that kind, without a symbol in any, and its functions
-# without a version: so it has what each of them asks for. What it needs of the C library is as old
+# VERS_4.17.0, and those of Debian 11 for none. This library has all versions of both kinds, without
+# a symbol in any, and its functions without a version: so it has what each of them asks for. What it needs of the C library is as old
 # as Debian 11.
 set -eu
 here=$(dirname "$0")
@@ -21,6 +21,7 @@ hidden=' local: rust_*; _*;'
 while [ "$minor" -le "$last" ]; do
     echo "libxenvchan_4.$minor.0 {$hidden };"
     hidden=
+    echo "VERS_4.$minor.0 { };"
     ln -sfn libxenvchan.so "$folder/libxenvchan.so.4.$minor"
     minor=$((minor + 1))
 done >"$map"
