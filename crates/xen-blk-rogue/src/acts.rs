@@ -256,7 +256,7 @@ pub const ACTS: &[Act] = &[
     ),
     act(
         "rings",
-        "rings of 2^(2^32 - 1) pages and 2^32 - 1 queues are offered",
+        "rings of 2^(2^32 - 1) pages are offered",
         "XSA-155's kind; a frontend has to take what it wants",
         GoOn,
         Deed::Keys(&[

@@ -15,9 +15,9 @@ use crate::host::PATIENCE;
 /// The most time that all acts may take.
 const LONG: Duration = Duration::from_secs(1200);
 
-/// Acts that Linux 6.12 fails. After most of them its frontend has disabled itself
-/// (`xen-blkfront.c`, "disabled for further use"), never ends what was asked of it, and takes no
-/// other disk. Sectors of 0 and of 2^31 bytes it takes for sectors of 512.
+/// Acts that Linux 6.12 fails. After most of them its frontend asks nothing more (`xen-blkfront.c`,
+/// "disabled for further use"), and the guest takes no other disk. It uses disks with sectors of 0
+/// and of 2^31 bytes.
 const LINUX_FAILS: &[&str] = &[
     "far-id",
     "free-id",
