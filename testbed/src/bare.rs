@@ -144,7 +144,11 @@ impl Machine {
         let root = all.join(format!("{suite}-{}", std::process::id()));
         succeeds(Command::new("cp").arg("-a").args([&base, &root]))?;
         let machine = Machine { root };
-        let _ = fs::copy("/etc/resolv.conf", machine.root.join("etc/resolv.conf"));
+        // Its way to the network is that of this machine, with the authorities that are trusted
+        // here: registries may be behind a proxy with a certificate of its own.
+        for file in ["etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"] {
+            let _ = fs::copy(Path::new("/").join(file), machine.root.join(file));
+        }
         if lists == Lists::Old {
             age(&machine.root.join("var/lib/apt/lists"))?;
         }
