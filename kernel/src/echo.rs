@@ -3,7 +3,7 @@
 //! Each client has a channel of its own, so one that breaks the protocol, or never reads, is nobody
 //! else's trouble.
 
-use crate::capitals::capitalize;
+use crate::capitals::move_in_capitals;
 use crate::options::Options;
 use alloc::rc::{Rc, Weak};
 use alloc::string::{String, ToString};
@@ -14,7 +14,6 @@ use core::pin::pin;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use embassy_futures::select::{Either, Either3, select, select3};
-use embedded_io_async::{Read, Write};
 use log::{error, info, warn};
 use xen_platform::{Clock, EventCounter, Platform, deadline, sleep};
 use xen_rt::xen::{self, Xen};
@@ -24,7 +23,7 @@ use xen_vchan::{Connection, Info, Live, Offer, Order, ServerConfig};
 
 type Error = xen_vchan::Error<xen::Error>;
 
-/// Maximum number of bytes that are read from a client at a time.
+/// Maximum number of bytes that are sent back to a client at a time: it goes on meanwhile.
 const CHUNK: usize = 64 * 1024;
 /// Maximum number of clients at a time, so that their memory has a limit.
 const MAX_SESSIONS: usize = 64;
@@ -207,39 +206,23 @@ async fn echo(
     stop: &EventCounter,
     echoed: &mut u64,
 ) -> Result<(), Error> {
-    connection.hold_events(true);
-    let (mut reader, mut writer) = connection.split();
-    let Some(mut buffer) = buffer(CHUNK.min(connection.info().orders.left().bytes() as usize))
-    else {
-        warn!("a client is turned away: no memory for its buffer; give the domain more");
-        return Ok(());
-    };
     let mut seen = 0;
     loop {
         let stopped = core::future::poll_fn(|cx| stop.poll_after(&mut seen, cx));
-        let n = match select(reader.read(&mut buffer), stopped).await {
-            Either::First(read) => read?,
-            Either::Second(()) => return Ok(()),
+        let some = match select(connection.readable(), stopped).await {
+            Either::First(readable) => readable? > 0,
+            Either::Second(()) => false,
         };
-        if n == 0 {
+        if !some {
             return Ok(());
         }
-        capitalize(&mut buffer[..n]);
-        match writer.write_all(&buffer[..n]).await {
-            Ok(()) => *echoed += n as u64,
+        match connection.echo(CHUNK, move_in_capitals).await {
+            Ok(n) => *echoed += n as u64,
             // It left without waiting for the answer.
             Err(_) if connection.state() == Live::Left => return Ok(()),
             Err(why) => return Err(why),
         }
     }
-}
-
-/// Returns a zeroed buffer of `len` bytes, if there is memory for it.
-fn buffer(len: usize) -> Option<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(len).ok()?;
-    buffer.resize(len, 0);
-    Some(buffer)
 }
 
 fn closed(done: Result<(), Error>) {

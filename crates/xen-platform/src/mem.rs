@@ -137,6 +137,10 @@ macro_rules! delegate_shared_mem {
             fn write(&self, at: usize, from: &[u8]) {
                 self.$field.write(at, from)
             }
+            #[inline]
+            fn address(&self) -> Option<::core::ptr::NonNull<u8>> {
+                self.$field.address()
+            }
         }
     };
 }

@@ -213,13 +213,31 @@ impl Producer {
         if from.is_empty() {
             return;
         }
-        let (at, until_end) = self.layout.place(self.prod);
+        let (at, until_end) = self.next();
         let (first, second) = from.split_at(from.len().min(until_end));
         data.write(at, first);
         if !second.is_empty() {
             data.write(self.layout.data, second);
         }
-        self.prod = self.prod.wrapping_add(from.len() as u32);
+        self.advance(from.len());
+        self.publish(ctl);
+    }
+
+    /// Returns the offset of the next byte, and the number of bytes before the ring starts over.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> (usize, usize) {
+        self.layout.place(self.prod)
+    }
+
+    /// Counts `len` bytes as put in; the peer is not told.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, len: usize) {
+        self.prod = self.prod.wrapping_add(len as u32);
+    }
+
+    /// Tells the peer what was put in.
+    #[inline(always)]
+    pub(crate) fn publish(&self, ctl: &impl IndexMemory) {
         ctl.store(self.layout.prod, self.prod);
     }
 }
@@ -304,14 +322,32 @@ impl Consumer {
         if to.is_empty() {
             return;
         }
-        let (at, until_end) = self.layout.place(self.cons);
+        let (at, until_end) = self.next();
         let n = to.len();
         let (first, second) = to.split_at_mut(n.min(until_end));
         data.read(at, first);
         if !second.is_empty() {
             data.read(self.layout.data, second);
         }
-        self.cons = self.cons.wrapping_add(n as u32);
+        self.advance(n);
+        self.publish(ctl);
+    }
+
+    /// Returns the offset of the next byte, and the number of bytes before the ring starts over.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> (usize, usize) {
+        self.layout.place(self.cons)
+    }
+
+    /// Counts `len` bytes as taken out; the peer is not told.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, len: usize) {
+        self.cons = self.cons.wrapping_add(len as u32);
+    }
+
+    /// Tells the peer what was taken out.
+    #[inline(always)]
+    pub(crate) fn publish(&self, ctl: &impl IndexMemory) {
         ctl.store(self.layout.cons, self.cons);
     }
 }

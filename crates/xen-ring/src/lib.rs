@@ -15,3 +15,6 @@ pub mod bytes;
 pub mod notify;
 pub mod slots;
 pub mod stream;
+mod transfer;
+
+pub use transfer::Piece;

@@ -6,6 +6,7 @@ use common::TestMem;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use xen_platform::{IndexMemory, SharedMem};
+use xen_ring::Piece;
 use xen_ring::bytes::{Consumer, Corrupt, Fault, Field, Layout, Producer};
 
 const RING: Layout = Layout { prod: 4, cons: 0, data: 16, size: 64 };
@@ -161,4 +162,65 @@ fn the_error_says_what_was_found() {
     let text = "producer index is wrong: producer 0x00000041 and consumer 0x00000000 are 65 bytes \
                 apart in a ring of 64";
     assert_eq!(error.to_string(), text);
+}
+
+/// The other ring of a pair, in the same page.
+const ANSWERS: Layout = Layout { prod: 84, cons: 80, data: 96, size: 256 };
+
+proptest! {
+    #[test]
+    fn a_transfer_is_a_read_and_a_write_of_what_fits(
+        starts in (start(), start()),
+        steps in prop::collection::vec((0usize..=64, 0usize..100, 0usize..300), 1..60),
+    ) {
+        let page = TestMem::new(384);
+        page.write(0, &[0xee; 384]);
+        for (layout, start) in [(RING, starts.0), (ANSWERS, starts.1)] {
+            page.store(layout.prod, start);
+            page.store(layout.cons, start);
+        }
+        let mut asker = Producer::new(RING, starts.0);
+        let mut consumer = Consumer::new(RING, starts.0);
+        let mut producer = Producer::new(ANSWERS, starts.1);
+        let mut answered = Consumer::new(ANSWERS, starts.1);
+        let (mut asked, mut answers) = (VecDeque::new(), VecDeque::new());
+        let mut next = 0u8;
+        for (write, most, read) in steps {
+            let from: Vec<u8> = (0..write).map(|i| next.wrapping_add(i as u8)).collect();
+            let written = asker.write(&page, &page, &from).unwrap();
+            asked.extend(&from[..written]);
+            next = next.wrapping_add(written as u8);
+            let mut invert = |piece: Piece<'_>| {
+                let change = |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = !*byte);
+                piece.move_through(0, &mut [0; 10], change);
+            };
+            let moved = consumer.transfer(&mut producer, &page, (&page, &page), most, &mut invert);
+            let expected = most.min(asked.len()).min(256 - answers.len());
+            prop_assert_eq!(moved, Ok(expected));
+            answers.extend(asked.drain(..expected).map(|byte: u8| !byte));
+            prop_assert_eq!(asker.space(&page).unwrap(), 64 - asked.len());
+            prop_assert_eq!(answered.available(&page).unwrap(), answers.len());
+            let mut to = vec![0; read.min(answers.len())];
+            answered.read(&page, &page, &mut to).unwrap();
+            prop_assert_eq!(&to, &answers.drain(..to.len()).collect::<Vec<_>>());
+        }
+        let mut all = [0; 384];
+        page.read(0, &mut all);
+        let outside = all[8..16].iter().chain(&all[88..96]).chain(&all[352..]);
+        prop_assert!(outside.into_iter().all(|&b| b == 0xee), "wrote outside the rings");
+    }
+
+    #[test]
+    fn a_transfer_moves_nothing_if_an_index_is_wrong(bad in 300u32..u32::MAX - 300) {
+        for (at, field) in [(RING.prod, Field::Prod), (ANSWERS.cons, Field::Cons)] {
+            let page = TestMem::new(384);
+            let mut asker = Producer::new(RING, 0);
+            asker.write(&page, &page, &[1; 64]).unwrap();
+            let (mut consumer, mut producer) = (Consumer::new(RING, 0), Producer::new(ANSWERS, 0));
+            page.store(at, bad);
+            let moved = consumer.transfer(&mut producer, &page, (&page, &page), 64, &mut |_| ());
+            prop_assert_eq!(moved.unwrap_err().field, field);
+            prop_assert_eq!((page.load(RING.cons), page.load(ANSWERS.prod)), (0, 0));
+        }
+    }
 }

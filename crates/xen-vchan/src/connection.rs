@@ -8,6 +8,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use embedded_io_async::{ErrorType, Read, Write};
 use xen_platform::Platform;
+use xen_ring::Piece;
 
 /// A vchan whose two ends have met. It is closed when it and all readers and writers of it are
 /// dropped, or by [`Connection::close`].
@@ -136,6 +137,25 @@ impl<P: Platform> Connection<P> {
     /// meanwhile.
     pub fn hold_events(&self, hold: bool) {
         self.0.holds_events.set(hold);
+    }
+
+    /// Waits until there is something to read, and returns the number of bytes; 0 at the end of the
+    /// peer's output, as [`Read::read`] does.
+    pub async fn readable(&self) -> Result<usize, Error<P::Error>> {
+        self.0.until(&mut self.0.seen(), WaitFor::Data, |link| link.try_readable()).await
+    }
+
+    /// Sends back what has come, up to `most` bytes of it: waits until there is space for some of
+    /// it, and returns the number of bytes; 0 if nothing has come ([`Connection::readable`] waits
+    /// for it). `mover` moves them from ring to ring, in one piece or a few; what it leaves out
+    /// reaches the peer as whatever was there before. Dropping the future loses nothing.
+    pub async fn echo(
+        &self,
+        most: usize,
+        mut mover: impl FnMut(Piece<'_>),
+    ) -> Result<usize, Error<P::Error>> {
+        let echo = |link: &Link<P>| link.try_echo(most, &mut mover);
+        self.0.until(&mut self.0.seen(), WaitFor::Space, echo).await
     }
 
     /// The two directions, which may go to different tasks. Called again, it gives others of the

@@ -97,3 +97,4 @@ pub use order::{Order, OrderClash, Orders};
 pub use rings::{Places, Side};
 pub use server::{Offer, ServerConfig};
 pub use window::WindowSize;
+pub use xen_ring::Piece;

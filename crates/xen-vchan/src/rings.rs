@@ -10,7 +10,8 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 use xen_abi::vchan::{Indices, Interface, Live, NOTIFY_READ, NOTIFY_WRITE};
 use xen_platform::{IndexMemory, Platform, SharedMem};
-use xen_ring::bytes::{Consumer, Corrupt, Layout, Producer};
+use xen_ring::Piece;
+use xen_ring::bytes::{Consumer, Corrupt, Field, Layout, Producer};
 use xen_ring::notify;
 
 /// One of the two rings.
@@ -220,6 +221,22 @@ impl<P: Platform> Rings<P> {
             .write_all(&pages.control, pages.data(*side), from)
             .map_err(|corrupt| self.blame_reader(corrupt))?;
         Ok((done, done.then_some(WaitFor::Data)))
+    }
+
+    /// Has up to `most` bytes moved from the ring that this end reads into the one that it writes;
+    /// returns their number, and what the peer got by it.
+    pub fn transfer(
+        &mut self,
+        most: usize,
+        mover: &mut dyn FnMut(Piece<'_>),
+    ) -> Result<(usize, Option<WaitFor>), PeerError> {
+        let Rings { pages, consumer, producer, sides, .. } = self;
+        let data: (&dyn SharedMem, &dyn SharedMem) = (pages.data(sides.0), pages.data(sides.1));
+        match consumer.transfer(producer, &pages.control, data, most, mover) {
+            Ok(n) => Ok((n, (n > 0).then_some(WaitFor::Data))),
+            Err(corrupt) if corrupt.field == Field::Prod => Err(self.blame_writer(corrupt)),
+            Err(corrupt) => Err(self.blame_reader(corrupt)),
+        }
     }
 
     /// Returns the number of bytes to read now.

@@ -7,7 +7,7 @@ use embedded_io_async::{Read, Write};
 use proptest::prelude::*;
 use std::rc::Rc;
 use xen_sim::Domain;
-use xen_vchan::{Live, Offer, Order, Orders, Reader, Writer};
+use xen_vchan::{Live, Offer, Order, Orders, Piece, Reader, Writer};
 
 /// Upper-cases what comes, until the client leaves.
 async fn capitalise(mut reader: Reader<Domain>, mut writer: Writer<Domain>, buffer: usize) {
@@ -33,8 +33,18 @@ struct Run {
     total: usize,
     piece: usize,
     buffers: (usize, usize),
-    /// True if the server sends one event for what it reads and answers.
-    hold: bool,
+    answers: Answers,
+}
+
+/// The server's way to answer.
+#[derive(Clone, Copy, Debug)]
+enum Answers {
+    /// It reads, and writes.
+    Apart,
+    /// The same, but one event stands for both.
+    Held,
+    /// From ring to ring.
+    Direct,
 }
 
 /// A client writes and reads at the same time, in two tasks; the server answers in capitals.
@@ -48,9 +58,19 @@ fn echo(run: Run) {
         let offer =
             Offer::publish_from(&guest.domain, &guest.store, &config, run.start).await.unwrap();
         let connection = offer.accept().await.unwrap();
-        connection.hold_events(run.hold);
+        connection.hold_events(matches!(run.answers, Answers::Held));
         let (reader, writer) = connection.split();
-        capitalise(reader, writer, run.buffers.1).await;
+        match run.answers {
+            Answers::Apart | Answers::Held => capitalise(reader, writer, run.buffers.1).await,
+            Answers::Direct => {
+                while connection.readable().await.unwrap() > 0 {
+                    let mover = |piece: Piece<'_>| {
+                        piece.move_through(0, &mut [0; 100], <[u8]>::make_ascii_uppercase)
+                    };
+                    assert_ne!(connection.echo(run.buffers.1, mover).await.unwrap(), 0);
+                }
+            }
+        }
         connection.close().await.unwrap();
     });
     bench.run(async move {
@@ -95,11 +115,11 @@ prop_compose! {
         total in 0usize..20_000,
         piece in 1usize..6000,
         buffers in (1usize..6000, 1usize..6000),
-        hold: bool,
+        answers in prop::sample::select(&[Answers::Apart, Answers::Held, Answers::Direct][..]),
     ) -> Run {
         // So that a run of tiny reads does not take for ever.
         let total = total.min(40 * piece.min(buffers.0).min(buffers.1));
-        Run { seed, orders, start, total, piece, buffers, hold }
+        Run { seed, orders, start, total, piece, buffers, answers }
     }
 }
 
@@ -129,7 +149,7 @@ fn every_pair_of_orders_works() {
             total,
             piece: 3000,
             buffers: (8000, 5000),
-            hold: false,
+            answers: Answers::Apart,
         });
     }
     assert_eq!(tried, 11 * 11 - 4, "all but 10/10, 11/11, 10/20 and 20/10");
@@ -146,7 +166,7 @@ fn indices_pass_the_end_of_their_32_bits() {
             total: 10_000,
             piece: 900,
             buffers: (700, 800),
-            hold: false,
+            answers: Answers::Apart,
         });
         echo(Run {
             seed: 0,
@@ -155,7 +175,7 @@ fn indices_pass_the_end_of_their_32_bits() {
             total: 10_000,
             piece: 900,
             buffers: (700, 800),
-            hold: false,
+            answers: Answers::Apart,
         });
     }
 }

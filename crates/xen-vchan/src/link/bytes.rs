@@ -5,30 +5,54 @@ use crate::info::Role;
 use crate::rings::{Rings, WaitFor};
 use crate::{ConfigError, Error, PeerError};
 use xen_platform::{Channel, Platform};
+use xen_ring::Piece;
+
+/// Takes bytes out of a ring, or looks: returns their number, and what the peer got by it.
+trait Take<P: Platform>: FnMut(&mut Rings<P>) -> Result<(usize, Option<WaitFor>), PeerError> {}
+
+impl<P: Platform, F> Take<P> for F where
+    F: FnMut(&mut Rings<P>) -> Result<(usize, Option<WaitFor>), PeerError>
+{
+}
 
 impl<P: Platform> Link<P> {
     /// Reads without waiting: `None` if the ring is empty, `Some(0)` if the peer's output has ended
     /// and all of it was read.
     pub fn try_read(&self, to: &mut [u8]) -> Result<Option<usize>, Failure<P>> {
-        let n = self.with_rings(|rings| rings.read(to))?;
-        if n > 0 || to.is_empty() {
+        if to.is_empty() {
+            return self.with_rings(|_| Ok((Some(0), None)));
+        }
+        self.try_take(|rings| rings.read(to))
+    }
+
+    /// Returns the number of bytes to read now: `None` if the ring is empty, `Some(0)` if the
+    /// peer's output has ended and all of it was read.
+    pub fn try_readable(&self) -> Result<Option<usize>, Failure<P>> {
+        self.try_take(|rings| Ok((rings.available()?, None)))
+    }
+
+    /// Takes bytes from the peer by `take`, which returns 0 if there are none.
+    #[inline(always)]
+    fn try_take(&self, mut take: impl Take<P>) -> Result<Option<usize>, Failure<P>> {
+        let n = self.with_rings(&mut take)?;
+        if n > 0 {
             return Ok(Some(n));
         }
         if self.is_up() && !self.peer_finished() {
             return Ok(None);
         }
-        self.try_read_last(to)
+        self.try_take_last(&mut take)
     }
 
-    /// As [`Link::try_read`], of a ring that was empty, if the peer may write no more.
+    /// As [`Link::try_take`], of a ring that was empty, if the peer may write no more.
     #[cold]
-    fn try_read_last(&self, to: &mut [u8]) -> Result<Option<usize>, Failure<P>> {
+    fn try_take_last(&self, take: &mut dyn Take<P>) -> Result<Option<usize>, Failure<P>> {
         let finished = self.peer_finished();
         if self.look().is_none() && !finished {
             return Ok(None);
         }
         // The bytes that the peer wrote before it ended are visible by now.
-        let n = self.with_rings(|rings| rings.read(to))?;
+        let n = self.with_rings(take)?;
         match self.look() {
             _ if n > 0 => Ok(Some(n)),
             Some(End::Died) if !finished => Err(Error::Died(self.info.peer)),
@@ -37,6 +61,24 @@ impl<P: Platform> Link<P> {
                 Ok(Some(0))
             }
         }
+    }
+
+    /// Has up to `most` bytes of what has come moved back to the peer by `mover`; `None` if
+    /// something has come and there is no space.
+    pub fn try_echo(
+        &self,
+        most: usize,
+        mover: &mut dyn FnMut(Piece<'_>),
+    ) -> Result<Option<usize>, Failure<P>> {
+        self.check_writable()?;
+        self.with_rings(|rings| {
+            let (n, got) = rings.transfer(most, mover)?;
+            if n > 0 {
+                // One event stands for both.
+                self.owes_event.set(true);
+            }
+            Ok(((n > 0 || most == 0 || rings.available()? == 0).then_some(n), got))
+        })
     }
 
     /// Fills `to`, or reads nothing: `None` as long as the peer may still write what is missing.

@@ -20,6 +20,9 @@ const SHORT_SLEEP: Duration = Duration::from_micros(100);
 /// The most times that the busy-poll window grows by.
 const MAX_GROWTH: u32 = 32;
 
+/// Does something now if it can be done: `None` if not yet.
+type Attempt<'a, P, T> = dyn FnMut(&Link<P>) -> Result<Option<T>, Failure<P>> + 'a;
+
 impl<P: Platform> Link<P> {
     /// Repeats `attempt` until it returns something. In between it takes the looks of the busy-poll
     /// window, asks the peer for an event, attempts once more, and sleeps. `seen` is the count of
@@ -30,10 +33,21 @@ impl<P: Platform> Link<P> {
         wait_for: WaitFor,
         mut attempt: impl FnMut(&Self) -> Result<Option<T>, Failure<P>>,
     ) -> Result<T, Failure<P>> {
+        match attempt(self)? {
+            Some(done) => Ok(done),
+            None => self.until_later(seen, wait_for, &mut attempt).await,
+        }
+    }
+
+    /// As [`Link::until`], after an attempt in vain. One function for all attempts, which are many:
+    /// waiting takes longer than a call through a pointer.
+    async fn until_later<T>(
+        &self,
+        seen: &mut u32,
+        wait_for: WaitFor,
+        attempt: &mut Attempt<'_, P, T>,
+    ) -> Result<T, Failure<P>> {
         loop {
-            if let Some(done) = attempt(self)? {
-                return Ok(done);
-            }
             self.send_held_event();
             let mut window = BusyPoll::new(self.busy_poll_looks.get() * self.window_growth.get());
             window.open(self.monitor.platform());
@@ -54,6 +68,9 @@ impl<P: Platform> Link<P> {
             let asleep = self.monitor.now();
             self.sleep(seen, None).await;
             self.adapt_window(self.monitor.now().since(asleep));
+            if let Some(done) = attempt(self)? {
+                return Ok(done);
+            }
         }
     }
 
