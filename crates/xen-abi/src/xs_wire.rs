@@ -120,6 +120,18 @@ pub struct DomainInterface {
     pub error: u32,
 }
 
+/// Bit of [`DomainInterface::server_features`]: a domain can ask for a reconnection
+/// (`XENSTORE_SERVER_FEATURE_RECONNECTION`).
+pub const SERVER_FEATURE_RECONNECTION: u32 = 1;
+/// Bit of [`DomainInterface::server_features`]: [`DomainInterface::error`] is in use
+/// (`XENSTORE_SERVER_FEATURE_ERROR`).
+pub const SERVER_FEATURE_ERROR: u32 = 2;
+/// Value of [`DomainInterface::connection`] while there is one (`XENSTORE_CONNECTED`).
+pub const CONNECTED: u32 = 0;
+/// Value of [`DomainInterface::connection`] from the domain's request for a reconnection until
+/// xenstored has made it (`XENSTORE_RECONNECT`).
+pub const RECONNECT: u32 = 1;
+
 layout!(
     DomainInterface,
     2076,

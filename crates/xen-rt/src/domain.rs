@@ -6,20 +6,16 @@ use crate::xen::death;
 use crate::xen::events::EventChannel;
 use crate::xen::rings::Ring;
 use crate::xen::{Outcome, Rings, Xen};
+use crate::xenstore;
 use alloc::rc::Rc;
 use alloc::string::String;
 use core::cell::Cell;
 use core::fmt;
-use core::future::{Future, poll_fn};
-use core::mem::offset_of;
+use core::future::Future;
 use core::time::Duration;
-use embassy_futures::select::{Either, select};
-use log::{LevelFilter, error, info};
-use xen_abi::xs_wire::{DomainInterface, RING_SIZE};
+use log::{LevelFilter, info};
 use xen_exec::{Handle, Spawner};
-use xen_platform::{Clock, DomId, Platform, ReadySince, deadline, sleep};
-use xen_ring::bytes::Layout;
-use xen_ring::stream;
+use xen_platform::{Clock, DomId, EventCounter, Platform, ReadySince, deadline, sleep};
 use xen_store::{Connection, Store};
 
 /// Grace period for the console's reader before the domain ends.
@@ -28,35 +24,20 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for xenstored to answer what is under way, before a suspend is refused.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes in each of the two rings with xenstored.
-const SIZE: u32 = RING_SIZE as u32;
-/// The ring to xenstored.
-const REQUESTS: Layout = Layout {
-    prod: offset_of!(DomainInterface, req_prod),
-    cons: offset_of!(DomainInterface, req_cons),
-    data: offset_of!(DomainInterface, req),
-    size: SIZE,
-};
-/// The ring from xenstored.
-const REPLIES: Layout = Layout {
-    prod: offset_of!(DomainInterface, rsp_prod),
-    cons: offset_of!(DomainInterface, rsp_cons),
-    data: offset_of!(DomainInterface, rsp),
-    size: SIZE,
-};
-
 /// A handle to the domain that the program runs in: clones refer to the same one.
 #[derive(Clone)]
-pub struct Domain(Rc<Inner>);
+pub struct Domain(pub(crate) Rc<Inner>);
 
-struct Inner {
-    xen: Xen,
+pub(crate) struct Inner {
+    pub xen: Xen,
     store: Store,
-    connection: Connection,
+    pub connection: Connection,
     spawner: Spawner,
-    rings: Cell<Rings>,
+    pub rings: Cell<Rings>,
     console_channel: Rc<EventChannel>,
-    store_channel: Rc<EventChannel>,
+    pub store_channel: Rc<EventChannel>,
+    /// Counts the orders to begin the connection to xenstore anew.
+    pub store_given_up: EventCounter,
     command_line: String,
 }
 
@@ -77,10 +58,11 @@ impl Domain {
             rings: Cell::new(Rings { console, xenstore }),
             console_channel,
             store_channel,
+            store_given_up: EventCounter::new(),
             command_line,
         }));
         domain.spawn(pump(domain.0.console_channel.clone()));
-        domain.spawn(drive_store(domain.clone()));
+        domain.spawn(xenstore::drive(domain.clone()));
         domain
     }
 
@@ -97,6 +79,17 @@ impl Domain {
     /// Returns the connection to xenstore.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Has the connection to xenstore begun anew, as it is when xenstored has given it up: all
+    /// watches are set again, and what is under way is made again. Returns false if xenstored
+    /// offers no reconnection.
+    pub fn reconnect_store(&self) -> bool {
+        let offered = xenstore::can_reconnect(&self.0);
+        if offered {
+            self.0.store_given_up.signal();
+        }
+        offered
     }
 
     /// Returns the handle that starts tasks.
@@ -170,23 +163,6 @@ impl fmt::Display for NotSuspended {
 }
 
 impl core::error::Error for NotSuspended {}
-
-/// Runs the connection to xenstore: over a new stream whenever the domain was restored.
-async fn drive_store(domain: Domain) {
-    let Inner { xen, connection, rings, store_channel, .. } = &*domain.0;
-    let mut seen = xen.resumes().count();
-    loop {
-        let page = Rc::new(rings.get().xenstore.page.shared());
-        let (reader, writer) = stream::split(page, store_channel.clone(), REPLIES, REQUESTS)
-            .unwrap_or_else(|why| panic!("the xenstore ring is unusable: {why}"));
-        // The restore comes first: what the old stream still would do must not reach the new ring.
-        let restored = poll_fn(|cx| xen.resumes().poll_after(&mut seen, cx));
-        match select(restored, connection.run(reader, writer)).await {
-            Either::First(()) => {}
-            Either::Second(end) => return error!("the connection to xenstore ended: {end}"),
-        }
-    }
-}
 
 /// Runs the program, tells the peers when it has ended, and lets the console's reader catch up.
 pub(crate) async fn run(domain: Domain, main: impl Future<Output = Reason>) -> Reason {

@@ -40,6 +40,7 @@ mod report;
 pub mod shell;
 mod start_info;
 pub mod xen;
+mod xenstore;
 
 pub use boot::start;
 pub use domain::Domain;

@@ -18,6 +18,7 @@ const MAX_LINE: usize = 128;
 const HELP: &str = "\
 commands:
   status      time, memory, grants
+  reconnect   begin the connection to xenstore anew
   log LEVEL   log from this level up: off, error, warn, info, debug, trace
   poweroff    end the domain
   reboot      start it again
@@ -60,7 +61,7 @@ async fn obey_ring(domain: &Domain, commands: &impl Commands) -> Reason {
     let (ring, channel) = domain.console();
     let page = Rc::new(ring.page.shared());
     match stream::split(page, channel, console::INPUT, console::OUTPUT) {
-        Ok((reader, _)) => obey(reader, commands).await,
+        Ok((reader, _)) => obey(reader, domain, commands).await,
         Err(why) => {
             error!("no input from the console: {why}");
             pending().await
@@ -70,6 +71,7 @@ async fn obey_ring(domain: &Domain, commands: &impl Commands) -> Reason {
 
 async fn obey<M: xen_platform::SharedMem, C: Channel>(
     mut input: RingReader<M, C>,
+    domain: &Domain,
     commands: &impl Commands,
 ) -> Reason {
     let mut line = String::new();
@@ -85,7 +87,7 @@ async fn obey<M: xen_platform::SharedMem, C: Channel>(
         for &byte in &bytes[..n] {
             echo(byte, &mut line);
             if matches!(byte, b'\r' | b'\n')
-                && let Some(reason) = command(&core::mem::take(&mut line), commands).await
+                && let Some(reason) = command(&core::mem::take(&mut line), domain, commands).await
             {
                 return reason;
             }
@@ -109,7 +111,7 @@ fn echo(byte: u8, line: &mut String) {
 }
 
 /// Carries out one line. Returns the reason if it ends the domain.
-async fn command(line: &str, commands: &impl Commands) -> Option<Reason> {
+async fn command(line: &str, domain: &Domain, commands: &impl Commands) -> Option<Reason> {
     let mut words = line.split_whitespace();
     let reply = match (words.next(), words.next()) {
         (None, _) => Ok(()),
@@ -117,6 +119,10 @@ async fn command(line: &str, commands: &impl Commands) -> Option<Reason> {
             write!(console::Out, "{HELP}").and_then(|()| commands.help(&mut console::Out))
         }
         (Some("status"), None) => status(),
+        (Some("reconnect"), None) if domain.reconnect_store() => Ok(()),
+        (Some("reconnect"), None) => {
+            writeln!(console::Out, "this xenstored offers no reconnection")
+        }
         (Some("log"), Some(level)) => match level.parse::<LevelFilter>() {
             Ok(level) => {
                 log::set_max_level(level);

@@ -1,7 +1,7 @@
 //! State that the handles, the watches and the driver share.
 
 use crate::reply::{self, Answer};
-use crate::state::{Events, Request, Stage, State};
+use crate::state::{Events, Request, Stage, State, Tx};
 use crate::{ErrorKind, Flaw, Malformed, Op, TransportError, path};
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -18,8 +18,8 @@ use xen_abi::xs_wire::{Header, MessageType};
 pub(crate) struct Shared(pub(crate) RefCell<State>);
 
 impl Shared {
-    /// Waits until another request of the transaction `tx` (0: of none) may be sent.
-    pub async fn slot(&self, tx: u32) {
+    /// Waits until another request of the transaction `tx` may be sent.
+    pub async fn slot(&self, tx: Tx) {
         poll_fn(|cx| self.poll_state(cx, |state| state.has_slot(tx))).await
     }
 
@@ -49,14 +49,14 @@ impl Shared {
     }
 
     /// Queues a request; the ticket waits for its answer.
-    pub fn submit(self: &Rc<Self>, op: Op, tx: u32, payload: &[u8]) -> Ticket {
+    pub fn submit(self: &Rc<Self>, op: Op, tx: Tx, payload: &[u8]) -> Ticket {
         let (id, driver) = self.0.borrow_mut().submit(op, tx, payload, Stage::Waiting(None));
         wake(driver);
         Ticket { shared: self.clone(), id }
     }
 
     /// Queues a request whose answer nobody needs.
-    pub fn submit_unawaited(&self, op: Op, tx: u32, payload: &[u8]) {
+    pub fn submit_unawaited(&self, op: Op, tx: Tx, payload: &[u8]) {
         let (_, driver) = self.0.borrow_mut().submit(op, tx, payload, Stage::Abandoned);
         wake(driver);
     }

@@ -32,11 +32,30 @@ pub(crate) struct State {
     pub transactions: usize,
     /// True while only open transactions may send requests.
     pub paused: bool,
+    /// Number of answers so far, modulo 2^32.
+    pub answers: u32,
+    /// Number of streams so far, modulo 2^32: a transaction ends with its stream.
+    pub streams: u32,
     pub last_token: u64,
     pub watches: VecMap<u64, Events>,
     pub outgoing: VecDeque<Vec<u8>>,
     pub driver: Option<Waker>,
     pub end: Option<TransportError>,
+}
+
+/// A transaction, or none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tx {
+    /// Its number at xenstored; 0 for none.
+    pub id: u32,
+    /// The stream that it was started over: another daemon, or the same one after a reconnection,
+    /// knows others by its number.
+    pub stream: u32,
+}
+
+impl Tx {
+    /// The place of requests outside every transaction.
+    pub const NONE: Tx = Tx { id: 0, stream: 0 };
 }
 
 /// A request without its payload.
@@ -62,20 +81,22 @@ pub(crate) struct Events {
 impl State {
     /// Queues a message; gives its number and the driver's waker, to be woken once the state is no
     /// longer borrowed.
-    pub fn submit(
-        &mut self,
-        op: Op,
-        tx_id: u32,
-        payload: &[u8],
-        stage: Stage,
-    ) -> (u32, Option<Waker>) {
+    pub fn submit(&mut self, op: Op, tx: Tx, payload: &[u8], stage: Stage) -> (u32, Option<Waker>) {
         let req_id = self.free_id();
         if self.end.is_some() {
             return (req_id, None);
         }
+        if tx != Tx::NONE && tx.stream != self.streams {
+            if let Stage::Waiting(_) = stage {
+                let stage = Stage::Answered(Err(ErrorKind::Again));
+                self.requests.insert(req_id, Request { op, stage });
+            }
+            return (req_id, None);
+        }
         // Callers limit the payload to less than a page.
         let len = payload.len() as u32;
-        let mut message = Header { kind: op.message(), req_id, tx_id, len }.as_bytes().to_vec();
+        let mut message =
+            Header { kind: op.message(), req_id, tx_id: tx.id, len }.as_bytes().to_vec();
         message.extend_from_slice(payload);
         self.outgoing.push_back(message);
         self.requests.insert(req_id, Request { op, stage });
@@ -97,6 +118,7 @@ impl State {
     /// borrowed.
     pub fn answer(&mut self, id: u32, answer: Result<Answer, ErrorKind>) -> Vec<Waker> {
         self.in_flight -= 1;
+        self.answers = self.answers.wrapping_add(1);
         let mut wakers = core::mem::take(&mut self.for_slot);
         let request = self.requests.get_mut(&id).expect("the caller found it");
         match core::mem::replace(&mut request.stage, Stage::Answered(answer)) {
@@ -110,7 +132,8 @@ impl State {
     /// transaction that was started for nobody is ended.
     pub fn discard(&mut self, id: u32) -> Option<Waker> {
         match self.requests.remove(&id)? {
-            Request { stage: Stage::Answered(Ok(Answer::Transaction(tx))), .. } => {
+            Request { stage: Stage::Answered(Ok(Answer::Transaction(id))), .. } => {
+                let tx = Tx { id, stream: self.streams };
                 self.submit(Op::EndTransaction, tx, b"F\0", Stage::Abandoned).1
             }
             Request { stage: Stage::Answered(_), .. } => None,
@@ -124,9 +147,9 @@ impl State {
 }
 
 impl State {
-    /// Returns true if a request of the transaction `tx` (0: of none) may be sent now.
-    pub fn has_slot(&self, tx: u32) -> bool {
-        self.end.is_some() || (self.in_flight < IN_FLIGHT_MAX && (tx != 0 || !self.paused))
+    /// Returns true if a request of the transaction `tx` may be sent now.
+    pub fn has_slot(&self, tx: Tx) -> bool {
+        self.end.is_some() || (self.in_flight < IN_FLIGHT_MAX && (tx != Tx::NONE || !self.paused))
     }
 
     /// Returns true if xenstored owes nothing: no answer, and no end of a transaction.

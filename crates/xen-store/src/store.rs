@@ -2,6 +2,7 @@
 
 use crate::reply::{self, Answer, Part};
 use crate::shared::Shared;
+use crate::state::Tx;
 use crate::{Error, ErrorKind, Op, Permissions, Watch, path};
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -29,20 +30,20 @@ const LIST_MAX: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Store {
     shared: Rc<Shared>,
-    tx: u32,
+    tx: Tx,
 }
 
 impl Store {
     pub(crate) fn new(shared: Rc<Shared>) -> Self {
-        Store { shared, tx: 0 }
+        Store { shared, tx: Tx::NONE }
     }
 
     /// The same connection within the transaction `tx`.
-    pub(crate) fn within(&self, tx: u32) -> Self {
+    pub(crate) fn within(&self, tx: Tx) -> Self {
         Store { shared: self.shared.clone(), tx }
     }
 
-    pub(crate) fn tx(&self) -> u32 {
+    pub(crate) fn tx(&self) -> Tx {
         self.tx
     }
 
@@ -177,9 +178,9 @@ impl Store {
     }
 
     async fn ask_of_domain(&self, op: Op, domain: DomId) -> Result<Answer, Error> {
-        self.shared.slot(0).await;
+        self.shared.slot(Tx::NONE).await;
         let payload = alloc::format!("{domain}\0");
-        let answer = self.shared.submit(op, 0, payload.as_bytes()).await;
+        let answer = self.shared.submit(op, Tx::NONE, payload.as_bytes()).await;
         answer.map_err(|kind| Error::of_domain(op, domain, kind))
     }
 
@@ -194,8 +195,15 @@ impl Store {
     /// Sends a request whose payload is `path` and then `rest`, and waits for the answer.
     async fn ask(&self, op: Op, path: &str, rest: &[&[u8]]) -> Result<Answer, Error> {
         let payload = payload(op, path, rest)?;
-        self.shared.slot(self.tx).await;
-        self.shared.submit(op, self.tx, &payload).await.map_err(|kind| Error::new(op, path, kind))
+        loop {
+            self.shared.slot(self.tx).await;
+            match self.shared.submit(op, self.tx, &payload).await {
+                Ok(answer) => return Ok(answer),
+                // The stream was another before the answer came. All requests can be made twice.
+                Err(ErrorKind::Again) if self.tx == Tx::NONE => {}
+                Err(kind) => return Err(Error::new(op, path, kind)),
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::reply::Answer;
 use crate::shared::Shared;
-use crate::state::State;
+use crate::state::{State, Tx};
 use crate::store::mismatch;
 use crate::{Error, ErrorKind, Op, Store};
 use alloc::rc::Rc;
@@ -35,7 +35,11 @@ impl Store {
     ) -> Result<T, Error> {
         for _ in 0..ATTEMPTS {
             let open = Open::start(self).await?;
-            let value = body(&open.store).await?;
+            let value = match body(&open.store).await {
+                // It was over before its end, with its stream.
+                Err(error) if matches!(error.kind, ErrorKind::Again) => continue,
+                done => done?,
+            };
             if open.commit().await? {
                 return Ok(value);
             }
@@ -44,11 +48,11 @@ impl Store {
     }
 }
 
-/// True if the domain has as many transactions open as it may: xenstored says ENOSPC, oxenstored
-/// EQUOTA.
-fn is_quota(kind: &ErrorKind) -> bool {
+/// True if the domain has as many transactions open as it may (xenstored says ENOSPC, oxenstored
+/// EQUOTA), or the stream was another before the answer came.
+fn may_pass(kind: &ErrorKind) -> bool {
     match kind {
-        ErrorKind::NoSpace => true,
+        ErrorKind::NoSpace | ErrorKind::Again => true,
         ErrorKind::Other(name) => name == "EQUOTA",
         _ => false,
     }
@@ -79,21 +83,22 @@ impl Drop for Counted {
 
 impl Open {
     async fn start(store: &Store) -> Result<Self, Error> {
-        assert_eq!(store.tx(), 0, "transactions do not nest");
+        assert!(store.tx() == Tx::NONE, "transactions do not nest");
         let shared = store.shared();
         let turn = |state: &State| {
-            state.end.is_some() || (state.has_slot(0) && state.transactions < MAX_OPEN)
+            state.end.is_some() || (state.has_slot(Tx::NONE) && state.transactions < MAX_OPEN)
         };
         poll_fn(|cx| shared.poll_state(cx, turn)).await;
         let counted = Counted::new(shared);
         for attempt in 1.. {
-            shared.slot(0).await;
-            match shared.submit(Op::StartTransaction, 0, b"\0").await {
-                Ok(Answer::Transaction(tx)) => {
+            shared.slot(Tx::NONE).await;
+            match shared.submit(Op::StartTransaction, Tx::NONE, b"\0").await {
+                Ok(Answer::Transaction(id)) => {
+                    let tx = Tx { id, stream: shared.0.borrow().streams };
                     return Ok(Open { store: store.within(tx), undo: true, _counted: counted });
                 }
                 Ok(_) => mismatch(),
-                Err(kind) if is_quota(&kind) && attempt < START_ATTEMPTS => {}
+                Err(kind) if may_pass(&kind) && attempt < START_ATTEMPTS => {}
                 Err(kind) => return Err(Error::new(Op::StartTransaction, "", kind)),
             }
         }

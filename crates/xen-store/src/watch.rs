@@ -1,6 +1,7 @@
 //! Watches: being told of changes.
 
 use crate::shared::Shared;
+use crate::state::Tx;
 use crate::store::payload;
 use crate::{Error, Op, Store};
 use alloc::format;
@@ -28,10 +29,10 @@ impl Watch {
         // Checked with the longest token there can be.
         payload(Op::Watch, path, &[tail(u64::MAX).as_bytes()])?;
         let shared = store.shared();
-        shared.slot(0).await;
+        shared.slot(Tx::NONE).await;
         let token = shared.add_watch(path);
         let mut watch = Watch { shared: shared.clone(), path: path.into(), token, set: true };
-        match shared.submit(Op::Watch, 0, &watch.request(Op::Watch)).await {
+        match shared.submit(Op::Watch, Tx::NONE, &watch.request(Op::Watch)).await {
             Ok(_) => Ok(watch),
             Err(kind) => {
                 watch.set = false;
@@ -76,7 +77,7 @@ impl Drop for Watch {
         self.shared.remove_watch(self.token);
         if self.set {
             let request = self.request(Op::Unwatch);
-            self.shared.submit_unawaited(Op::Unwatch, 0, &request);
+            self.shared.submit_unawaited(Op::Unwatch, Tx::NONE, &request);
         }
     }
 }

@@ -27,6 +27,25 @@ pub(super) fn commands(bench: &Bench) -> Result<()> {
     guest.gone(PATIENCE)
 }
 
+/// The connection to xenstore begins anew, and all that depends on it goes on.
+pub(super) fn reconnect(bench: &Bench) -> Result<()> {
+    let guest = bench.guest(&[])?;
+    let console = type_at(bench, &guest, "reconnect")?;
+    // Either answer has this word.
+    console.wait_for("connection", PATIENCE)?;
+    if !console.said().contains("this xenstored offers no reconnection") {
+        // What is published is there, and the watches are set: a client comes, and an order.
+        for round in 1..4 {
+            console.wait_for("xenstored has begun the connection anew", PATIENCE)?;
+            guest.echoes(&format!("begun anew {round} times"))?;
+            console.write(b"reconnect\r")?;
+        }
+    }
+    guest.echoes("whatever xenstored offers")?;
+    bench.host.shell(&format!("xl shutdown {}", guest.name))?;
+    guest.gone(PATIENCE)
+}
+
 pub(super) fn grants_grow(bench: &Bench) -> Result<()> {
     let guest = bench.guest(&["extra=\"vchan.left=1048576 vchan.right=1048576\""])?;
     super::echo::transfer(bench, &guest, 4 << 20, "")?.wait(PATIENCE)?.success()?;

@@ -229,6 +229,11 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("ls-and-dump", "vchans are listed and decoded undisturbed", inspect::vchans)
         .linux(),
     Scenario::new("console-commands", "what is typed at xl console is obeyed", console::commands),
+    Scenario::new(
+        "store-reconnect",
+        "the connection to xenstore begins anew where the daemon offers it",
+        console::reconnect,
+    ),
     Scenario::new("grants-grow", "the grant table grows with the rings", console::grants_grow),
     Scenario::new("xl-shutdown", "xl shutdown ends guest, keys and clients", life::shutdown)
         .short(),

@@ -51,7 +51,7 @@ pub async fn settle() {
 }
 
 /// Polls `work` once, with nobody to be woken.
-pub fn poll_once<F: Future>(work: Pin<&mut F>) -> Poll<F::Output> {
+pub fn poll_once<F: Future + ?Sized>(work: Pin<&mut F>) -> Poll<F::Output> {
     work.poll(&mut Context::from_waker(Waker::noop()))
 }
 
