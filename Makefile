@@ -130,9 +130,9 @@ host-tests: setup
 	$(CARGO) test --quiet --package xen-linux --features tokio
 	$(CARGO) test --quiet --package kernel --no-default-features --features block
 
-# Needs PyPI the first time.
+# Needs PyPI and the packages of Debian the first time.
 cloud-tests: setup
-	@CARGO="$(CARGO)" crates/xen-storage/tests/s3.sh
+	@CARGO="$(CARGO)" crates/xen-storage/tests/cloud/run.sh $(ONLY)
 
 scenarios: all echo block mix
 	@$(TESTBED) test $(if $(RETRY),--retry) $(ONLY)

@@ -212,7 +212,7 @@ fn object_in_a_folder() {
     nothing_is_lost(&format!("object:{},size={}", folder.path("store").display(), BLOCKS * BLOCK));
 }
 
-/// In a store in the network; `tests/s3.sh` starts one and says where it is.
+/// In a store in the network; `tests/cloud/run.sh` starts one and says where it is.
 #[cfg(feature = "cloud")]
 #[test]
 fn object_in_a_bucket() {

@@ -1,5 +1,5 @@
-//! Disks in a store in the network: `tests/s3.sh` starts some, and says where they are. Without, in
-//! one in memory.
+//! Disks in a store in the network: `tests/cloud/run.sh` starts some, and says where they are.
+//! Without, in one in memory.
 #![cfg(feature = "cloud")]
 
 mod common;
@@ -10,11 +10,10 @@ use proptest::test_runner::{Config, TestRunner};
 use std::env;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-use xen_storage::stack::{Files, build};
+use std::time::{Duration, SystemTime};
 use xen_storage::storage::Storage;
 use xen_storage::storage::object::{
-    CHUNK, Collect, Fenced, Make, Object, Objects, OnOutage, Options, Patient, Remote, collect,
+    Collect, Fenced, Make, Object, Objects, OnOutage, Options, Patient, Remote, collect,
 };
 
 const MIB: u64 = 1 << 20;
@@ -161,7 +160,7 @@ fn gc_keeps_the_chunks_of_disks_with_any_name() {
     assert!(error.contains("disk damaged") && error.contains("nothing was removed"), "{error}");
 }
 
-/// However faulty the network is: `tests/s3.sh` puts a proxy before the store.
+/// However faulty the network is: a proxy before the store can make it so.
 #[test]
 fn disk_is_what_was_written_whatever_the_network_does() {
     let store = remote("faults");
@@ -188,63 +187,4 @@ fn disk_is_what_was_written_whatever_the_network_does() {
     compare(&disk);
     drop(disk);
     compare(&reopen(&store, "disk"));
-}
-
-/// Opens a store with a variable of the environment that `tests/s3.sh` makes wrong, and says what
-/// is printed about it.
-#[test]
-fn store_that_cannot_be_used_says_why() {
-    let Ok(expected) = env::var("XEN_DISK_TEST_ERROR") else { return };
-    let stack = format!("object:{},size=1M", url("unfit"));
-    let began = Instant::now();
-    let error = build(&stack, &Files::default()).err().expect("it cannot be used").to_string();
-    assert!(error.contains(&expected), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
-}
-
-/// The speed of a disk, if somebody wants to see it.
-#[test]
-fn speed_is_measured() {
-    let Ok(bytes) = env::var("XEN_DISK_TEST_SPEED") else { return };
-    let bytes = bytes.parse::<u64>().unwrap() * MIB;
-    let store = remote("speed");
-    let options = Options { take_over: true, ..Options::default() };
-    let open = |name, bytes| {
-        Object::create(&patient(&store), name, &Make::new(bytes)).unwrap();
-        Object::open(patient(&store), name, options.clone()).unwrap()
-    };
-    let rate = |began: Instant| bytes as f64 / MIB as f64 / began.elapsed().as_secs_f64();
-    {
-        let disk = open("disk", 64 << 30);
-        let piece = fill(77, 4 * MIB);
-        let began = Instant::now();
-        for at in (0..bytes).step_by(CHUNK as usize) {
-            let skip = (at / MIB * 4096 % (3 * MIB)) as usize;
-            disk.write(at, &piece[skip..skip + CHUNK as usize]).unwrap();
-        }
-        disk.flush().unwrap();
-        println!("speed: write {:.0} MiB/s", rate(began));
-    }
-    {
-        let disk = Object::open(patient(&store), "disk", options.clone()).unwrap();
-        let mut buffer = vec![0; CHUNK as usize];
-        let began = Instant::now();
-        for at in (0..bytes).step_by(CHUNK as usize) {
-            disk.read(at, &mut buffer).unwrap();
-        }
-        println!("speed: read {:.0} MiB/s", rate(began));
-    }
-    for (name, bytes) in [("1g", 1 << 30), ("4t", 4u64 << 40)] {
-        let disk = open(name, bytes);
-        let mut times = Vec::new();
-        for n in 0..60u64 {
-            let block = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (bytes / 4096);
-            disk.write(block * 4096, &fill(n, 4096)).unwrap();
-            let began = Instant::now();
-            disk.flush().unwrap();
-            times.push(began.elapsed());
-        }
-        times.sort();
-        println!("speed: flush of 4 KiB at {name} {:.1} ms", times[30].as_secs_f64() * 1000.0);
-    }
 }

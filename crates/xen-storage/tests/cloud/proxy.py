@@ -1,61 +1,85 @@
-"""A proxy before an S3 server that makes the network slow or faulty.
+"""A proxy before an S3 server that makes the network slow or faulty, and counts.
 
-proxy.py PORT SERVER_PORT [latency=MILLISECONDS] [busy=PART] [lost=PART] [hang=PART] [seed=N]
+proxy.py SERVER_PORT [latency=MILLISECONDS] [busy=PART] [lost=PART] [hang=PART] [date=SECONDS] [seed=N]
 
 latency: time from a request to its answer, beside what the server takes; busy: this part of the
 requests is refused with 503, 429 or 500; lost: this part is carried out, and the connection closed
-without an answer; hang: this part is never answered.
+without an answer; hang: this part is never answered; date: requests say a time that is later by
+this. It prints its port, and when it is ended the numbers of requests and of bytes in their bodies.
 """
 
 import asyncio
+import datetime
+import json
+import os
 import random
+import re
+import signal
 import sys
 
-port, server = int(sys.argv[1]), int(sys.argv[2])
-options = dict(word.split("=") for word in sys.argv[3:])
-latency, busy, lost, hang = (float(options.get(name, 0)) for name in ("latency", "busy", "lost", "hang"))
+server = int(sys.argv[1])
+options = dict(word.split("=") for word in sys.argv[2:])
+names = ("latency", "busy", "lost", "hang", "date")
+latency, busy, lost, hang, date = (float(options.get(name, 0)) for name in names)
 chance = random.Random(int(options.get("seed", 1)))
+counts = {"requests": 0, "bytes": 0, "refused": 0, "lost": 0, "hung": 0}
+METHODS = {}
+
+LIMIT = 1 << 26
+BUSY = ["503 Slow Down", "429 Too Many Requests", "500 Internal Server Error"]
 
 
 async def message(reader, head_only=False):
-    """Reads one request or answer: its first line and all its bytes."""
+    """Reads one request or answer: its first line, all its bytes, and the number of its body's."""
     head = await reader.readuntil(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     fields = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
     body = b""
-    status = lines[0].split(" ")[1]
-    if head_only or status in ("204", "304"):
+    if head_only or lines[0].split(" ")[1] in ("204", "304"):
         pass
     elif "chunked" in fields.get("transfer-encoding", ""):
         while True:
             size = await reader.readline()
-            chunk = await reader.readexactly(int(size, 16) + 2)
-            body += size + chunk
+            body += size + await reader.readexactly(int(size, 16) + 2)
             if int(size, 16) == 0:
                 break
     else:
         body = await reader.readexactly(int(fields.get("content-length", 0)))
-    return lines[0], head + body
+    return lines[0], head + body, len(body)
+
+
+def shifted(found):
+    form = "%Y%m%dT%H%M%SZ"
+    time = datetime.datetime.strptime(found[2].decode(), form) + datetime.timedelta(seconds=date)
+    return found[1] + time.strftime(form).encode()
 
 
 async def serve(reader, writer):
     upstream = None
     try:
         while True:
-            first, request = await message(reader)
+            first, request, length = await message(reader)
+            counts["requests"] += 1
+            counts["bytes"] += length
+            METHODS[first.split(" ")[0]] = METHODS.get(first.split(" ")[0], 0) + 1
             await asyncio.sleep(latency / 2000)
             dice = chance.random()
             if dice < busy:
-                code = chance.choice(["503 Slow Down", "429 Too Many Requests", "500 Internal Server Error"])
-                writer.write(f"HTTP/1.1 {code}\r\nContent-Length: 0\r\n\r\n".encode())
+                counts["refused"] += 1
+                answer = f"HTTP/1.1 {chance.choice(BUSY)}\r\nContent-Length: 0\r\n\r\n"
+                writer.write(answer.encode())
                 continue
             if dice > 1 - hang:
+                counts["hung"] += 1
                 await asyncio.sleep(3600)
+            if date:
+                request = re.sub(rb"(?i)(x-amz-date: )(\d{8}T\d{6}Z)", shifted, request, count=1)
             if upstream is None:
-                upstream = await asyncio.open_connection("127.0.0.1", server, limit=1 << 26)
-            upstream[1].write(request.replace(b"Expect: 100-continue\r\n", b""))
-            _, answer = await message(upstream[0], first.startswith("HEAD "))
+                upstream = await asyncio.open_connection("127.0.0.1", server, limit=LIMIT)
+            upstream[1].write(request)
+            _, answer, _ = await message(upstream[0], first.startswith("HEAD "))
             if busy <= dice < busy + lost:
+                counts["lost"] += 1
                 break
             await asyncio.sleep(latency / 2000)
             writer.write(answer)
@@ -69,9 +93,15 @@ async def serve(reader, writer):
 
 
 async def main():
-    listener = await asyncio.start_server(serve, "127.0.0.1", port, limit=1 << 26)
-    async with listener:
-        await listener.serve_forever()
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0, limit=LIMIT)
+    print(listener.sockets[0].getsockname()[1], flush=True)
+    await ended.wait()
+    listener.close()
+    print(json.dumps({**counts, **METHODS}), flush=True)
+    # Connections that are still open need no answer any more.
+    os._exit(0)
 
 
 asyncio.run(main())
