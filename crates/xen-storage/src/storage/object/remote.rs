@@ -2,12 +2,14 @@
 
 mod conditions;
 mod http;
+mod limits;
 
 use super::outage::Unavailable;
 use super::{Listed, Objects};
 use conditions::Form;
 use futures_util::TryStreamExt;
 use http::{Clock, Connector, Transient};
+use limits::{CONNECT_TIMEOUT, HEDGES, PUT_TIMEOUT, TIMEOUT, hedged, late, put_timeout};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -24,20 +26,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use url::Url;
-
-/// Time limit of one request, from its first to its last byte.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// Time limit of a put of nothing.
-const PUT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a put for which there is a second more.
-const PUT_RATE: usize = 256 << 10;
-/// Time limit of making a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time after which something is asked for again beside the first request: one that hangs holds
-/// nobody up for longer.
-const HEDGE: Duration = Duration::from_secs(1);
 
 /// A store, and the thread that waits for its network.
 pub struct Remote {
@@ -92,17 +82,7 @@ impl Remote {
         &self,
         ask: impl Fn() -> F,
     ) -> io::Result<Option<T>> {
-        self.wait(async {
-            let mut first = Box::pin(ask());
-            tokio::select! {
-                done = &mut first => return done,
-                () = sleep(HEDGE) => {}
-            }
-            tokio::select! {
-                done = first => done,
-                done = ask() => done,
-            }
-        })
+        self.wait(hedged(&HEDGES, ask))
     }
 
     /// Puts on a condition, in the form that `form` says.
@@ -158,16 +138,6 @@ impl Remote {
     fn form(&self) -> Form {
         Form::of(self.form.load(Ordering::Relaxed))
     }
-}
-
-/// Returns the time that a put may take.
-fn put_timeout(bytes: &[u8]) -> Duration {
-    PUT_TIMEOUT + Duration::from_secs((bytes.len() / PUT_RATE) as u64)
-}
-
-/// Returns the error of a put that took longer.
-fn late() -> io::Error {
-    Unavailable::error(io::ErrorKind::TimedOut, "no answer to a put in time")
 }
 
 /// Result of a put on a condition.
@@ -320,7 +290,13 @@ impl Objects for Remote {
     }
 
     fn delete(&self, key: &str) -> io::Result<()> {
-        self.wait(self.store.delete(&self.path(key))).map(drop)
+        let path = self.path(key);
+        let delete = async { timeout(PUT_TIMEOUT, self.store.delete(&path)).await };
+        match self.runtime.block_on(delete) {
+            Err(_) => Err(late()),
+            Ok(Ok(()) | Err(Error::NotFound { .. })) => Ok(()),
+            Ok(Err(error)) => Err(self.failed(error)),
+        }
     }
 
     fn check_conditions(&self) -> io::Result<()> {
