@@ -6,6 +6,11 @@ import os
 from processes import Process, answers, free_ports, run, wait_for
 
 REGION = "us-east-1"
+# Access keys, secret keys, and what they may do.
+IDENTITIES = [
+    ("admin", "adminsecret", "Admin", "Read", "Write", "List"),
+    ("test", "testsecret", "Read", "Write", "List"),
+]
 
 
 class Engine:
@@ -16,6 +21,7 @@ class Engine:
     has_quota = False
     checks_keys = False
     checks_clock = True
+    admin_keys = ("test", "testsecret")
 
     def __init__(self, folder):
         self.folder = folder
@@ -34,7 +40,8 @@ class Engine:
         import boto3
         from botocore.config import Config
 
-        keys = dict(aws_access_key_id="test", aws_secret_access_key="testsecret")
+        access, secret = self.admin_keys
+        keys = dict(aws_access_key_id=access, aws_secret_access_key=secret)
         config = Config(retries={"max_attempts": 8}, s3={"addressing_style": "path"})
         where = dict(endpoint_url=f"http://127.0.0.1:{self.port}", region_name=REGION)
         return boto3.client("s3", config=config, **keys, **where)
@@ -76,6 +83,8 @@ class SeaweedFS(Engine):
     nodes = 3
     has_quota = True
     checks_keys = True
+    # For administrators it makes each bucket that they name.
+    admin_keys = ("admin", "adminsecret")
 
     def __init__(self, folder, installed):
         super().__init__(folder)
@@ -92,10 +101,11 @@ class SeaweedFS(Engine):
         self.volume_ports, self.other_ports = ports[:3], ports[3:]
         for name in ["master", "filer", *(f"volume{number}" for number in range(self.nodes))]:
             (self.folder / name).mkdir()
-        key = {"accessKey": "test", "secretKey": "testsecret"}
-        may = ["Admin", "Read", "Write", "List", "Tagging"]
-        identity = {"name": "test", "credentials": [key], "actions": may}
-        (self.folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        identities = []
+        for access, secret, *may in IDENTITIES:
+            key = {"accessKey": access, "secretKey": secret}
+            identities.append({"name": access, "credentials": [key], "actions": may})
+        (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
         own = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
         sizes = ["-defaultReplication=001", "-volumeSizeLimitMB=256"]
         where = [f"-port={self.master_port}", "-mdir=master"]

@@ -1,14 +1,17 @@
 """A proxy before an S3 server that makes the network slow or faulty, and counts.
 
-proxy.py SERVER_PORT [latency=MILLISECONDS] [busy=PART] [lost=PART] [hang=PART] [date=SECONDS] [seed=N]
+proxy.py SERVER_PORT latency=MILLISECONDS
+proxy.py SERVER_PORT [busy=PART] [lost=PART] [hang=PART] [date=SECONDS] [seed=N]
 
-latency: time from a request to its answer, beside what the server takes; busy: this part of the
-requests is refused with 503, 429 or 500; lost: this part is carried out, and the connection closed
+latency: time from a request to its answer, beside what the server takes: all bytes come later by
+the half of it, in both directions, and nothing else is done. busy: this part of the requests is
+refused with 503, 429 or 500; lost: this part is carried out, and the connection closed
 without an answer; hang: this part is never answered; date: requests say a time that is later by
 this. It prints its port, and when it is ended the numbers of requests and of bytes in their bodies.
 """
 
 import asyncio
+import collections
 import datetime
 import json
 import os
@@ -62,7 +65,6 @@ async def serve(reader, writer):
             counts["requests"] += 1
             counts["bytes"] += length
             METHODS[first.split(" ")[0]] = METHODS.get(first.split(" ")[0], 0) + 1
-            await asyncio.sleep(latency / 2000)
             dice = chance.random()
             if dice < busy:
                 counts["refused"] += 1
@@ -81,7 +83,6 @@ async def serve(reader, writer):
             if busy <= dice < busy + lost:
                 counts["lost"] += 1
                 break
-            await asyncio.sleep(latency / 2000)
             writer.write(answer)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError, OSError):
@@ -92,10 +93,62 @@ async def serve(reader, writer):
             upstream[1].close()
 
 
+class Late(asyncio.Protocol):
+    """One end of a connection whose bytes reach the other end later."""
+
+    def __init__(self, other=None):
+        self.other = other
+        self.transport = None
+        self.waiting = collections.deque()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        if self.other is None:
+            asyncio.get_running_loop().create_task(self.connect())
+
+    async def connect(self):
+        loop = asyncio.get_running_loop()
+        try:
+            _, self.other = await loop.create_connection(lambda: Late(self), "127.0.0.1", server)
+        except OSError:
+            self.transport.abort()
+            return
+        self.send()
+
+    def data_received(self, data):
+        due = asyncio.get_running_loop().time() + latency / 2000
+        self.waiting.append((due, data))
+        if len(self.waiting) == 1:
+            self.send()
+
+    def connection_lost(self, _):
+        self.waiting.append((0, None))
+        self.send()
+
+    def send(self):
+        """Passes on what is due, and comes again for the rest."""
+        loop = asyncio.get_running_loop()
+        if self.other is None:
+            return
+        while self.waiting:
+            due, data = self.waiting[0]
+            if due > loop.time():
+                loop.call_at(due, self.send)
+                return
+            self.waiting.popleft()
+            if data is None:
+                self.other.transport.close()
+            else:
+                self.other.transport.write(data)
+
+
 async def main():
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0, limit=LIMIT)
+    if latency:
+        listener = await asyncio.get_running_loop().create_server(Late, "127.0.0.1", 0)
+    else:
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0, limit=LIMIT)
     print(listener.sockets[0].getsockname()[1], flush=True)
     await ended.wait()
     listener.close()
