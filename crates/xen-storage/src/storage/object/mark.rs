@@ -5,7 +5,7 @@ use super::head::{Found, Head, find};
 use super::parallel::parallel;
 use super::record::Record;
 use super::tree::{LeafRef, Tree};
-use super::{DISKS, Objects, chunk_key, log_key};
+use super::{DISKS, LOGS, Objects, chunk_key, log_key};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -37,58 +37,106 @@ pub fn names(objects: &impl Objects) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Finds what a disk refers to, while others may write it; `None` if there is no such disk.
+/// Finds what a disk refers to, while others may write it; `None` if there is no such disk. What
+/// was put into its log after that began may be missing.
 pub fn reach(objects: &impl Objects, leaves: &mut Leaves, name: &str) -> io::Result<Option<Reach>> {
     let mut all = Reach::default();
-    let Some(mut found) = find(objects, name)? else { return Ok(None) };
+    let mut log = Log::default();
+    let mut seen = None;
     loop {
-        let head = match found {
-            Found::Old(old, _) => {
+        let head = match find(objects, name)? {
+            None => return Ok(None),
+            Some(Found::Old(old, _)) => {
                 let blocks = old.hashes.iter().flatten().count() as u64 * u64::from(old.chunk);
                 all.blocks = blocks / super::BLOCK;
                 all.chunks.extend(old.hashes.iter().flatten());
                 return Ok(Some(all));
             }
-            Found::Disk(head, _) => head,
+            Some(Found::Disk(head, _)) => head,
         };
-        let read = reach_of(objects, leaves, &head, &mut all);
-        // What a checkpoint took in is no longer in the log: then all is read again. What was found
-        // before stays marked, and does no harm.
-        let Some(again) = find(objects, name)? else { return Ok(None) };
-        match &again {
-            Found::Disk(now, _) if (now.record, now.root) == (head.record, head.root) => {
-                return read.map(|()| Some(all));
-            }
-            _ => found = again,
+        log.list(objects, &head)?;
+        let complete = log.read(objects, head.record, &mut all.chunks)?;
+        let read = reach_of_map(objects, leaves, &head, &mut all);
+        all.log_bytes = log.bytes.range(head.record + 1..).map(|(_, bytes)| bytes).sum();
+        // What a checkpoint took in is no longer in the log: then the map is read again, and of the
+        // log what was not read before. What was found before stays marked, and does no harm.
+        let now = (head.id, head.record, head.root);
+        if (complete && read.is_ok()) || seen.as_ref() == Some(&now) {
+            all.log = Some((now.0, now.1));
+            return read.map(|()| Some(all));
         }
+        seen = Some(now);
     }
 }
 
-fn reach_of(
+/// The records that a log had when it was listed.
+#[derive(Default)]
+struct Log {
+    id: String,
+    /// Their numbers.
+    listed: Vec<u64>,
+    /// Bytes of those that were read.
+    bytes: BTreeMap<u64, u64>,
+}
+
+impl Log {
+    /// Lists the log of a disk, once.
+    fn list(&mut self, objects: &impl Objects, head: &Head) -> io::Result<()> {
+        if self.id == head.id {
+            return Ok(());
+        }
+        *self = Log { id: head.id.clone(), ..Log::default() };
+        let prefix = format!("{LOGS}{}/", self.id);
+        objects.list(&prefix, &mut |listed| {
+            let number = listed.key.strip_prefix(&prefix);
+            self.listed.extend(number.and_then(|number| u64::from_str_radix(number, 16).ok()));
+        })
+    }
+
+    /// Reads the records after `last` that were not read yet, and returns true if all are there.
+    fn read(
+        &mut self,
+        objects: &impl Objects,
+        last: u64,
+        chunks: &mut HashSet<Id>,
+    ) -> io::Result<bool> {
+        let is_new = |number: &&u64| **number > last && !self.bytes.contains_key(number);
+        let numbers: Vec<u64> = self.listed.iter().filter(is_new).copied().collect();
+        let read = parallel(numbers, |number| {
+            let Some((raw, _)) = objects.get(&log_key(&self.id, number))? else { return Ok(None) };
+            Ok(Some((number, raw.len() as u64, Record::refs(&raw)?)))
+        })?;
+        let mut complete = true;
+        for record in read {
+            let Some((number, bytes, refs)) = record else {
+                complete = false;
+                continue;
+            };
+            chunks.extend(refs);
+            self.bytes.insert(number, bytes);
+        }
+        Ok(complete)
+    }
+}
+
+fn reach_of_map(
     objects: &impl Objects,
     leaves: &mut Leaves,
     head: &Head,
     all: &mut Reach,
 ) -> io::Result<()> {
-    (all.blocks, all.log_bytes) = (0, 0);
-    all.log = Some((head.id.clone(), head.record));
-    if let Some(root) = head.root {
-        let key = chunk_key(&root);
-        let (raw, _) = objects.get(&key)?.ok_or_else(|| missing(&key))?;
-        all.chunks.insert(root);
-        let tree = Tree::decode_clear(&raw)?;
-        leaves.read(objects, &tree)?;
-        for of in tree.leaves.values() {
-            let (refs, blocks) = &*leaves.0[of];
-            all.chunks.insert(of.object);
-            all.chunks.extend(refs);
-            all.blocks += blocks;
-        }
-    }
-    for number in head.record + 1.. {
-        let Some((raw, _)) = objects.get(&log_key(&head.id, number))? else { break };
-        all.chunks.extend(Record::refs(&raw)?);
-        all.log_bytes += raw.len() as u64;
+    all.blocks = 0;
+    let Some(root) = head.root else { return Ok(()) };
+    let key = chunk_key(&root);
+    let (raw, _) = objects.get(&key)?.ok_or_else(|| missing(&key))?;
+    all.chunks.insert(root);
+    let tree = Tree::decode_clear(&raw)?;
+    leaves.read(objects, &tree)?;
+    for of in tree.leaves.values() {
+        let (refs, blocks) = &*leaves.0[of];
+        all.chunks.insert(of.object);
+        all.chunks.extend(refs);
+        all.blocks += blocks;
     }
     Ok(())
 }

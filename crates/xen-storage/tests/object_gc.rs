@@ -1,0 +1,78 @@
+//! Collecting the garbage of a store whose disks are written meanwhile.
+#![cfg(feature = "object")]
+
+mod common;
+
+use common::objects::{Client, Memory, options};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use xen_storage::storage::Storage;
+use xen_storage::storage::object::{Collect, Listed, Make, Object, Objects, collect};
+
+/// A client before whose reads something else happens.
+struct Hooked<F> {
+    client: Client,
+    before: F,
+}
+
+impl<F: Fn(&str) -> io::Result<()> + Send + Sync> Objects for Hooked<F> {
+    fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
+        (self.before)(key)?;
+        self.client.get(key)
+    }
+    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
+        self.client.put(key, bytes)
+    }
+    fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String> {
+        self.client.replace(key, bytes, old)
+    }
+    fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed)) -> io::Result<()> {
+        self.client.list(prefix, found)
+    }
+    fn delete(&self, key: &str) -> io::Result<()> {
+        self.client.delete(key)
+    }
+}
+
+/// A writer that makes checkpoints faster than its log is read does not hold the collector up.
+#[test]
+fn gc_beside_a_fast_writer_ends() {
+    let store = Memory::default();
+    Object::create(&store.client(), "disk", &Make::new(1 << 20)).unwrap();
+    let disk = Object::open(store.client(), "disk", options()).unwrap();
+    let count = AtomicU64::new(0);
+    let flush = || {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        disk.write(number % 256 * 4096, &[number as u8 + 1; 4096]).unwrap();
+        disk.flush().unwrap();
+        if number.is_multiple_of(16) {
+            disk.checkpoint().unwrap();
+        }
+    };
+    (0..80).for_each(|_| flush());
+    let reads = AtomicU64::new(0);
+    let before = |key: &str| {
+        if !key.starts_with("logs/") {
+            return Ok(());
+        }
+        // While one record is read, another one is written.
+        flush();
+        match reads.fetch_add(1, Ordering::Relaxed) {
+            ..5000 => Ok(()),
+            _ => Err(io::Error::other("the collector has read 5000 records")),
+        }
+    };
+    let client = Hooked { client: store.client(), before };
+    let how = Collect { settle: Duration::ZERO, ..Collect::new(Duration::ZERO) };
+    let done = collect(&client, &how).unwrap();
+    assert!(done.disks == 1 && done.removed > 0, "{done:?}");
+    let written = count.load(Ordering::Relaxed);
+    drop(disk);
+    let disk = Object::open(store.client(), "disk", options()).unwrap();
+    for number in written.saturating_sub(256)..written {
+        let mut block = [0; 4096];
+        disk.read(number % 256 * 4096, &mut block).unwrap();
+        assert_eq!(block, [number as u8 + 1; 4096]);
+    }
+}
