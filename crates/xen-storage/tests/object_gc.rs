@@ -8,23 +8,28 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use xen_storage::storage::Storage;
-use xen_storage::storage::object::{Collect, Listed, Make, Object, Objects, collect};
+use xen_storage::storage::object::{
+    Collect, Listed, Make, Object, Objects, Unavailable, collect,
+};
 
-/// A client before whose reads something else happens.
+/// A client that something else happens before, or whose requests fail.
 struct Hooked<F> {
     client: Client,
+    /// Is told of a request and its key.
     before: F,
 }
 
-impl<F: Fn(&str) -> io::Result<()> + Send + Sync> Objects for Hooked<F> {
+impl<F: Fn(&str, &str) -> io::Result<()> + Send + Sync> Objects for Hooked<F> {
     fn get(&self, key: &str) -> io::Result<Option<(Vec<u8>, String)>> {
-        (self.before)(key)?;
+        (self.before)("get", key)?;
         self.client.get(key)
     }
     fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
+        (self.before)("put", key)?;
         self.client.put(key, bytes)
     }
     fn replace(&self, key: &str, bytes: &[u8], old: Option<&str>) -> io::Result<String> {
+        (self.before)("put", key)?;
         self.client.replace(key, bytes, old)
     }
     fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed)) -> io::Result<()> {
@@ -33,6 +38,10 @@ impl<F: Fn(&str) -> io::Result<()> + Send + Sync> Objects for Hooked<F> {
     fn delete(&self, key: &str) -> io::Result<()> {
         self.client.delete(key)
     }
+}
+
+fn how() -> Collect {
+    Collect { settle: Duration::ZERO, ..Collect::new(Duration::ZERO) }
 }
 
 /// A writer that makes checkpoints faster than its log is read does not hold the collector up.
@@ -52,7 +61,7 @@ fn gc_beside_a_fast_writer_ends() {
     };
     (0..80).for_each(|_| flush());
     let reads = AtomicU64::new(0);
-    let before = |key: &str| {
+    let before = |_: &str, key: &str| {
         if !key.starts_with("logs/") {
             return Ok(());
         }
@@ -64,8 +73,7 @@ fn gc_beside_a_fast_writer_ends() {
         }
     };
     let client = Hooked { client: store.client(), before };
-    let how = Collect { settle: Duration::ZERO, ..Collect::new(Duration::ZERO) };
-    let done = collect(&client, &how).unwrap();
+    let done = collect(&client, &how()).unwrap();
     assert!(done.disks == 1 && done.removed > 0, "{done:?}");
     let written = count.load(Ordering::Relaxed);
     drop(disk);
@@ -75,4 +83,30 @@ fn gc_beside_a_fast_writer_ends() {
         disk.read(number % 256 * 4096, &mut block).unwrap();
         assert_eq!(block, [number as u8 + 1; 4096]);
     }
+}
+
+/// SeaweedFS answers so when a bucket is over its quota, and does not say why.
+#[test]
+fn gc_in_a_store_that_takes_nothing_needs_no_put() {
+    let store = Memory::default();
+    Object::create(&store.client(), "disk", &Make::new(4 << 20)).unwrap();
+    let disk = Object::open(store.client(), "disk", options()).unwrap();
+    for round in 1..=2 {
+        disk.write(0, &vec![round; 1 << 20]).unwrap();
+        disk.flush().unwrap();
+    }
+    disk.checkpoint().unwrap();
+    let before = |request: &str, _: &str| match request {
+        "put" => Err(Unavailable::error(io::ErrorKind::ResourceBusy, "it answers 500")),
+        _ => Ok(()),
+    };
+    let client = Hooked { client: store.client(), before };
+    let done = collect(&client, &how()).unwrap();
+    assert_eq!((done.disks, done.removed), (1, 1));
+    let mut bytes = vec![0; 1 << 20];
+    disk.read(0, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 2));
+    // The next one, when there is room, begins and ends as usual.
+    collect(&store.client(), &how()).unwrap();
+    assert_eq!(store.keys("gc").len(), 1);
 }

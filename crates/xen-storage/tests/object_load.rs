@@ -299,7 +299,8 @@ fn speed(disk: &Disk, what: &str, threads: u64, mib: u64) -> io::Result<()> {
 }
 
 fn gc(store: &str) -> io::Result<()> {
-    let store = open_store(store, false, OnOutage::default())?;
+    // `xen-disk gc` waits for longer.
+    let store = open_store(store, false, OnOutage::Wait(Some(Duration::from_secs(15))))?;
     let done = collect(&store, &Collect::new(Duration::ZERO))?;
     say(&format!("disks {}", done.disks));
     say(&format!("kept {}", done.kept));

@@ -6,6 +6,8 @@ import os
 from processes import Process, answers, free_ports, run, wait_for
 
 REGION = "us-east-1"
+# Order to SeaweedFS's shell: cron gives it elsewhere.
+ENFORCE = "s3.bucket.quota.enforce -apply"
 # Access keys, secret keys, and what they may do.
 IDENTITIES = [
     ("admin", "adminsecret", "Admin", "Read", "Write", "List"),
@@ -19,6 +21,8 @@ class Engine:
     name = ""
     nodes = 0
     has_quota = False
+    # A put beyond the quota is refused as such.
+    tells_quota = True
     checks_keys = False
     checks_clock = True
     admin_keys = ("test", "testsecret")
@@ -48,6 +52,11 @@ class Engine:
 
     def make_bucket(self, name):
         self.s3().create_bucket(Bucket=name)
+
+    def bytes_of(self, bucket):
+        """Bytes of all objects in a bucket."""
+        pages = self.s3().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return sum(one["Size"] for page in pages for one in page.get("Contents", []))
 
     def wait_healthy(self):
         """Waits until all nodes that were started again are part of it."""
@@ -82,6 +91,8 @@ class SeaweedFS(Engine):
     name = "SeaweedFS"
     nodes = 3
     has_quota = True
+    # It answers 500, as it does when it is out of order.
+    tells_quota = False
     checks_keys = True
     # For administrators it makes each bucket that they name.
     admin_keys = ("admin", "adminsecret")
@@ -151,11 +162,12 @@ class SeaweedFS(Engine):
 
     def set_quota(self, bucket, mib):
         how = "-op=remove" if mib is None else f"-op=set -sizeMB={mib}"
-        self.shell(f"s3.bucket.quota -name={bucket} {how}")
-        self.enforce_quota()
+        self.shell(f"s3.bucket.quota -name={bucket} {how}", ENFORCE)
 
-    def enforce_quota(self):
-        self.shell("s3.bucket.quota.enforce -apply")
+    def wait_full(self, bucket):
+        """Waits until a bucket is over its quota: it is looked at when it is told to."""
+        changed = f"changing bucket {bucket} to read only"
+        wait_for("the bucket is full", 90, lambda: changed in self.shell(ENFORCE))
 
     def stop(self):
         for process in [self.gateway, self.filer, *self.volumes, self.master]:

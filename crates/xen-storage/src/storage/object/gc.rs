@@ -2,7 +2,8 @@
 //!
 //! `view` says how writers and the collector keep out of each other's way. A collector can be
 //! killed at any moment: the next one begins anew. In a store whose quota is exceeded nothing can
-//! be put; there the object with the state is deleted instead, which says the same.
+//! be put; there the object with the state is deleted instead, which says the same. Some stores do
+//! not say that it is their quota for which they refuse a put.
 
 use super::blob::Id;
 use super::head::Lease;
@@ -10,7 +11,7 @@ use super::lease::LeaseTimes;
 use super::mark::{Leaves, names, reach};
 use super::parallel::parallel;
 use super::view::{SETTLE, STATE, State};
-use super::{CHUNKS, LOGS, Objects};
+use super::{CHUNKS, LOGS, Objects, Unavailable};
 use crate::storage::LockedFile;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -95,7 +96,7 @@ impl<'a, O: Objects> Collector<'a, O> {
             let version = old.as_ref().map(|(_, version)| &**version);
             let state = match objects.replace(STATE, &state.encode(), version) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                Err(error) if takes_nothing(&error) => {
                     objects.delete(STATE)?;
                     None
                 }
@@ -208,6 +209,12 @@ impl Marked {
         let Ok(number) = u64::from_str_radix(number, 16) else { return false };
         self.logs.get(id).is_none_or(|last| number <= *last)
     }
+}
+
+/// Returns true if a put has failed in a store that may take none. If it is out of order, what is
+/// done instead fails as well, or is right all the same.
+fn takes_nothing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::QuotaExceeded || Unavailable::is(error)
 }
 
 /// Finds out whether another collector is dead. That takes a while if it runs on another machine.
