@@ -13,10 +13,11 @@ use super::replay::read_record;
 use super::state::{Change, Source};
 use super::view::View;
 use super::{Objects, log_key};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 /// The most bytes of small pieces in a record; more are put beside it.
@@ -30,10 +31,24 @@ const MAX_LEASE_AGE: Duration = Duration::from_secs(3600);
 /// The most blocks in one record: it has to be uploaded in the time that garbage collectors leave.
 const MAX_BLOCKS: u64 = (32 << 20) / BLOCK;
 
+/// Parts of a flush that are uploaded at a time, each with several transfers: the last transfers of
+/// one leave no gap before the first ones of the next.
+const UPLOADS: usize = 2;
+
 /// Blocks that are kept, and where.
 type Places = Vec<(Range<u64>, Stored)>;
 /// Small pieces, with their blocks.
 type Drafts = Vec<(Range<u64>, Draft)>;
+
+/// Changes of which the large pieces are uploaded.
+struct Upload {
+    /// The state of the store under which they were.
+    view: View,
+    /// The places of large pieces.
+    stored: Extents<Stored>,
+    /// Pieces that are to go into the record.
+    drafts: Drafts,
+}
 
 impl<O: Objects> Disk<O> {
     /// Puts all changes so far into the log.
@@ -53,16 +68,7 @@ impl<O: Objects> Disk<O> {
             (state.flushing.clone(), state.bytes)
         };
         let mut stored = Extents::default();
-        let mut published = Ok(());
-        for part in split(&changes, MAX_BLOCKS) {
-            match self.publish(log, &part, bytes) {
-                Ok(places) => stored.cover(&places),
-                Err(error) => {
-                    published = Err(error);
-                    break;
-                }
-            }
-        }
+        let published = self.publish_parts(log, &changes, bytes, &mut stored);
         self.remember(&stored, &changes);
         let mut state = self.state();
         state.tail.cover(&stored);
@@ -88,6 +94,34 @@ impl<O: Objects> Disk<O> {
         }
     }
 
+    /// Puts changes into the log, in one record or more, and adds their places to `stored`. While
+    /// one part of them is put there, the next ones are uploaded.
+    fn publish_parts(
+        &self,
+        log: &mut Log,
+        changes: &Extents<Change>,
+        bytes: u64,
+        stored: &mut Extents<Stored>,
+    ) -> io::Result<()> {
+        let parts = split(changes, MAX_BLOCKS);
+        if let [part] = &parts[..] {
+            stored.cover(&self.publish(log, part, bytes)?);
+            return Ok(());
+        }
+        thread::scope(|scope| {
+            let mut left = parts.iter();
+            let mut uploads = VecDeque::new();
+            loop {
+                for part in left.by_ref().take(UPLOADS - uploads.len()) {
+                    uploads.push_back((part, scope.spawn(|| self.upload(part))));
+                }
+                let Some((part, upload)) = uploads.pop_front() else { return Ok(()) };
+                let upload = upload.join().expect("an upload does not panic");
+                stored.cover(&self.publish_upload(log, part, bytes, upload?)?);
+            }
+        })
+    }
+
     /// Puts changes into the log, and returns their places.
     pub(super) fn publish(
         &self,
@@ -95,9 +129,19 @@ impl<O: Objects> Disk<O> {
         changes: &Extents<Change>,
         bytes: u64,
     ) -> io::Result<Extents<Stored>> {
+        let upload = self.upload(changes)?;
+        self.publish_upload(log, changes, bytes, upload)
+    }
+
+    fn publish_upload(
+        &self,
+        log: &mut Log,
+        changes: &Extents<Change>,
+        bytes: u64,
+        mut upload: Upload,
+    ) -> io::Result<Extents<Stored>> {
         loop {
-            let view = self.chunks.view()?;
-            let (stored, drafts) = self.upload(&view, changes)?;
+            let Upload { view, stored, drafts } = upload;
             // If garbage was collected meanwhile, and it took long, what was uploaded may be gone.
             if let Some(view) = view.renewed(&self.chunks.objects)? {
                 let stored = self.put_record(log, stored, &drafts, bytes)?;
@@ -106,16 +150,13 @@ impl<O: Objects> Disk<O> {
                 }
             }
             self.chunks.look()?;
+            upload = self.upload(changes)?;
         }
     }
 
-    /// Uploads large pieces, and all if they are too many for a record. Returns their places, and
-    /// the pieces that are to go into the record.
-    fn upload(
-        &self,
-        view: &View,
-        changes: &Extents<Change>,
-    ) -> io::Result<(Extents<Stored>, Drafts)> {
+    /// Uploads large pieces, and all if they are too many for a record.
+    fn upload(&self, changes: &Extents<Change>) -> io::Result<Upload> {
+        let view = self.chunks.view()?;
         let mut stored = Extents::default();
         for (blocks, change) in changes.iter() {
             if matches!(change, Change::Zero) {
@@ -125,7 +166,7 @@ impl<O: Objects> Disk<O> {
         let runs = self.runs(changes);
         let done = parallel(runs, |blocks| {
             let bytes = gather(changes, &blocks);
-            self.put_run(view, blocks, &bytes)
+            self.put_run(&view, blocks, &bytes)
         })?;
         let mut small = Vec::new();
         for (places, drafts) in done {
@@ -134,11 +175,11 @@ impl<O: Objects> Disk<O> {
         }
         if small.iter().map(|(_, draft)| draft.len()).sum::<usize>() > INLINE {
             let (blocks, drafts): (Vec<_>, Vec<_>) = small.into_iter().unzip();
-            let places = self.chunks.put_packed(view, drafts)?;
+            let places = self.chunks.put_packed(&view, drafts)?;
             blocks.into_iter().zip(places).for_each(|(blocks, place)| stored.insert(blocks, place));
             small = Vec::new();
         }
-        Ok((stored, small))
+        Ok(Upload { view, stored, drafts: small })
     }
 
     /// Returns the runs of blocks with data, each in one chunk. A chunk of which the half was
