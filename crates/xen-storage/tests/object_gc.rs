@@ -8,9 +8,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use xen_storage::storage::Storage;
-use xen_storage::storage::object::{
-    Collect, Listed, Make, Object, Objects, Unavailable, collect,
-};
+use xen_storage::storage::object::{Collect, Listed, Make, Object, Objects, Unavailable, collect};
 
 /// A client that something else happens before, or whose requests fail.
 struct Hooked<F> {
@@ -37,6 +35,10 @@ impl<F: Fn(&str, &str) -> io::Result<()> + Send + Sync> Objects for Hooked<F> {
     }
     fn delete(&self, key: &str) -> io::Result<()> {
         self.client.delete(key)
+    }
+    fn check_conditions(&self) -> io::Result<()> {
+        (self.before)("put", "trials/1")?;
+        self.client.check_conditions()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use xen_storage::storage::object::{LeaseTimes, Listed, Objects, Options};
@@ -28,7 +28,10 @@ pub struct Client {
     pub store: Memory,
     left: Arc<AtomicU64>,
     last_is_done: bool,
-    pub over_quota: Arc<std::sync::atomic::AtomicBool>,
+    pub over_quota: Arc<AtomicBool>,
+    /// Set once it has been found out in which form conditions are taken: before that, none is kept
+    /// to, as in a store of Ceph's.
+    checked: Arc<AtomicBool>,
 }
 
 impl Memory {
@@ -40,7 +43,8 @@ impl Memory {
     /// Returns a client that is cut off after `left` requests.
     pub fn cut(&self, left: u64, last_is_done: bool) -> Client {
         let left = Arc::new(AtomicU64::new(left));
-        Client { store: self.clone(), left, last_is_done, over_quota: Arc::default() }
+        let (over_quota, checked) = (Arc::default(), Arc::default());
+        Client { store: self.clone(), left, last_is_done, over_quota, checked }
     }
 
     pub fn keys(&self, prefix: &str) -> Vec<String> {
@@ -122,7 +126,8 @@ impl Objects for Client {
         self.may_put()?;
         self.ask(|store| {
             let now = store.objects.lock().unwrap().get(key).map(|held| held.1.to_string());
-            match now.as_deref() == old {
+            let understood = old.is_none() || self.checked.load(Ordering::Relaxed);
+            match now.as_deref() == old && understood {
                 true => Ok(store.put(key, bytes)),
                 false => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it was replaced")),
             }
@@ -146,6 +151,11 @@ impl Objects for Client {
     }
     fn identity(&self) -> Option<String> {
         Some("memory".into())
+    }
+    fn check_conditions(&self) -> io::Result<()> {
+        self.may_put()?;
+        self.checked.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -82,6 +82,11 @@ struct Collector<'a, O: Objects> {
 
 impl<'a, O: Objects> Collector<'a, O> {
     fn begin(objects: &'a O, times: &LeaseTimes) -> io::Result<Self> {
+        let mut may_put = true;
+        match objects.check_conditions() {
+            Err(error) if takes_nothing(&error) => may_put = false,
+            checked => checked?,
+        }
         let lease = Lease::new()?;
         loop {
             let old = State::read(objects)?;
@@ -94,7 +99,11 @@ impl<'a, O: Objects> Collector<'a, O> {
             let generation = old.as_ref().map_or(0, |(state, _)| state.generation) + 1;
             let state = State { generation, collector: Some(lease.clone()) };
             let version = old.as_ref().map(|(_, version)| &**version);
-            let state = match objects.replace(STATE, &state.encode(), version) {
+            let put = match may_put {
+                true => objects.replace(STATE, &state.encode(), version),
+                false => Err(io::ErrorKind::QuotaExceeded.into()),
+            };
+            let state = match put {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) if takes_nothing(&error) => {
                     objects.delete(STATE)?;
