@@ -1,11 +1,13 @@
 """All that the cases of the cloud tests use: a store, programs that use it, proxies before it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from processes import Failed, wait_for
@@ -172,6 +174,26 @@ class Bench:
             raise Failed(f"{test}: {text.strip()[-1500:]}")
         if " 0 passed" in text:
             raise Failed(f"{test}: no test of {names} was run")
+
+    def boto(self, port, mib):
+        """MiB/s at which boto3 puts and gets objects of 1 MiB with 8 threads."""
+        client = self.engine.s3(port)
+        body = os.urandom(2**20)
+        rates = {}
+
+        def put(number):
+            head = number.to_bytes(8, "big")
+            client.put_object(Bucket=BUCKET, Key=f"boto/{number}", Body=head + body[8:])
+
+        def get(number):
+            return client.get_object(Bucket=BUCKET, Key=f"boto/{number}")["Body"].read()
+
+        with ThreadPoolExecutor(8) as threads:
+            for name, work in (("put", put), ("get", get)):
+                began = time.monotonic()
+                list(threads.map(work, range(mib)))
+                rates[name] = round(mib / (time.monotonic() - began), 1)
+        return rates
 
     def clean(self):
         """Ends what a case has left."""

@@ -134,6 +134,9 @@ def latency(bench):
                 rate = worker.number("rate")
                 bench.figures[f"20 ms: {what}, {threads} threads, MiB/s"] = rate
                 note.append(f"{what} {rate:.0f}")
+        for what, rate in bench.boto(proxy.port, mib).items():
+            bench.figures[f"20 ms: boto3, {what}, 8 threads, MiB/s"] = rate
+            note.append(f"boto3 {what} {rate:.0f}")
     return ", ".join(note) + " MiB/s"
 
 
@@ -147,6 +150,9 @@ def sequential(bench):
             rate = worker.number("rate")
             bench.figures[f"{what}, {threads} threads, MiB/s"] = rate
             note.append(f"{what} {rate:.0f}")
+    for what, rate in bench.boto(bench.engine.port, 256).items():
+        bench.figures[f"boto3, {what}, 8 threads, MiB/s"] = rate
+        note.append(f"boto3 {what} {rate:.0f}")
     return ", ".join(note) + " MiB/s"
 
 

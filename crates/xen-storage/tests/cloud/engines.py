@@ -39,15 +39,17 @@ class Engine:
         where = {"AWS_ENDPOINT": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true"}
         return {**os.environ, **keys, **where, "AWS_REGION": REGION}
 
-    def s3(self):
+    def s3(self, port=None):
         """A client of boto's, for what is none of a disk's work."""
         import boto3
         from botocore.config import Config
 
         access, secret = self.admin_keys
         keys = dict(aws_access_key_id=access, aws_secret_access_key=secret)
-        config = Config(retries={"max_attempts": 8}, s3={"addressing_style": "path"})
-        where = dict(endpoint_url=f"http://127.0.0.1:{self.port}", region_name=REGION)
+        retries = {"max_attempts": 8}
+        config = Config(retries=retries, max_pool_connections=16, s3={"addressing_style": "path"})
+        address = f"http://127.0.0.1:{port or self.port}"
+        where = dict(endpoint_url=address, region_name=REGION)
         return boto3.client("s3", config=config, **keys, **where)
 
     def make_bucket(self, name):

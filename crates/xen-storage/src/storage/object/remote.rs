@@ -1,14 +1,15 @@
 //! An object store behind a URL: S3, Google's, Azure's, through the crate `object_store`.
 
 mod conditions;
+mod errors;
 mod http;
 mod limits;
 
-use super::outage::Unavailable;
 use super::{Listed, Objects};
 use conditions::Form;
+use errors::has_no_bucket;
 use futures_util::TryStreamExt;
-use http::{Clock, Connector, Transient};
+use http::{Clock, Connector};
 use limits::{CONNECT_TIMEOUT, HEDGES, PUT_TIMEOUT, TIMEOUT, hedged, late, put_timeout};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -71,7 +72,10 @@ impl Remote {
     /// Waits for the network; what is not there is `None`.
     fn wait<T>(&self, work: impl Future<Output = Result<T, Error>>) -> io::Result<Option<T>> {
         match self.runtime.block_on(work) {
-            Err(Error::NotFound { .. }) => Ok(None),
+            Err(Error::NotFound { source, .. }) => match has_no_bucket(&source.to_string()) {
+                true => Err(self.no_bucket()),
+                false => Ok(None),
+            },
             done => done.map(Some).map_err(|error| self.failed(error)),
         }
     }
@@ -102,36 +106,6 @@ impl Remote {
                 | Error::NotModified { .. },
             ) => Put::Refused("replaced"),
             Err(error) => Put::Failed(self.failed(error)),
-        }
-    }
-
-    /// Returns the error of a request, and whether it is one to make again.
-    fn failed(&self, error: Error) -> io::Error {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-        while let Some(one) = cause {
-            if let Some(transient) = one.downcast_ref::<Transient>() {
-                return Unavailable::error(transient.kind(), transient.to_string());
-            }
-            cause = one.source();
-        }
-        let text = error.to_string();
-        if text.contains("QuotaExceeded") {
-            let text = format!("{}: its quota is exceeded: gc makes room", self.url);
-            return io::Error::new(io::ErrorKind::QuotaExceeded, text);
-        }
-        if text.contains("RequestTimeTooSkewed") {
-            let text = format!("{}: this machine's clock is wrong: set it", self.url);
-            return io::Error::new(io::ErrorKind::PermissionDenied, text);
-        }
-        match &error {
-            Error::Generic { .. } if !text.contains("with status 4") => {
-                Unavailable::error(io::ErrorKind::Interrupted, text)
-            }
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                let text = format!("{}: it refuses the keys of the environment: {text}", self.url);
-                io::Error::new(io::ErrorKind::PermissionDenied, text)
-            }
-            _ => error.into(),
         }
     }
 

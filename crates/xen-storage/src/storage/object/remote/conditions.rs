@@ -148,11 +148,6 @@ impl Remote {
         let text = format!("{}: it does not {what}: use another store", self.url);
         io::Error::new(io::ErrorKind::Unsupported, text)
     }
-
-    pub(super) fn no_bucket(&self) -> io::Error {
-        let text = format!("{}: there is no such bucket: make it", self.url);
-        io::Error::new(io::ErrorKind::NotFound, text)
-    }
 }
 
 /// Tries of each step.
