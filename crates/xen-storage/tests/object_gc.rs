@@ -112,3 +112,15 @@ fn gc_in_a_store_that_takes_nothing_needs_no_put() {
     collect(&store.client(), &how()).unwrap();
     assert_eq!(store.keys("gc").len(), 1);
 }
+
+#[test]
+fn gc_where_there_is_no_store_fails_and_makes_nothing() {
+    let store = Memory::default();
+    let error = collect(&store.client(), &how()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
+    assert_eq!(store.keys(""), Vec::<String>::new());
+    // Once there was a disk, there is one.
+    Object::create(&store.client(), "disk", &Make::new(4096)).unwrap();
+    store.client().delete("disks/disk").unwrap();
+    assert_eq!(collect(&store.client(), &how()).unwrap().disks, 0);
+}

@@ -11,7 +11,7 @@ use super::lease::LeaseTimes;
 use super::mark::{Leaves, names, reach};
 use super::parallel::parallel;
 use super::view::{SETTLE, STATE, State};
-use super::{CHUNKS, LOGS, Objects, Unavailable};
+use super::{CHUNKS, DISKS, LOGS, Objects, Unavailable};
 use crate::storage::LockedFile;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -60,6 +60,7 @@ const LOG_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// Removes the objects that no disk has and that are older than the grace, one batch after the
 /// other. Nothing is removed if a disk cannot be read.
 pub fn collect(objects: &impl Objects, how: &Collect) -> io::Result<Collected> {
+    must_be_store(objects)?;
     let alone = match objects.lock_file()? {
         Some(file) => LockedFile::try_new(file, true)?,
         None => None,
@@ -69,6 +70,22 @@ pub fn collect(objects: &impl Objects, how: &Collect) -> io::Result<Collected> {
     let collected = collector.collect(how, settle);
     collector.end();
     collected
+}
+
+/// Fails if there is nothing: where nobody has made a disk, nothing is to be made.
+fn must_be_store(objects: &impl Objects) -> io::Result<()> {
+    if objects.get(STATE)?.is_some() {
+        return Ok(());
+    }
+    for prefix in [DISKS, LOGS, CHUNKS] {
+        let mut empty = true;
+        objects.list(prefix, &mut |_| empty = false)?;
+        if !empty {
+            return Ok(());
+        }
+    }
+    let text = "there are no disks, and never were: check its name";
+    Err(io::Error::new(io::ErrorKind::NotFound, text))
 }
 
 /// The one collector of a store.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub struct Reach {
     /// Names of its chunks.
     pub chunks: HashSet<Id>,
-    /// Blocks that are not zero, about.
+    /// Blocks that are not zero, about: some of those in the log may have been written twice.
     pub blocks: u64,
     /// Bytes of its log that are needed.
     pub log_bytes: u64,
@@ -57,7 +57,9 @@ pub fn reach(objects: &impl Objects, leaves: &mut Leaves, name: &str) -> io::Res
         log.list(objects, &head)?;
         let complete = log.read(objects, head.record, &mut all.chunks)?;
         let read = reach_of_map(objects, leaves, &head, &mut all);
-        all.log_bytes = log.bytes.range(head.record + 1..).map(|(_, bytes)| bytes).sum();
+        all.log_bytes = log.sizes.range(head.record + 1..).map(|(_, (bytes, _))| bytes).sum();
+        all.blocks +=
+            log.sizes.range(head.record + 1..).map(|(_, (_, blocks))| blocks).sum::<u64>();
         // What a checkpoint took in is no longer in the log: then the map is read again, and of the
         // log what was not read before. What was found before stays marked, and does no harm.
         let now = (head.id, head.record, head.root);
@@ -75,8 +77,8 @@ struct Log {
     id: String,
     /// Their numbers.
     listed: Vec<u64>,
-    /// Bytes of those that were read.
-    bytes: BTreeMap<u64, u64>,
+    /// Bytes of those that were read, and the blocks that each has.
+    sizes: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Log {
@@ -100,20 +102,21 @@ impl Log {
         last: u64,
         chunks: &mut HashSet<Id>,
     ) -> io::Result<bool> {
-        let is_new = |number: &&u64| **number > last && !self.bytes.contains_key(number);
+        let is_new = |number: &&u64| **number > last && !self.sizes.contains_key(number);
         let numbers: Vec<u64> = self.listed.iter().filter(is_new).copied().collect();
         let read = parallel(numbers, |number| {
             let Some((raw, _)) = objects.get(&log_key(&self.id, number))? else { return Ok(None) };
-            Ok(Some((number, raw.len() as u64, Record::refs(&raw)?)))
+            let (refs, blocks) = Record::refs(&raw)?;
+            Ok(Some((number, (raw.len() as u64, blocks), refs)))
         })?;
         let mut complete = true;
         for record in read {
-            let Some((number, bytes, refs)) = record else {
+            let Some((number, sizes, refs)) = record else {
                 complete = false;
                 continue;
             };
             chunks.extend(refs);
-            self.bytes.insert(number, bytes);
+            self.sizes.insert(number, sizes);
         }
         Ok(complete)
     }

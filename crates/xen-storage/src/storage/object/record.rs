@@ -74,8 +74,9 @@ impl Record {
     }
 
     /// Names of the objects that a record refers to, without a key.
-    pub fn refs(raw: &[u8]) -> io::Result<Vec<Id>> {
-        Ok(Blob::decode_clear(raw, Kind::Record)?.refs)
+    pub fn refs(raw: &[u8]) -> io::Result<(Vec<Id>, u64)> {
+        let Blob { refs, blocks, .. } = Blob::decode_clear(raw, Kind::Record)?;
+        Ok((refs, blocks))
     }
 }
 
