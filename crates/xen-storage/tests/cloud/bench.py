@@ -195,6 +195,17 @@ class Bench:
                 rates[name] = round(mib / (time.monotonic() - began), 1)
         return rates
 
+    def boto_put(self, size, count):
+        """Median of the ms that boto3 takes to put an object."""
+        client = self.engine.s3()
+        times = []
+        for number in range(count):
+            body = os.urandom(size)
+            began = time.monotonic()
+            client.put_object(Bucket=BUCKET, Key=f"small/{number}", Body=body)
+            times.append(time.monotonic() - began)
+        return round(sorted(times)[count // 2] * 1000, 1)
+
     def clean(self):
         """Ends what a case has left."""
         for worker in self.workers:

@@ -39,7 +39,9 @@ impl Record {
         let mut writer = Writer::default();
         let mut blocks = 0;
         for (range, stored) in self.changes.iter() {
-            blocks += range.end - range.start;
+            if matches!(stored, Stored::At(_)) {
+                blocks += range.end - range.start;
+            }
             writer.add(range, stored);
         }
         let mut body = Vec::new();

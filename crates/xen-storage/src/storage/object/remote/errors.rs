@@ -34,7 +34,11 @@ impl Remote {
                 Unavailable::error(io::ErrorKind::Interrupted, text)
             }
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                let text = format!("{}: it refuses the keys of the environment: {text}", self.url);
+                let text = format!(
+                    "{}: it refuses the keys of the environment for this bucket, or there is none: \
+                     {text}",
+                    self.url
+                );
                 io::Error::new(io::ErrorKind::PermissionDenied, text)
             }
             _ => error.into(),
