@@ -5,6 +5,7 @@
 # make block    the unikernel with the echo and disks, without what tries either: out/ringside-block.elf
 # make run      boots an emulated Xen host, starts the guest in it and lets you type at it
 # make test     tests on this machine, then scenarios on real Xen; make test-full also those that take long
+# make cloud-tests  disks in object stores on Ceph, SeaweedFS and moto, which it starts on this machine: 17 minutes; ONLY='ceph quota'
 # make fuzz     each parser of foreign data and each protocol for a minute: FUZZ_SECONDS
 # make matrix   the short set of scenarios on every Debian release and xenstore daemon, and a table of what passed
 # make bench    the speed of vchan and of disks beside that of a Linux guest, on an emulated host whose time is a count
@@ -130,7 +131,7 @@ host-tests: setup
 	$(CARGO) test --quiet --package xen-linux --features tokio
 	$(CARGO) test --quiet --package kernel --no-default-features --features block
 
-# Needs PyPI and the packages of Debian the first time.
+# Needs PyPI and Debian's packages the first time.
 cloud-tests: setup
 	@CARGO="$(CARGO)" crates/xen-storage/tests/cloud/run.sh $(ONLY)
 
