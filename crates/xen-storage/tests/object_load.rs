@@ -9,7 +9,7 @@
 //! flush STACK COUNT            time of flushes of 4 KiB
 //! random STACK COUNT EVERY     writes 4 KiB anywhere, and flushes after every few of them
 //! discard STACK                discards all of the disk
-//! speed STACK write|read THREADS MIB   in pieces of 1 MiB, one after the other; compares what it reads
+//! speed STACK write|read THREADS MIB   moves pieces of 1 MiB, and compares what it reads
 //! gc STORE                     removes what no disk has
 //! ```
 
