@@ -9,7 +9,7 @@ use common::{BACK, Bench, DOM0, Error, FRONT, GUEST, SECTORS, VDEV, pattern, plu
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use xen_blk::front::raw::{Index, RawRing};
+use xen_blk::front::raw::{Index, RawConnection};
 use xen_blk::front::{Change, Config, End, Finder, GoneReason, Note, list};
 use xen_blk::protocol::wire::{self, Op, RawRequest};
 use xen_platform::{Clock, Platform, deadline};
@@ -418,17 +418,20 @@ fn raw_ring_sends_any_bytes() {
         let altered = |keys: &mut xen_blk::front::raw::Keys| {
             keys.push(("feature-nonsense".into(), "1".into()))
         };
-        let mut ring =
-            RawRing::publish(&guest.domain, &guest.store, VDEV, &config, altered).await.unwrap();
+        let published =
+            RawConnection::publish(&guest.domain, &guest.store, VDEV, &config, altered).await;
+        let mut connection = published.unwrap();
+        let connected = [xen_abi::xenbus::State::CONNECTED];
+        let state = connection.backend_is(&connected, second).await.unwrap();
+        let page = connection.share(1).unwrap();
+        let ring = &mut connection.rings[0];
         assert_eq!(ring.slots(), 64);
-        let state = ring.backend_is(&[xen_abi::xenbus::State::CONNECTED], second).await.unwrap();
         assert_eq!(state, xen_abi::xenbus::State::CONNECTED);
         assert_eq!(guest.store.read(&format!("{FRONT}/feature-nonsense")).await.unwrap(), b"1");
         ring.put(&[0xff; 112]);
         ring.push();
         let response = ring.response(second).await.unwrap();
         assert_eq!((response.id, response.operation, response.status), (u64::MAX, 0xff, -1));
-        let page = ring.share(1).unwrap();
         let gref = xen_platform::Granted::refs(&page)[0];
         let segments = vec![wire::Segment { gref, first: 0, last: 7 }];
         ring.put(&wire::encode(
@@ -440,7 +443,7 @@ fn raw_ring_sends_any_bytes() {
         assert_eq!(ring.response(second).await.unwrap().status, 0);
         assert_eq!((ring.load(Index::ReqProd), ring.load(Index::RspProd)), (2, 2));
         assert_eq!(ring.response(second).await, None);
-        assert!(ring.close(second).await);
+        assert!(connection.close(second).await);
         serving.join().await;
         assert_eq!(guest.domain.domid(), Some(GUEST));
     });

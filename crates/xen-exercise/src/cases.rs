@@ -293,6 +293,12 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Returns the value of a key, or 0.
+fn number(keys: &[(String, String)], name: &str) -> u16 {
+    let found = keys.iter().find(|(key, _)| key == name);
+    found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
 /// Tells if a request failed with that kind of error.
 fn failed_as(result: &Result<(), Error>, kind: ErrorKind) -> bool {
     result.as_ref().is_err_and(|why| why.kind() == kind)

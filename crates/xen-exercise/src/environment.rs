@@ -1,7 +1,7 @@
 //! The interface between tests and disks, without type parameters: compiled once, and implemented
 //! by a plain array in the tests of the tests.
 
-use crate::raw::Raw;
+use crate::raw::{Raw, Rings};
 use crate::tasks::Boxed;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -171,12 +171,11 @@ pub trait Environment {
     ) -> Boxed<'a, Result<Rc<dyn Device>, Error>>;
     /// Reads the keys of the disk's backend, below its path, with their values.
     fn keys(&self, vdev: u32) -> Boxed<'_, Result<Vec<(String, String)>, Error>>;
-    /// Connects to the disk's backend without a driver, with a ring of `pages` pages: see
-    /// [`crate::Raw`].
+    /// Connects to the disk's backend without a driver: see [`crate::Raw`].
     fn raw<'a>(
         &'a self,
         vdev: u32,
-        pages: u32,
+        rings: Rings,
         keys: &'a [(&'a str, &'a str)],
     ) -> Boxed<'a, Result<Box<dyn Raw>, Error>>;
     /// Writes a result to xenstore, below `data/report`.

@@ -1,7 +1,7 @@
 //! The environment over `xen-blk`'s frontend, on any platform.
 
 use crate::environment::{Device, Direction, Environment, Error, ErrorKind, Io, Pages, Usage};
-use crate::raw::{self, Raw};
+use crate::raw::{self, Raw, Rings};
 use crate::tasks::Boxed;
 use alloc::boxed::Box;
 use alloc::format;
@@ -95,10 +95,10 @@ impl<P: Platform, H: Host> Environment for Front<P, H> {
     fn raw<'a>(
         &'a self,
         vdev: u32,
-        pages: u32,
+        rings: Rings,
         keys: &'a [(&'a str, &'a str)],
     ) -> Boxed<'a, Result<Box<dyn Raw>, Error>> {
-        Box::pin(raw::connect(&self.platform, &self.store, vdev, pages, keys))
+        Box::pin(raw::connect(&self.platform, &self.store, vdev, rings, keys))
     }
 
     fn publish<'a>(&'a self, key: &'a str, value: &'a str) -> Boxed<'a, ()> {

@@ -35,7 +35,7 @@ pub use local::{info, run_on};
 #[cfg(feature = "mix")]
 pub use mix::Mix;
 pub use plan::{OPTIONS, Plan};
-pub use raw::{Page, Raw};
+pub use raw::{Page, Raw, Rings};
 pub use run::{Verdict, run};
 pub use stamp::{Flaw, SECTOR, Stamps};
 pub use tasks::Boxed;

@@ -2,7 +2,7 @@
 
 use crate::environment::{Device, Environment, Error, Usage};
 use crate::plan::Plan;
-use crate::raw::Raw;
+use crate::raw::{Raw, Rings};
 use crate::run::{Verdict, run};
 use crate::tasks::Boxed;
 use alloc::boxed::Box;
@@ -135,7 +135,7 @@ impl<F: Fn(&Config) -> Rc<dyn Device>> Environment for Local<F> {
     fn raw<'a>(
         &'a self,
         _: u32,
-        _: u32,
+        _: Rings,
         _: &'a [(&'a str, &'a str)],
     ) -> Boxed<'a, Result<Box<dyn Raw>, Error>> {
         Box::pin(async { Err(Error::other("this disk has no ring")) })

@@ -1,13 +1,14 @@
-//! A ring without a driver, for tests of backends with requests that no driver sends.
+//! Rings without a driver, for tests of backends with requests that no driver sends.
 //!
 //! The handshake is the same as a disk's. The caller decides on the keys, the requests and the
 //! indices, and gets responses as they are.
 
 use crate::front::config::Config;
 use crate::front::error::{Error, GoneReason};
-use crate::front::io::queue::Queue;
+use crate::front::io::queue::{Queue, create};
 use crate::front::xenbus::device::XenbusDevice;
 use crate::front::xenbus::keys::keys;
+use crate::front::xenbus::negotiate::RingPlan;
 use crate::protocol::handshake::{FrontStep, front};
 use crate::protocol::wire::{Abi, RESPONSE_MAX, Response, SLOT_MAX};
 use alloc::string::String;
@@ -52,10 +53,17 @@ const RESPONSE_FIELDS: [core::ops::Range<usize>; 2] = [0..9, 10..12];
 /// Keys and values, to be written to the frontend's folder.
 pub type Keys = Vec<(String, String)>;
 
-/// A ring, its event channel, and the folders of its disk.
-pub struct RawRing<P: Platform> {
+/// A connection whose rings have no driver.
+pub struct RawConnection<P: Platform> {
     platform: P,
     xenbus: XenbusDevice,
+    /// The rings. There is at least one.
+    pub rings: Vec<RawRing<P>>,
+}
+
+/// A ring and its event channel.
+pub struct RawRing<P: Platform> {
+    platform: P,
     queue: Queue<P>,
     shape: Shape,
     abi: Abi,
@@ -71,17 +79,17 @@ pub struct RawRing<P: Platform> {
     lost_events: u32,
 }
 
-impl<P: Platform> RawRing<P> {
+impl<P: Platform> RawConnection<P> {
     /// Waits until the backend is ready for rings (a backend that holds older ones is made to let
-    /// go), and publishes a ring of `ring_pages` pages. `alter` can change the keys of a disk, of
-    /// which the state is the last, before they are written.
+    /// go), and publishes `queues` rings of `ring_pages` pages. `alter` can change the keys of a
+    /// disk, of which the state is the last, before they are written.
     pub async fn publish(
         platform: &P,
         store: &Store,
         vdev: u32,
         config: &Config,
         alter: impl FnOnce(&mut Keys),
-    ) -> Result<RawRing<P>, Error<P::Error>> {
+    ) -> Result<RawConnection<P>, Error<P::Error>> {
         let mut xenbus = XenbusDevice::find(store, vdev).await?;
         xenbus.begin().await?;
         let until = platform.now() + config.connect_timeout;
@@ -89,26 +97,14 @@ impl<P: Platform> RawRing<P> {
         ready.unwrap_or_else(|_| {
             Err(Error::NoBackend { path: xenbus.otherend.clone(), state: xenbus.theirs })
         })?;
-        let queue = Queue::new(platform, xenbus.otherend_id, config.ring_pages, config.abi)
-            .map_err(Error::Platform)?;
-        let queues = [queue];
+        let plan = RingPlan { pages: config.ring_pages, queues: config.queues };
+        let queues = create(platform, xenbus.otherend_id, plan, config.abi);
+        let queues = queues.map_err(Error::Platform)?;
         let mut keys = keys(&queues, config);
         alter(&mut keys);
         xenbus.publish_keys(&keys).await?;
-        let shape = Shape::new(config.ring_pages as usize * PAGE_SIZE, config.abi.slot());
-        let [queue] = queues;
-        Ok(RawRing {
-            platform: platform.clone(),
-            xenbus,
-            queue,
-            shape,
-            abi: config.abi,
-            req_prod: 0,
-            shadow: alloc::vec![0; shape.slots() as usize * config.abi.slot()],
-            stray_bytes: 0,
-            rsp_cons: 0,
-            lost_events: 0,
-        })
+        let rings = queues.into_iter().map(|queue| RawRing::new(platform, queue, config)).collect();
+        Ok(RawConnection { platform: platform.clone(), xenbus, rings })
     }
 
     /// Waits until the backend's state is one of `states`, for the time `within`; returns its state
@@ -135,6 +131,33 @@ impl<P: Platform> RawRing<P> {
     /// Writes the own state.
     pub async fn write_state(&mut self, state: State) -> Result<(), Error<P::Error>> {
         Ok(self.xenbus.write(state).await?)
+    }
+
+    /// Shares pages with the backend, for data or for lists of segments.
+    pub fn share(&self, pages: usize) -> Result<P::Grant, Error<P::Error>> {
+        self.platform.share(self.xenbus.otherend_id, pages).map_err(Error::Platform)
+    }
+
+    /// Closes, and waits until the backend has let go, for the time `within`; tells if it has.
+    pub async fn close(mut self, within: Duration) -> bool {
+        self.xenbus.close(&self.platform, within).await
+    }
+}
+
+impl<P: Platform> RawRing<P> {
+    fn new(platform: &P, queue: Queue<P>, config: &Config) -> RawRing<P> {
+        let shape = Shape::new(config.ring_pages as usize * PAGE_SIZE, config.abi.slot());
+        RawRing {
+            platform: platform.clone(),
+            queue,
+            shape,
+            abi: config.abi,
+            req_prod: 0,
+            shadow: alloc::vec![0; shape.slots() as usize * config.abi.slot()],
+            stray_bytes: 0,
+            rsp_cons: 0,
+            lost_events: 0,
+        }
     }
 
     /// Returns the ring's memory: a head of indices, then slots of [`Abi::slot`] bytes.
@@ -282,16 +305,6 @@ impl<P: Platform> RawRing<P> {
     /// no event for them.
     pub fn lost_events(&self) -> u32 {
         self.lost_events
-    }
-
-    /// Shares pages with the backend, for data or for lists of segments.
-    pub fn share(&self, pages: usize) -> Result<P::Grant, Error<P::Error>> {
-        self.platform.share(self.xenbus.otherend_id, pages).map_err(Error::Platform)
-    }
-
-    /// Closes, and waits until the backend has let go, for the time `within`; tells if it has.
-    pub async fn close(mut self, within: Duration) -> bool {
-        self.xenbus.close(&self.platform, within).await
     }
 }
 

@@ -4,13 +4,14 @@
 //! each, the disk must work again for an honest frontend, as must all other disks meanwhile. What
 //! was refused must have moved nothing.
 
+mod queues;
 mod races;
 mod rows;
 
 use super::requests;
 use super::{Context, Outcome};
 use crate::environment::{Device, Error, Io};
-use crate::raw::Raw;
+use crate::raw::{Raw, Rings};
 use crate::stamp::SECTOR;
 use crate::tasks::Boxed;
 use alloc::boxed::Box;
@@ -35,7 +36,8 @@ pub async fn hostile(cx: &mut Context<'_>) -> Outcome {
     cx.close().await?;
     let mut tried = 0;
     for persistent in ["0", "1"] {
-        let mut raw = cx.env.raw(cx.vdev, 1, &[("feature-persistent", persistent)]).await?;
+        let mut raw =
+            cx.env.raw(cx.vdev, Rings::ONE, &[("feature-persistent", persistent)]).await?;
         tried += rows::send(cx, &mut *raw, &info).await;
         races::twice(cx, &mut *raw, info.sectors).await;
         if info.sectors >= 256 {
@@ -54,9 +56,10 @@ pub async fn hostile(cx: &mut Context<'_>) -> Outcome {
     if info.sectors >= 256 && edges.keeps {
         races::cut_off(cx, &info).await?;
     }
+    tried += queues::queues(cx, &info, edges.keeps, &witness).await?;
 
     for (name, beyond) in [("33 beyond", 33), ("one back", u32::MAX), ("2^31 beyond", 1 << 31)] {
-        let raw = cx.env.raw(cx.vdev, 1, &[]).await?;
+        let raw = cx.env.raw(cx.vdev, Rings::ONE, &[]).await?;
         raw.move_index(beyond);
         cx.env.sleep(SHORT).await;
         let given = raw.responses();
@@ -67,7 +70,7 @@ pub async fn hostile(cx: &mut Context<'_>) -> Outcome {
         settle(cx, raw, &witness, name).await;
         tried += 1;
     }
-    let mut raw = cx.env.raw(cx.vdev, 1, &[]).await?;
+    let mut raw = cx.env.raw(cx.vdev, Rings::ONE, &[]).await?;
     requests::send(&mut *raw, &rows::SCRIBBLE, &info, SHORT).await;
     settle(cx, raw, &witness, rows::SCRIBBLE.name).await;
 
@@ -143,7 +146,7 @@ fn storm(raw: &dyn Raw) {
 /// States in no order (XSA-350).
 async fn states(cx: &Context<'_>, witness: &[Witness]) -> Result<u32, Error> {
     const STATES: [&str; 9] = ["1", "4", "6", "3", "5", "2", "9", "7", "1"];
-    let raw = cx.env.raw(cx.vdev, 1, &[]).await?;
+    let raw = cx.env.raw(cx.vdev, Rings::ONE, &[]).await?;
     for round in 0..10 {
         for state in STATES.iter().cycle().skip(round).take(STATES.len()) {
             raw.state(state).await;
@@ -157,7 +160,7 @@ async fn states(cx: &Context<'_>, witness: &[Witness]) -> Result<u32, Error> {
 /// away with it: only the other disks must go on.
 async fn no_states(cx: &Context<'_>, witness: &[Witness]) -> Result<u32, Error> {
     const NONE: [&str; 5] = ["4294967296", "-1", "four", "", "0"];
-    let raw = cx.env.raw(cx.vdev, 1, &[]).await?;
+    let raw = cx.env.raw(cx.vdev, Rings::ONE, &[]).await?;
     for state in NONE {
         raw.state(state).await;
         cx.env.sleep(SHORT).await;
@@ -185,7 +188,7 @@ async fn keys(cx: &Context<'_>, witness: &[Witness]) -> u32 {
         ("multi-queue-num-queues", "0"),
     ];
     for (key, value) in KEYS {
-        if let Ok(raw) = cx.env.raw(cx.vdev, 1, &[(key, value)]).await {
+        if let Ok(raw) = cx.env.raw(cx.vdev, Rings::ONE, &[(key, value)]).await {
             // It took that for something it knows. Then it has to close.
             let closed = raw.close().await;
             cx.works(closed, format_args!("closing after {key}={value}"));

@@ -3,6 +3,7 @@
 use super::{Context, Outcome, limits, units};
 use crate::environment::Error;
 use crate::log::Json;
+use crate::raw::Rings;
 use crate::stamp::SECTOR;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -66,7 +67,7 @@ async fn tried(
     };
     cx.close().await?;
     let per_sector = u64::from(info.sector_size) / SECTOR as u64;
-    let Ok(mut raw) = cx.env.raw(cx.vdev, 1, &[]).await else {
+    let Ok(mut raw) = cx.env.raw(cx.vdev, Rings::ONE, &[]).await else {
         // Other tests tell what is wrong with a backend that cannot be connected to by hand.
         return Ok((if per_sector == 1 { "any" } else { "unknown" }, String::new()));
     };
@@ -102,6 +103,22 @@ fn said(cx: &Context<'_>, info: &Info, keys: &[(String, String)]) {
             format_args!("mode is {mode}, and info is {flags}"),
         );
     }
+    // The driver makes do without these two.
+    if let Some(physical) = number("physical-sector-size") {
+        cx.check(
+            physical.is_power_of_two() && physical >= info.sector_size,
+            format_args!(
+                "physical sectors of {physical} bytes, and sectors of {}",
+                info.sector_size
+            ),
+        );
+    }
+    if let (Some(order), Some(pages)) = (number("max-ring-page-order"), number("max-ring-pages")) {
+        cx.check(
+            1u32.checked_shl(order) == Some(pages),
+            format_args!("max-ring-page-order is {order}, and max-ring-pages is {pages}"),
+        );
+    }
     if let Some(discard) = info.discard {
         let whole = discard.granularity.is_multiple_of(SECTOR as u32)
             && discard.alignment.is_multiple_of(SECTOR as u32);
@@ -118,10 +135,6 @@ fn sane(cx: &Context<'_>, info: &Info) {
     cx.check(
         whole,
         format_args!("{} sectors of 512 bytes are not whole sectors of {size}", info.sectors),
-    );
-    cx.check(
-        info.physical_sector_size >= size,
-        format_args!("physical sectors smaller than {size} bytes"),
     );
     cx.check(
         info.max_transfer >= size as usize,

@@ -22,6 +22,8 @@ const OF_ANOTHER: i16 = i16::MIN;
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// In the operation of a [`Row`]: indirect.
 pub const INDIRECT: u8 = 0x40;
+/// The operation of a [`Row`] that is a secure discard.
+pub const SECURE_DISCARD: u8 = 0x80 | abi::OP_DISCARD;
 /// The page with the list of segments, and the one with more of them.
 const LIST: usize = 31;
 const SECOND_LIST: usize = 30;
@@ -108,6 +110,12 @@ impl fmt::Display for Responded {
 
 /// Sends the request and returns the status of its response.
 pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, timeout: Duration) -> Option<i16> {
+    let request = of_row(raw, row, info);
+    status_of(raw, &request, timeout).await
+}
+
+/// Returns the slot of the request.
+pub fn of_row(raw: &dyn Raw, row: &Row, info: &Info) -> Vec<u8> {
     let sector = match row.place {
         Given::First | Given::NoList => 0,
         Given::Last => info.sectors - 8,
@@ -115,8 +123,13 @@ pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, timeout: Duration) 
         Given::End => info.sectors,
         Given::At(sector) => sector,
     };
-    let request = match row.operation {
+    match row.operation {
         abi::OP_DISCARD => discard(raw, sector, row.count),
+        SECURE_DISCARD => {
+            let mut request = discard(raw, sector, row.count);
+            request[1] = abi::DISCARD_SECURE;
+            request
+        }
         operation if (INDIRECT..INDIRECT + 8).contains(&operation) => indirect(
             raw,
             operation - INDIRECT,
@@ -126,8 +139,7 @@ pub async fn send(raw: &mut dyn Raw, row: &Row, info: &Info, timeout: Duration) 
             row.place != Given::NoList,
         ),
         operation => direct(raw, operation, row.count, sector, row.segments),
-    };
-    status_of(raw, &request, timeout).await
+    }
 }
 
 /// Sends those bytes and returns the status of the response.

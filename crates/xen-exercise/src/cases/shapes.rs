@@ -1,10 +1,11 @@
 //! Segments of every shape as they lie on the ring, and the events for them.
 
+mod segments;
+
 use super::requests::{Part, Responded, TIMEOUT, direct, indirect, second_list, status_of};
-use super::{Context, Outcome};
-use crate::environment::Io;
+use super::{Context, Outcome, number};
 use crate::random::Random;
-use crate::raw::{Page, Raw};
+use crate::raw::{Page, Raw, Rings};
 use crate::stamp::SECTOR;
 use alloc::format;
 use alloc::string::String;
@@ -23,15 +24,20 @@ const EACH: Duration = Duration::from_millis(20);
 pub async fn shapes(cx: &mut Context<'_>) -> Outcome {
     let disk = cx.device().await?;
     let info = disk.info();
-    let sectors = 16.min(info.sectors);
-    let mut wanted = vec![0; sectors as usize * SECTOR];
-    disk.io(Io::Read(0, &mut wanted)).await?;
+    let mut image = segments::image(cx, &*disk).await?;
     drop(disk);
     cx.close().await?;
     let keys = cx.env.keys(cx.vdev).await.unwrap_or_default();
-    let mut raw = cx.env.raw(cx.vdev, 1, &[]).await?;
-    let shapes = one_segment(cx, &mut *raw, &info, &wanted).await
-        + many_segments(cx, &mut *raw, &info, &keys).await;
+    let mut shapes = 0;
+    for persistent in ["1", "0"] {
+        let keys = [("feature-persistent", persistent)];
+        let mut raw = cx.env.raw(cx.vdev, Rings::ONE, &keys).await?;
+        shapes += segments::all(cx, &mut *raw, &info, &mut image).await;
+        let closed = raw.close().await;
+        cx.works(closed, format_args!("closing"));
+    }
+    let mut raw = cx.env.raw(cx.vdev, Rings::ONE, &[]).await?;
+    shapes += many_segments(cx, &mut *raw, &info, &keys).await;
     unaligned(cx, &mut *raw, &info).await;
     bursts(cx, &mut *raw, &info, 32).await;
     taken_back(cx, &mut *raw).await;
@@ -42,62 +48,12 @@ pub async fn shapes(cx: &mut Context<'_>) -> Outcome {
     let order = number(&keys, "max-ring-page-order").min(4);
     let slots = 32 << order;
     if order > 0 {
-        let mut raw = cx.env.raw(cx.vdev, 1 << order, &[]).await?;
+        let mut raw = cx.env.raw(cx.vdev, Rings { count: 1, pages: 1 << order }, &[]).await?;
         bursts(cx, &mut *raw, &info, slots).await;
         let closed = raw.close().await;
         cx.works(closed, format_args!("closing"));
     }
     Ok(format!("{shapes} shapes of segments, up to {slots} requests at once"))
-}
-
-/// One segment with each first and last sector that there can be, in the request and in a list.
-async fn one_segment(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info, wanted: &[u8]) -> u32 {
-    const OTHER: u8 = 0xee;
-    let unit = (info.sector_size / SECTOR as u32) as usize;
-    // Not a constant, which would be a page of the image.
-    let others = vec![OTHER; 4096];
-    let mut tried = 0;
-    for (first, last) in (0..8).flat_map(|first| (first..8).map(move |last| (first, last))) {
-        for listed in
-            [false, true].into_iter().filter(|listed| !listed || info.indirect_segments > 0)
-        {
-            raw.write(0, 0, &others);
-            let parts = [(Page::Data(0), first as u8, last as u8)];
-            let request = match listed {
-                false => direct(raw, abi::OP_READ, 1, first as u64, &parts),
-                true => indirect(raw, abi::OP_READ, 1, first as u64, &parts, true),
-            };
-            let status = status_of(raw, &request, TIMEOUT).await;
-            let (from, to) = (first * SECTOR, (last + 1) * SECTOR);
-            let whole = first.is_multiple_of(unit) && (last + 1).is_multiple_of(unit);
-            let wants = if whole { abi::RSP_OKAY } else { abi::RSP_ERROR };
-            let what = if listed { " in a list" } else { "" };
-            cx.check(
-                status == Some(wants),
-                format_args!("segment {first} to {last}{what} {}", Responded(status)),
-            );
-            let mut page = [0; 4096];
-            raw.read(0, 0, &mut page);
-            let read = status != Some(abi::RSP_OKAY) || page[from..to] == wanted[from..to];
-            cx.check(
-                read,
-                format_args!("segment {first} to {last}{what} holds other data than the disk"),
-            );
-            let rest = page[..from].iter().chain(&page[to..]).all(|byte| *byte == OTHER);
-            cx.check(
-                rest,
-                format_args!("segment {first} to {last}{what}: the backend wrote beside it"),
-            );
-            tried += 1;
-        }
-    }
-    tried
-}
-
-/// Returns the value of a key, or 0.
-fn number(keys: &[(String, String)], name: &str) -> u16 {
-    let found = keys.iter().find(|(key, _)| key == name);
-    found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
 }
 
 /// As many segments as a request and a list can have, and one more. They have one sector of the
@@ -120,13 +76,19 @@ async fn many_segments(
     if most == 0 {
         return 1;
     }
-    for count in [12, most] {
+    for count in [12, most.min(512), most] {
+        raw.write((count - 1) as usize % 16, 0, &vec![0xee; 4096]);
         let request = indirect(raw, abi::OP_READ, count, 0, &parts, true);
         let status = status_of(raw, &request, TIMEOUT).await;
         cx.check(
             status == Some(fits(count.into())),
             format_args!("{count} listed segments {}", Responded(status)),
         );
+        if status == Some(abi::RSP_OKAY) {
+            let last = u64::from(count - 1) * unit;
+            let same = segments::holds(raw, (count - 1) as usize % 16, last, unit).await;
+            cx.check(same, format_args!("the last of {count} listed segments holds other data"));
+        }
     }
     let request = indirect(raw, abi::OP_READ, most + 1, 0, &parts, true);
     let status = status_of(raw, &request, TIMEOUT).await;
@@ -142,17 +104,10 @@ async fn many_segments(
     // The one behind a whole page of them stands in a second page.
     if most > 512 && fits(513) == abi::RSP_OKAY {
         raw.write(17, 0, &vec![0; 4096]);
-        raw.write(16, 0, &vec![0xee; 4096]);
         let mut request = indirect(raw, abi::OP_READ, 513, 0, &parts, true);
         second_list(raw, &mut request, (Page::Data(17), 0, unit as u8 - 1));
         let status = status_of(raw, &request, TIMEOUT).await;
-        let alone =
-            direct(raw, abi::OP_READ, 1, 512 * unit, &[(Page::Data(16), 0, unit as u8 - 1)]);
-        status_of(raw, &alone, TIMEOUT).await;
-        let mut pages = [vec![0; unit as usize * SECTOR], vec![0; unit as usize * SECTOR]];
-        raw.read(16, 0, &mut pages[0]);
-        raw.read(17, 0, &mut pages[1]);
-        let ok = status == Some(abi::RSP_OKAY) && pages[0] == pages[1];
+        let ok = status == Some(abi::RSP_OKAY) && segments::holds(raw, 17, 512 * unit, unit).await;
         cx.check(ok, format_args!("the segment in a second page of a list {}", Responded(status)));
     }
     4

@@ -9,7 +9,8 @@ use xen_blk::front::{Config, Info, Stats};
 use xen_blk::protocol::wire::{Abi, Response};
 use xen_blk::protocol::{DiscardInfo, Units};
 use xen_exercise::{
-    Boxed, Device, Direction, Environment, Error, ErrorKind, Io, Page, Pages, Raw, SECTOR, Usage,
+    Boxed, Device, Direction, Environment, Error, ErrorKind, Io, Page, Pages, Raw, Rings, SECTOR,
+    Usage,
 };
 use xen_platform::{Clock, DomId, EventCounter, Time, sleep};
 use xen_sim::Domain;
@@ -23,6 +24,7 @@ struct Parrot {
 }
 
 impl Raw for Parrot {
+    fn select(&mut self, _: usize) {}
     fn send(&mut self, request: &[u8]) {
         self.unanswered += 1;
         self.last.id = u64::from_le_bytes(request[8..16].try_into().unwrap());
@@ -295,7 +297,7 @@ impl Environment for Arrays {
     fn raw<'a>(
         &'a self,
         _: u32,
-        _: u32,
+        _: Rings,
         _: &'a [(&'a str, &'a str)],
     ) -> Boxed<'a, Result<Box<dyn Raw>, Error>> {
         Box::pin(async {

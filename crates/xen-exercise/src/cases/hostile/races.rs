@@ -4,8 +4,10 @@
 use crate::cases::Context;
 use crate::cases::requests::{self, TIMEOUT};
 use crate::environment::{Error, Io};
-use crate::raw::{Page, Raw};
+use crate::raw::{Page, Raw, Rings};
 use crate::stamp::SECTOR;
+use crate::tasks::Boxed;
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -57,7 +59,7 @@ pub async fn changing_list(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info) {
     }
 }
 
-fn fill(raw: &dyn Raw, page: usize, value: u8) {
+pub fn fill(raw: &dyn Raw, page: usize, value: u8) {
     raw.write(page, 0, &vec![value; 4096]);
 }
 
@@ -69,9 +71,11 @@ fn is_filled(raw: &dyn Raw, page: usize, value: u8) -> bool {
 }
 
 /// Sends a request to `sector` for a whole page; returns if it succeeded.
-async fn page(raw: &mut dyn Raw, operation: u8, sector: u64, page: usize) -> bool {
-    let request = requests::direct(raw, operation, 1, sector, &[(Data(page), 0, 7)]);
-    requests::status_of(raw, &request, TIMEOUT).await == Some(abi::RSP_OKAY)
+pub fn page(raw: &mut dyn Raw, operation: u8, sector: u64, page: usize) -> Boxed<'_, bool> {
+    Box::pin(async move {
+        let request = requests::direct(raw, operation, 1, sector, &[(Data(page), 0, 7)]);
+        requests::status_of(raw, &request, TIMEOUT).await == Some(abi::RSP_OKAY)
+    })
 }
 
 /// Neighbours on the disk in one batch, two of which are bad in different ways: the others must not
@@ -197,7 +201,7 @@ pub async fn rewritten(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info) {
 pub async fn cut_off(cx: &Context<'_>, info: &Info) -> Result<(), Error> {
     let middle = info.sectors / 2 / 8 * 8;
     for round in 0..4u8 {
-        let mut raw = cx.env.raw(cx.vdev, 1, &[]).await?;
+        let mut raw = cx.env.raw(cx.vdev, Rings::ONE, &[]).await?;
         fill(&*raw, 0, 0xf0 | round);
         let write = |number: u64| {
             requests::direct(&*raw, abi::OP_WRITE, 1, middle + 16 * number, &[(Data(0), 0, 7)])

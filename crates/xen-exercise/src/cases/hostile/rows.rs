@@ -2,7 +2,7 @@
 
 use crate::cases::Context;
 use crate::cases::requests::{
-    self, ERROR, Given, INDIRECT, OKAY, Row, TIMEOUT, TOO_LONG, UNSUPPORTED, row,
+    self, ERROR, Given, INDIRECT, OKAY, Row, SECURE_DISCARD, TIMEOUT, TOO_LONG, UNSUPPORTED, row,
 };
 use crate::environment::{Device, Error, Io};
 use crate::raw::{Page, Raw};
@@ -122,6 +122,11 @@ const READ_ONLY: &[Row] = &[
 const NO_DISCARD: &[Row] =
     &[row("a discard that is not offered", 5, 8, Given::First, &[], REFUSED)];
 
+/// Requests that a disk with discards, but not with secure ones, must refuse: a frontend that asks
+/// for one relies on it that the data is gone.
+const NO_SECURE: &[Row] =
+    &[row("a secure discard that is not offered", SECURE_DISCARD, 8, Given::Middle, &[], REFUSED)];
+
 /// A read that lets the disk's contents overwrite the ring.
 pub const SCRIBBLE: Row = row("a read into the ring", 0, 1, Given::First, &[(Ring, 0, 7)], ANY);
 
@@ -151,9 +156,13 @@ fn changed_pages(raw: &dyn Raw, first: usize) -> usize {
 /// Sends all of them; returns how many they are.
 pub async fn send(cx: &Context<'_>, raw: &mut dyn Raw, info: &Info) -> u32 {
     let read_only: &[Row] = if info.read_only { READ_ONLY } else { &[] };
-    let no_discard: &[Row] = if info.discard.is_none() { NO_DISCARD } else { &[] };
+    let not_offered = match info.discard {
+        None => NO_DISCARD,
+        Some(discard) if !discard.secure => NO_SECURE,
+        Some(_) => &[],
+    };
     let mut tried = 0;
-    for row in ROWS.iter().chain(read_only).chain(no_discard) {
+    for row in ROWS.iter().chain(read_only).chain(not_offered) {
         if row.is_on(info) {
             continue;
         }
