@@ -2,6 +2,8 @@
 
 mod guest;
 mod shelf;
+#[path = "../../../xen-exercise/tests/common/guest.rs"]
+mod world;
 
 pub use guest::{Ran, on};
 use shelf::Shelf;
@@ -14,18 +16,33 @@ use xen_blk_mutants::protocol::DiscardInfo;
 /// Sectors of the disk.
 const SECTORS: u64 = 4096;
 /// The disks by their names in the table of bugs.
-pub const DISKS: [&str; 7] = ["usual", "copying", "mapping", "readonly", "plain", "4k", "growing"];
+pub const DISKS: [&str; 8] =
+    ["usual", "copying", "mapping", "readonly", "plain", "4k", "growing", "shrinking"];
 
 fn info(disk: &str) -> Info {
     let discard = DiscardInfo { granularity: 4096, alignment: 0, secure: true };
     let mut info = Info { discard: Some(discard), ..Info::new(SECTORS) };
     match disk {
         "readonly" => info.read_only = true,
-        "plain" => (info.flush, info.barrier, info.discard) = (false, false, None),
+        "plain" => {
+            (info.flush, info.barrier, info.discard) = (false, false, None);
+            // Its last page is not whole.
+            info.sectors -= 3;
+        }
+        "mapping" => info.discard = Some(DiscardInfo { secure: false, ..discard }),
         "4k" => (info.sector_size, info.physical_sector_size) = (4096, 4096),
         _ => {}
     }
     info
+}
+
+/// Returns the number of sectors that the disk has after a while.
+fn new_size(disk: &str) -> Option<u64> {
+    match disk {
+        "growing" => Some(8000),
+        "shrinking" => Some(2048),
+        _ => None,
+    }
 }
 
 fn config(disk: &str) -> Config {
@@ -48,18 +65,27 @@ pub fn run(disk: &str, tests: &str, bug: &'static str) -> Ran {
              blk.seed=3 blk.loops=8 blk.bytes=1M"
         )
     };
-    let shelf = Rc::new(Shelf::new(info(disk), disk == "growing"));
-    mutant::switch(bug);
+    let shelf = || Rc::new(Shelf::new(info(disk), new_size(disk)));
     if !matches!(tests, "durable" | "ordered") {
-        return on(&line(tests), &config(disk), &shelf);
+        mutant::switch(bug);
+        return on(&line(tests), &config(disk), &shelf());
     }
-    // Until the power goes, and what is there then.
-    shelf.cut_after(99);
     let line =
         line(tests).replace("blk.size=256K", "blk.size=512K").replace("loops=8", "loops=100");
-    let ran = on(&line, &config(disk), &shelf);
-    mutant::switch("");
-    shelf.restore();
-    let check = format!("blk.run={tests}-check blk.durable={}", ran.durable);
-    on(&line.replace(&format!("blk.run={tests}"), &check), &config(disk), &shelf)
+    // Until the power goes, and what is there then; at each place of a round, which has eight
+    // writes of one or two requests.
+    for cut in 99..115 {
+        let shelf = shelf();
+        mutant::switch(bug);
+        shelf.cut_after(cut);
+        let ran = on(&line, &config(disk), &shelf);
+        mutant::switch("");
+        shelf.restore();
+        let check = format!("blk.run={tests}-check blk.durable={}", ran.durable);
+        let ran = on(&line.replace(&format!("blk.run={tests}"), &check), &config(disk), &shelf);
+        if ran.verdict.failed > 0 || cut == 114 {
+            return ran;
+        }
+    }
+    unreachable!("the last one returns")
 }

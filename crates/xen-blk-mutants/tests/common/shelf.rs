@@ -12,7 +12,8 @@ const SECTOR: usize = 512;
 
 pub struct Shelf {
     info: Cell<Info>,
-    grows: bool,
+    /// Number of sectors that it has after a while.
+    new_size: Option<u64>,
     /// As it is read.
     bytes: RefCell<Vec<u8>>,
     /// As the power leaves it.
@@ -25,12 +26,12 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    pub fn new(info: Info, grows: bool) -> Shelf {
+    pub fn new(info: Info, new_size: Option<u64>) -> Shelf {
         // What lies behind the disk is somebody else's.
         let bytes = vec![0x3c; (info.sectors as usize + 8192) * SECTOR];
         Shelf {
             info: Cell::new(info),
-            grows,
+            new_size,
             safe: RefCell::new(bytes.clone()),
             bytes: RefCell::new(bytes),
             left: Cell::new(u32::MAX),
@@ -153,11 +154,11 @@ impl Storage for Served<'_> {
 
     async fn changed(&self) {
         let info = self.0.info.get();
-        if !self.0.grows || info.sectors > 4096 {
+        let Some(sectors) = self.0.new_size.filter(|sectors| *sectors != info.sectors) else {
             return std::future::pending().await;
-        }
+        };
         sleep(&self.1, Duration::from_secs(3)).await;
-        self.0.info.set(Info { sectors: 8000, ..info });
+        self.0.info.set(Info { sectors, ..info });
         self.0.grown.signal();
     }
 }

@@ -3,6 +3,7 @@
 
 mod array;
 mod backend;
+mod guest;
 pub mod mutant;
 
 pub use array::Arrays;
