@@ -186,9 +186,14 @@ impl Host {
     /// Lets no wait from now on last beyond `timeout`, which like all timeouts is that of an idle
     /// machine: a busy one gets more.
     pub fn begin(&self, timeout: Duration) {
-        let slowness = self.boot_slowness.max(load()).clamp(1.0, MAX_SLOWNESS);
+        let slowness = self.slowness();
         self.client.set_slowness(slowness);
         self.client.set_limit(Some(Instant::now() + timeout.mul_f64(slowness)));
+    }
+
+    /// Returns how many times as long as on an idle machine everything takes.
+    pub fn slowness(&self) -> f64 {
+        self.boot_slowness.max(load()).clamp(1.0, MAX_SLOWNESS)
     }
 
     /// Takes the limit of [`Host::begin`] away.

@@ -28,6 +28,14 @@ impl Default for Patience {
     }
 }
 
+impl Patience {
+    /// Returns the limits for a host on which everything takes `factor` times as long.
+    pub fn times(self, factor: u32) -> Patience {
+        let Patience { connect, watch, close } = self;
+        Patience { connect: connect * factor, watch: watch * factor, close: close * factor }
+    }
+}
+
 /// Plays `act` as the backend of `device`, which must not exist yet, then an honest backend, and
 /// takes the device away. Fails if the cause of a failure is not the frontend.
 pub async fn play<P: Platform>(

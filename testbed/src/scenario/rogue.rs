@@ -15,6 +15,9 @@ use crate::host::PATIENCE;
 /// The most time that all acts may take.
 const LONG: Duration = Duration::from_secs(1200);
 
+/// Most times as long as usual that a frontend gets for an act.
+const MAX_SLOWNESS: f64 = 3.0;
+
 /// Acts that Linux 6.12 fails. After most of them its frontend asks nothing more (`xen-blkfront.c`,
 /// "disabled for further use"), and the guest takes no other disk. It uses disks with sectors of 0
 /// and of 2^31 bytes.
@@ -35,10 +38,17 @@ const LINUX_FAILS: &[&str] = &[
     "sector-size-large",
 ];
 
-/// Plays `acts` to a guest's frontend. Returns the names of those that failed, and of those that
-/// were left out since the guest takes no disk any more.
-fn exercised(bench: &Bench, guest: &Guest, acts: &[String]) -> Result<(Vec<String>, usize)> {
-    let command = ["out/xen-disk", "exercise", &guest.name, "xvdz", "--act", &acts.join(",")];
+/// The name of an act, and its result.
+type Failed = (String, String);
+
+/// Plays `acts` to a guest's frontend. Returns the names of those that failed, each with its
+/// result, and the number of those that were left out since the guest takes no disk any more.
+fn exercised(bench: &Bench, guest: &Guest, acts: &[String]) -> Result<(Vec<Failed>, usize)> {
+    // Some acts take all the time that there is.
+    let slowness = bench.host.slowness().min(MAX_SLOWNESS).ceil().to_string();
+    let acts_word = acts.join(",");
+    let words = ["--slowness", &slowness, "--act", &acts_word];
+    let command = [&["out/xen-disk", "exercise", &guest.name, "xvdz"], &words[..]].concat();
     let finished = bench.host.exec(&command, LONG)?;
     let report = String::from_utf8_lossy(&finished.stdout).into_owned();
     let told = || format!("{report}{}\n{}", finished.stderr, guest.console());
@@ -51,7 +61,13 @@ fn exercised(bench: &Bench, guest: &Guest, acts: &[String]) -> Result<(Vec<Strin
     let left = acts.len().checked_sub(passed.len() + failed.len()).with_context(told)?;
     ensure!(left == 0 || report.contains("Bail out!"), "it broke off:\n{}", told());
     ensure!(!report.contains("# SKIP"), "the guest used the disk too little:\n{}", told());
-    Ok((failed, left))
+    let result = |name: String| {
+        let after = report.split_once(&format!(" - {name}: ")).map_or("", |(_, after)| after);
+        let line = after.lines().find_map(|line| line.strip_prefix("  result: "));
+        let line = line.unwrap_or_default().to_string();
+        (name, line)
+    };
+    Ok((failed.into_iter().map(result).collect(), left))
 }
 
 /// Returns the names of all acts.
@@ -106,7 +122,7 @@ pub(super) fn linux(bench: &Bench) -> Result<()> {
         }
     }
     let unknown: Vec<_> =
-        all_failed.iter().filter(|name| !LINUX_FAILS.contains(&name.as_str())).collect();
+        all_failed.iter().filter(|(name, _)| !LINUX_FAILS.contains(&name.as_str())).collect();
     ensure!(unknown.is_empty(), "failed: {unknown:?}");
     before.unchanged(bench.host)
 }

@@ -27,6 +27,9 @@ pub struct ExerciseArguments {
     /// Lists the acts, with their sources.
     #[arg(long)]
     pub list: bool,
+    /// Times as long as usual that the guest has for everything: on a busy or an emulated host.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub slowness: u32,
     /// A line of JSON for each act instead of TAP.
     #[arg(long)]
     pub json: bool,

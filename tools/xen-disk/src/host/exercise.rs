@@ -43,7 +43,7 @@ async fn exercise(linux: &Linux, store: &Store, args: &ExerciseArguments) -> Res
     let device = Device { front, back: DomId(0), vdev, kind: KIND.into() };
     let acts: Vec<&Act> =
         if args.acts.is_empty() { ACTS.iter().collect() } else { args.acts.clone() };
-    let patience = Patience::default();
+    let patience = Patience::default().times(args.slowness);
     check(linux, store, &device, &patience)
         .await
         .map_err(|why| Failure::new(Code::Missing, why.to_string()))?;
