@@ -10,6 +10,7 @@
 # make matrix   the short set of scenarios on every Debian release and xenstore daemon, and a table of what passed
 # make bench    the speed of vchan and of disks beside that of a Linux guest, on an emulated host whose time is a count
 #               of instructions
+# make reports  the exerciser's run on Linux's backend, QEMU's and xen-disk, and docs/block-reports.md with a table of them
 # make bench-native  this machine's own time, without Xen: vchan beside Xen's library, xen-disk's exports beside qemu-nbd
 #               and nbdkit
 # make install  into /usr/local, or PREFIX, below DESTDIR; make uninstall; make dist makes packages in out/dist
@@ -40,12 +41,12 @@ XENSTORED ?=
 TESTBED = out/testbed $(addprefix --host ,$(HOST)) $(addprefix --xenstored ,$(XENSTORED))
 
 .PHONY: all setup kernel echo block mix tools libxenvchan examples run test test-full host-tests fuzz cloud-tests scenarios \
-    matrix bench bench-native shell check clean
+    matrix bench reports bench-native shell check clean
 
 all: kernel tools libxenvchan examples
 
 # Installs what is missing on this machine, once for all that this call of make does.
-run test scenarios matrix bench bench-native shell host-tests: NEEDED := test
+run test scenarios matrix bench reports bench-native shell host-tests: NEEDED := test
 test-full cloud-tests fuzz: NEEDED := full
 setup:
 	@testbed/setup.sh $(or $(NEEDED),build)
@@ -141,6 +142,12 @@ scenarios: all echo block mix
 bench: all
 	@$(TESTBED) bench vchan --plot docs/speed-vchan.svg
 	@$(TESTBED) bench block --plot docs/speed-block.svg
+
+# The logs, from which the table and the page are made, are in target/testbed/latest.
+reports: all
+	@$(TESTBED) test block-reports
+	@$(CARGO) run --quiet --release --package xen-exercise-tool --target $(NATIVE) -- table \
+	    --into docs/block-reports.md --html docs/block-reports.html target/testbed/latest/block-reports/*.log
 
 # Folders for its files: one on a disk, one in memory.
 NATIVE_DIRS ?= /var/tmp /dev/shm

@@ -136,6 +136,11 @@ impl Scenario {
         self
     }
 
+    const fn minutes(mut self, minutes: u64) -> Scenario {
+        self.patience = Duration::from_secs(60 * minutes);
+        self
+    }
+
     const fn memory(mut self, memory: u32) -> Scenario {
         self.memory = memory;
         self

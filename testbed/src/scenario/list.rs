@@ -274,6 +274,7 @@ pub const ALL: &[Scenario] = &[
         block::conform,
     )
     .long(),
+    Scenario::new("block-queues", "so it does with several rings", block::queues).long(),
     Scenario::new("block-hotplug", "disks come and go under our guest", block::hotplug),
     Scenario::new(
         "block-mix",
@@ -333,6 +334,14 @@ pub const ALL: &[Scenario] = &[
         .qemu()
         .long()
         .full(),
+    Scenario::new(
+        "block-reports",
+        "each backend gets the same run, for a table of all",
+        xendisk::reports::reports,
+    )
+    .qemu()
+    .minutes(60)
+    .full(),
     Scenario::new("block-sweep", "every combination of features", block_full::sweep).long().full(),
     Scenario::new("block-loops", "a thousand connections leave nothing behind", block_full::loops)
         .longest()

@@ -3,6 +3,7 @@
 pub(super) mod beside;
 pub(super) mod devices;
 pub(super) mod exercise;
+pub(super) mod reports;
 pub(super) mod session;
 pub(super) mod takeover;
 pub(super) mod toolstack;
