@@ -12,10 +12,10 @@ use crate::host::PATIENCE;
 /// kernel, what serves the echo alone, that with disks, and that with the exerciser and its
 /// workload.
 const IMAGES: [(&str, &str, usize); 4] = [
-    ("out/ringside.elf", "make kernel", 456 << 10),
+    ("out/ringside.elf", "make kernel", 468 << 10),
     ("out/ringside-echo.elf", "make echo", 204 << 10),
     ("out/ringside-block.elf", "make block", 264 << 10),
-    ("out/ringside-mix.elf", "make mix", 452 << 10),
+    ("out/ringside-mix.elf", "make mix", 456 << 10),
 ];
 
 /// Number of the ELF note that carries the 32-bit PVH entry.
