@@ -33,4 +33,5 @@ pub use handle::Handle;
 pub use stats::{Count, Histogram, Latencies, Stats};
 pub use storage::ram::Ram;
 pub use storage::{Area, Pages, Storage};
+pub use xenbus::finder::Finder;
 pub use xenbus::serve::serve;

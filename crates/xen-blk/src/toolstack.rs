@@ -63,7 +63,7 @@ fn libxl(front: DomId) -> String {
     format!("/libxl/{front}")
 }
 
-fn kind_path(back: DomId, kind: &str) -> String {
+pub(crate) fn kind_path(back: DomId, kind: &str) -> String {
     format!("{}/backend/{kind}", path::of_domain(back))
 }
 
@@ -196,14 +196,41 @@ pub async fn remove(store: &Store, device: &Device) -> Result<(), Error> {
             for path in [device.front_path(), device.back_path(), device.libxl_path()] {
                 tx.rm(&path).await.or_else(unless_missing)?;
             }
-            for path in [device.backs_path(), kind_path(device.back, &device.kind)] {
-                if names(tx, &path).await?.is_empty() {
-                    tx.rm(&path).await.or_else(unless_missing)?;
-                }
-            }
-            Ok(())
+            remove_empty(tx, device).await
         })
         .await
+}
+
+/// Removes the folders above a backend's that are empty.
+async fn remove_empty(store: &Store, device: &Device) -> Result<(), Error> {
+    for path in [device.backs_path(), kind_path(device.back, &device.kind)] {
+        if names(store, &path).await?.is_empty() {
+            store.rm(&path).await.or_else(unless_missing)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the folder of a disk whose backend has closed, and those above it that are empty then,
+/// if the own domain may: libxl makes them dom0's. It is the part of a driver domain, which may not
+/// touch the frontend's folder, and libxl waits for it. Returns false, with nothing removed, if
+/// there is no folder or the toolstack has made it anew.
+pub async fn withdraw(store: &Store, device: &Device) -> Result<bool, Error> {
+    let path = device.back_path();
+    let closed = State::CLOSED.0.to_string();
+    let removed = store.transaction(async |tx| {
+        match tx.read(&format!("{path}/state")).await {
+            Ok(state) if state == closed.as_bytes() => {}
+            Ok(_) => return Ok(false),
+            Err(error) => return unless_missing(error).map(|()| false),
+        }
+        tx.rm(&path).await.map(|()| true)
+    });
+    let removed = removed.await?;
+    match store.transaction(async |tx| remove_empty(tx, device).await).await {
+        Err(error) if error.kind != ErrorKind::Access => Err(error),
+        _ => Ok(removed),
+    }
 }
 
 /// Returns a number for one more disk of `front`, the one behind its last; `None` if there is none.

@@ -45,6 +45,10 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Time that the frontend has to let go of the disk when it is asked to.
     pub stop_timeout: Duration,
+    /// Least time for which the first offer of a disk stands before a frontend is connected. A
+    /// toolstack that waits for the state `InitWait` must find it: libxl, when it attaches a disk
+    /// of a driver domain, would otherwise wait in vain.
+    pub offer_time: Duration,
     /// Leaves the folders of a disk whose frontend is gone to a toolstack, which waits for the
     /// state `Closed` in the backend's. Otherwise the backend removes them itself.
     pub leave_folders: bool,
@@ -65,6 +69,7 @@ impl Default for Config {
             merge: 1 << 20,
             drain_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(60),
+            offer_time: Duration::ZERO,
             leave_folders: false,
         }
     }

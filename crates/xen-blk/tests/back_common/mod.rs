@@ -56,11 +56,7 @@ impl Bench {
 
     /// A new process of a domain.
     pub fn host(&self, domid: DomId) -> Host {
-        let domain = self.sim.domain(domid.0);
-        let (from, to) = self.xs.connect(domid);
-        let (store, driver) = xen_store::connect(from, to);
-        self.sim.spawn(&domain, driver);
-        Host { domain, store, spawner: self.sim.spawner(), xs: self.xs.clone() }
+        Host::new(&self.sim, &self.xs, domid)
     }
 }
 
@@ -92,6 +88,15 @@ pub struct Served {
 }
 
 impl Host {
+    /// A new process of a domain.
+    pub fn new(sim: &Sim, xs: &Xenstored, domid: DomId) -> Host {
+        let domain = sim.domain(domid.0);
+        let (from, to) = xs.connect(domid);
+        let (store, driver) = xen_store::connect(from, to);
+        sim.spawn(&domain, driver);
+        Host { domain, store, spawner: sim.spawner(), xs: xs.clone() }
+    }
+
     /// Makes a disk and serves it.
     pub async fn plug<S: Storage + 'static>(
         &self,

@@ -2,6 +2,7 @@
 
 use crate::back::storage::{Error, Info, Pages, Storage};
 use crate::protocol::DiscardInfo;
+use alloc::collections::TryReserveError;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -33,8 +34,20 @@ impl Ram {
 
     /// Creates a zeroed disk of `sectors` sectors of 512 bytes with all features.
     pub fn with_sectors(sectors: u64) -> Ram {
-        let discard = Some(DiscardInfo { granularity: SECTOR as u32, alignment: 0, secure: true });
-        Self::new(Info { discard, ..Info::new(sectors) })
+        Self::new(all_features(sectors))
+    }
+
+    /// The same, unless there is no memory for it.
+    pub fn try_with_sectors(sectors: u64) -> Result<Ram, TryReserveError> {
+        let len = usize::try_from(sectors).ok().and_then(|count| count.checked_mul(SECTOR));
+        let ram = Self::new(all_features(0));
+        let mut bytes = Vec::new();
+        // More than there can be is refused like more than there is.
+        bytes.try_reserve_exact(len.unwrap_or(usize::MAX))?;
+        bytes.resize(len.unwrap_or_default(), 0);
+        ram.bytes.replace(bytes);
+        ram.info.set(all_features(sectors));
+        Ok(ram)
     }
 
     /// Changes its size; new sectors are zeroed.
@@ -53,6 +66,11 @@ impl Ram {
     pub fn poke(&self, sector: u64, from: &[u8]) {
         self.bytes.borrow_mut()[range(sector, from.len())].copy_from_slice(from);
     }
+}
+
+fn all_features(sectors: u64) -> Info {
+    let discard = Some(DiscardInfo { granularity: SECTOR as u32, alignment: 0, secure: true });
+    Info { discard, ..Info::new(sectors) }
 }
 
 fn range(sector: u64, len: usize) -> Range<usize> {

@@ -99,6 +99,7 @@ impl From<Error> for Wrong {
             ErrorKind::NoEntry => PeerError::NoKey { path },
             ErrorKind::NotNumber(value) => key(path, value.clone(), "a decimal number in range"),
             ErrorKind::NotText => key(path, "(bytes)".into(), "text"),
+            ErrorKind::Access => key(path, "(hidden)".into(), "a key that the backend may read"),
             _ => return Wrong::Store(error),
         })
     }

@@ -59,6 +59,8 @@ pub async fn serve<P: Platform, S: Storage>(
         asked: handle.asked(),
         stop_by: None,
         next_look: platform.now(),
+        offered: config.offer_time.is_zero(),
+        connect_from: None,
     };
     if server.state_at(&server.back_path).await?.is_none() {
         return Err(Error::NoDevice { path: server.back_path.clone() });
@@ -89,6 +91,10 @@ struct Server<'a, P: Platform, S> {
     /// Time by which the frontend has to have let go.
     stop_by: Option<Time>,
     next_look: Time,
+    /// The first offer was made, or need not stand for any time.
+    offered: bool,
+    /// Time until which the first offer stands.
+    connect_from: Option<Time>,
 }
 
 impl<P: Platform, S: Storage> Server<'_, P, S> {
@@ -109,7 +115,7 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
                     return Ok(end);
                 }
                 Event::DomainGone => {
-                    if !self.store.is_domain_introduced(self.device.front).await? {
+                    if self.is_front_gone().await? {
                         let end = self.gone().await?;
                         self.finish(end).await?;
                         return Ok(end);
@@ -134,6 +140,10 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
         if self.stop_by.is_none() && (told || self.shared.handle.wanted() == Wanted::Stop) {
             return self.stop().await;
         }
+        // Of a backend that is closed already, libxl asks nothing else.
+        if self.mine == State::CLOSED && !self.is_online().await {
+            return Ok(Some(End::Closed));
+        }
         let theirs = self.state_at(&self.front_path).await?.unwrap_or(State::UNKNOWN);
         match handshake::back(self.mine, theirs) {
             // It has closed and begun anew before this end saw it.
@@ -144,6 +154,9 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
             // An old write could overwrite a newer one: the event at its end comes first.
             BackStep::Offer | BackStep::Connect if self.unfinished.len() > 0 => Ok(None),
             BackStep::Offer => self.offer().await.map(|()| None),
+            // A frontend need not wait for an offer, but a toolstack may.
+            BackStep::Connect if !self.offered => self.offer().await.map(|()| None),
+            BackStep::Connect if self.connect_from.is_some() => Ok(None),
             BackStep::Connect => self.connect().await.map(|()| None),
             BackStep::Close => {
                 self.drain().await;
@@ -154,12 +167,29 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
         }
     }
 
+    /// Tells if the toolstack wants the frontend to be able to connect again.
+    async fn is_online(&self) -> bool {
+        let online = self.store.read(&format!("{}/online", self.back_path)).await;
+        online.is_ok_and(|value| value == b"1")
+    }
+
+    /// Asks if the frontend's domain is gone. Only dom0 is told of domains; others see that the
+    /// frontend's folder went with it.
+    async fn is_front_gone(&self) -> Result<bool, Error> {
+        match self.store.is_domain_introduced(self.device.front).await {
+            Ok(introduced) => Ok(!introduced),
+            Err(error) if error.kind == ErrorKind::Access => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Reads the state in a folder, if there is one. A value that is no number is an unknown state.
     async fn state_at(&self, folder: &str) -> Result<Option<State>, Error> {
         match self.store.read_number(&format!("{folder}/state")).await {
             Ok(state) => Ok(Some(State(state))),
             Err(error) => match error.kind {
-                ErrorKind::NoEntry => Ok(None),
+                // A folder that is gone is hidden from domains that may not read the one above it.
+                ErrorKind::NoEntry | ErrorKind::Access => Ok(None),
                 ErrorKind::NotNumber(_) | ErrorKind::NotText => Ok(Some(State(u32::MAX))),
                 _ => Err(error.into()),
             },
@@ -187,6 +217,10 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
         if self.changed.as_mut().poll(cx).is_ready() {
             self.changed = Box::pin(storage.changed());
             return Poll::Ready(Ok(Event::Resized));
+        }
+        if self.connect_from.is_some_and(|at| platform.poll_until(at, cx).is_ready()) {
+            self.connect_from = None;
+            return Poll::Ready(Ok(Event::Changed));
         }
         if self.stop_by.is_some_and(|at| platform.poll_until(at, cx).is_ready()) {
             return Poll::Ready(Ok(Event::StopTimeout));

@@ -25,6 +25,7 @@ pub(super) enum Event {
 pub(super) struct Watches {
     front: Watch,
     back: Watch,
+    online: Watch,
     deaths: Option<Watch>,
 }
 
@@ -34,6 +35,7 @@ impl Watches {
         Ok(Watches {
             front: store.watch(&format!("{}/state", device.front_path())).await?,
             back: store.watch(&format!("{}/state", device.back_path())).await?,
+            online: store.watch(&format!("{}/online", device.back_path())).await?,
             // Only dom0 may have it, and no guest sees dom0 end.
             deaths: if device.front == DomId(0) {
                 None
@@ -45,8 +47,10 @@ impl Watches {
 
     /// Polls for an event.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
-        if self.front.poll_next(cx)?.is_ready() || self.back.poll_next(cx)?.is_ready() {
-            return Poll::Ready(Ok(Event::Changed));
+        for watch in [&mut self.front, &mut self.back, &mut self.online] {
+            if watch.poll_next(cx)?.is_ready() {
+                return Poll::Ready(Ok(Event::Changed));
+            }
         }
         if let Some(deaths) = &mut self.deaths {
             if deaths.poll_next(cx)?.is_ready() {

@@ -50,7 +50,13 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
 
     pub(super) async fn offer(&mut self) -> Result<(), Error> {
         let keys = self.read_storage().await?;
-        self.switch(State::INIT_WAIT, &keys).await
+        self.switch(State::INIT_WAIT, &keys).await?;
+        if !self.offered {
+            self.offered = true;
+            let Shared { platform, config, .. } = self.shared;
+            self.connect_from = Some(platform.now() + config.offer_time);
+        }
+        Ok(())
     }
 
     pub(super) async fn connect(&mut self) -> Result<(), Error> {
@@ -134,9 +140,7 @@ impl<P: Platform, S: Storage> Server<'_, P, S> {
         if self.stop_by.is_some() {
             return Ok(Some(End::Stopped));
         }
-        let online = self.store.read(&format!("{}/online", self.back_path)).await;
-        let online = online.is_ok_and(|value| value == b"1");
-        Ok(if online { None } else { Some(End::Closed) })
+        Ok(if self.is_online().await { None } else { Some(End::Closed) })
     }
 
     /// Removes the folders of a disk whose frontend is gone, or tells the toolstack that it can.
