@@ -92,7 +92,7 @@ libxenvchan: setup
 	@printf 'out/libxenvchan   %s bytes\n' "$$(stat -c %s out/libxenvchan/libxenvchan.so)"
 
 # A workspace of its own, as one outside this repository would be; the versions are those of ours.
-EXAMPLES := hello upper
+EXAMPLES := hello ramdisk upper
 # Programs of Linux on vchan's streams.
 STREAMS := vchan-std vchan-tokio
 examples: setup

@@ -25,6 +25,7 @@ mod list;
 mod local;
 mod own;
 mod package;
+mod ramdisk;
 mod report;
 mod rogue;
 mod run;

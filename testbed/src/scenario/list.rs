@@ -5,7 +5,7 @@ use super::xendisk::exercise;
 use super::{
     balloon, block, block_full, block_images, block_linux, boot, clients, console, copy, daemon,
     drop_in, durable, echo, exec, half_close, hostile, inspect, interop, life, linux, local, own,
-    package, rogue, soak, suspend, tool, units, xendisk,
+    package, ramdisk, rogue, soak, suspend, tool, units, xendisk,
 };
 
 /// All scenarios, in the order in which they run.
@@ -14,6 +14,19 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("boot-log", "the boot log tells all that it should", boot::log).short(),
     Scenario::new("example-hello", "a unikernel of 15 lines says its name", own::hello),
     Scenario::new("example-upper", "an echo in 25 lines serves clients", own::upper),
+    Scenario::new(
+        "example-ramdisk",
+        "a guest serves its memory to others as disks: all tests, hotplug, hostile and dead peers",
+        ramdisk::ours,
+    )
+    .longest(),
+    Scenario::new(
+        "example-ramdisk-linux",
+        "Linux has a filesystem in another guest's memory",
+        ramdisk::linux,
+    )
+    .linux()
+    .long(),
     Scenario::new("streams", "programs with std's and tokio's streams are served", own::streams),
     Scenario::new(
         "outside-unikernel",
