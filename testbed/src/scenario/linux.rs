@@ -23,7 +23,12 @@ pub(super) struct Linux<'a> {
 impl<'a> Linux<'a> {
     /// Boots it.
     pub fn boot(bench: &'a Bench<'a>) -> Result<Linux<'a>> {
-        let guest = Guest::linux(bench.host, &bench.name, "role=shell")?;
+        Linux::boot_with(bench, &[])
+    }
+
+    /// The same with more settings for `xl create`.
+    pub fn boot_with(bench: &'a Bench<'a>, settings: &[&str]) -> Result<Linux<'a>> {
+        let guest = Guest::linux_with(bench.host, &bench.name, "role=shell", settings)?;
         guest.says_within("linux-guest: ready", LONG)?;
         Ok(Linux { bench, domid: guest.domid()? })
     }
@@ -47,6 +52,19 @@ impl<'a> Linux<'a> {
         )?;
         process.close_stdin()?;
         Ok(process)
+    }
+
+    /// Copies a program of `out/` to it.
+    pub fn install(&self, program: &str) -> Result<()> {
+        let path = format!("data/{program}");
+        let listener = self.start(&format!(
+            "vchan listen 0 --path {path} --timeout 30 </dev/null >/usr/bin/{program}; chmod 755 /usr/bin/{program}"
+        ))?;
+        self.bench.host.shell(&format!(
+            "out/vchan connect {} --path {path} --timeout 30 <out/{program} >/dev/null",
+            self.domid
+        ))?;
+        listener.wait(PATIENCE)?.success().map(drop)
     }
 
     /// Runs a shell script there, of which every command must succeed; returns what it printed. It

@@ -505,6 +505,13 @@ pub const ALL: &[Scenario] = &[
     )
     .linux()
     .longest(),
+    Scenario::new(
+        "driver-domain",
+        "xen-disk in a Linux guest serves another guest, and outlives kill -9",
+        xendisk::driver::serve,
+    )
+    .linux()
+    .longest(),
     Scenario::new("xen-disk-xl", "xl's own commands beside it do no harm", xendisk::beside::xl)
         .linux(),
     Scenario::new(

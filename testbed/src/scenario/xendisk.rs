@@ -2,6 +2,7 @@
 
 pub(super) mod beside;
 pub(super) mod devices;
+pub(super) mod driver;
 pub(super) mod exercise;
 pub(super) mod reports;
 pub(super) mod session;

@@ -11,6 +11,7 @@ use crate::disk::{KIND, Plugged};
 use crate::identity::{self as id, Identity};
 use crate::{Code, DiskSource, Failure, Vdev};
 use std::convert::Infallible;
+use std::time::Duration;
 use xen_abi::xenbus::State;
 use xen_blk::back::Config;
 use xen_blk::toolstack::{self, Device};
@@ -118,6 +119,40 @@ pub async fn adopt(
     Ok(plugged)
 }
 
+/// The state `Initialising`, of a disk that has had no backend yet.
+const NEW: &str = "1";
+
+/// Time for libxl, which looks at states only when it is told of a change, to see one before the
+/// next: it runs no script in dom0 for a disk of another domain.
+pub const SEEN: Duration = Duration::from_millis(500);
+
+/// Returns true if `device` has our script: another program may serve it otherwise.
+pub async fn is_ours(store: &Store, device: &Device) -> Result<bool, Error> {
+    let script = id::read(store, device, "script").await?.unwrap_or_default();
+    Ok(script.rsplit('/').next() == Some(SCRIPT))
+}
+
+/// Says in the folder of `device` why it is not served, and that its backend has closed. A disk
+/// that has had a backend is left to the next one: its guest may be using it.
+pub async fn refuse(store: &Store, device: &Device, why: &str) -> Result<(), Error> {
+    let folder = device.back_path();
+    store
+        .transaction(async |tx| {
+            if id::read(tx, device, "state").await?.as_deref() != Some(NEW) {
+                return Ok(());
+            }
+            tx.write(&format!("{folder}/hotplug-error"), why.as_bytes()).await?;
+            tx.write(&format!("{folder}/state"), State::CLOSED.0.to_string().as_bytes()).await
+        })
+        .await
+}
+
+/// Returns true if the folder of `device` belongs to a backend that was killed, or could not be
+/// ended.
+pub async fn is_abandoned(store: &Store, device: &Device) -> Result<bool, Error> {
+    Ok(id::read(store, device, "state").await?.is_some_and(|state| state != NEW))
+}
+
 /// Returns the configuration of a backend of `device`: a disk of xl's may have a frontend that
 /// follows the offer of Linux's backend.
 pub async fn configure(store: &Store, device: &Device, config: Config) -> Result<Config, Error> {
@@ -126,7 +161,12 @@ pub async fn configure(store: &Store, device: &Device, config: Config) -> Result
         _ => None,
     };
     let queues = offered.and_then(|value| value.parse().ok()).unwrap_or(1);
+    let state = id::read(store, device, "state").await?;
+    let is_new = state.as_deref() == Some(NEW);
     Ok(config.with(|config| {
+        if device.back != DomId(0) && is_new {
+            config.offer_time = SEEN;
+        }
         config.leave_folders = device.kind != KIND;
         config.queues_max = config.queues_max.max(queues).min(MAX_QUEUES);
     }))
@@ -194,10 +234,8 @@ async fn greet(store: &Store, device: &Device) -> Result<bool, Error> {
     let folder = device.back_path();
     store
         .transaction(async |tx| {
-            let script = id::read(tx, device, "script").await?.unwrap_or_default();
             let state = id::read(tx, device, "state").await?;
-            let waits = state == Some(State::INITIALISING.0.to_string());
-            if !waits || script.rsplit('/').next() != Some(SCRIPT) {
+            if state.as_deref() != Some(NEW) || !is_ours(tx, device).await? {
                 return Ok(false);
             }
             for (key, value) in [

@@ -21,6 +21,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use tools_common::{Bar, print};
 use xen_linux::Linux;
+use xen_platform::{DomId, Platform};
 use xen_store::Store;
 
 /// Folder of the sockets, unless XEN_DISK_RUNDIR names another.
@@ -46,10 +47,14 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             log::install(args.verbose);
             export::run(&args)
         }
-        Command::List(args) => on_linux(|_, store| async move { ask::list(&store, &args).await }),
+        Command::List(args) => {
+            on_linux(|linux, store| async move { ask::list(&linux, &store, &args).await })
+        }
         Command::Stats(args) => ask::stats(&args),
         Command::Order(args) => ask::order(&args),
-        Command::Metrics(_) => on_linux(|_, store| async move { ask::metrics(&store).await }),
+        Command::Metrics(_) => {
+            on_linux(|linux, store| async move { ask::metrics(&linux, &store).await })
+        }
         Command::Disconnect(args) => {
             on_linux(|linux, store| async move { ask::disconnect(&linux, &store, &args).await })
         }
@@ -98,6 +103,11 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
 
 fn run_dir() -> PathBuf {
     env::var_os("XEN_DISK_RUNDIR").map_or_else(|| RUN_DIR.into(), PathBuf::from)
+}
+
+/// Returns the number of the domain that this program runs in.
+fn own_domain(linux: &Linux) -> DomId {
+    linux.domid().unwrap_or(DomId(0))
 }
 
 /// Runs something that needs xenstore.

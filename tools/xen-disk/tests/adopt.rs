@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use xen_blk::back::{Config, End, Handle};
 use xen_blk::front;
-use xen_blk::toolstack::Device;
+use xen_blk::toolstack::{self, Device};
 use xen_disk::adopt::{self, PHY, TAP, adopt, parse_device, welcome};
 use xen_disk::disk::{Disk, Plugged};
 use xen_disk::identity::{self as id, Identity};
@@ -21,6 +21,8 @@ use xen_store::Store;
 
 const DOM0: DomId = DomId(0);
 const GUEST: DomId = DomId(1);
+/// A driver domain.
+const DRIVER: DomId = DomId(2);
 
 /// A process in a domain.
 #[derive(Clone)]
@@ -32,10 +34,19 @@ struct Host {
 
 /// Runs `main` with processes in dom0 and in a guest.
 fn world<F: Future<Output = ()> + 'static>(main: impl FnOnce(Host, Host, Xenstored) -> F) {
+    world_with_driver(|dom0, _, guest, xs| main(dom0, guest, xs))
+}
+
+/// The same with a process in a driver domain.
+fn world_with_driver<F: Future<Output = ()> + 'static>(
+    main: impl FnOnce(Host, Host, Host, Xenstored) -> F,
+) {
     let (mut sim, xs) = (Sim::new(), Xenstored::new());
     xs.introduce(GUEST);
+    xs.introduce(DRIVER);
     xs.set("/local/domain/1/device/vbd", "");
     xs.set("/local/domain/0/backend", "");
+    xs.set("/local/domain/2/backend", "");
     let host = |domid: DomId| {
         let domain = sim.domain(domid.0);
         let (from, to) = xs.connect(domid);
@@ -43,21 +54,27 @@ fn world<F: Future<Output = ()> + 'static>(main: impl FnOnce(Host, Host, Xenstor
         sim.spawn(&domain, driver);
         Host { domain, store, spawner: sim.spawner() }
     };
-    let main = main(host(DOM0), host(GUEST), xs.clone());
+    let main = main(host(DOM0), host(DRIVER), host(GUEST), xs.clone());
     let clock = sim.domain(0);
     let limit = Some(clock.now() + Duration::from_secs(3600));
     sim.run(async move { deadline(&clock, limit, main).await.expect("it hangs") });
 }
 
-/// Makes the folders of a disk as libxl does.
+/// Makes the folders of a disk of dom0 as libxl does.
 async fn libxl_adds(store: &Store, kind: &str, params: &str) -> Device {
-    let device = parse_device(&format!("backend/{kind}/1/51712"), DOM0).unwrap();
+    libxl_adds_for(store, DOM0, kind, params).await
+}
+
+/// The same for a disk of the domain `by`.
+async fn libxl_adds_for(store: &Store, by: DomId, kind: &str, params: &str) -> Device {
+    let device = parse_device(&format!("backend/{kind}/1/51712"), by).unwrap();
+    let back_id = by.to_string();
     let (front, back) = (device.front_path(), device.back_path());
     for (folder, other, keys) in [
         (
             &front,
             &back,
-            [("backend-id", "0"), ("virtual-device", "51712"), ("state", "1")].as_slice(),
+            [("backend-id", &*back_id), ("virtual-device", "51712"), ("state", "1")].as_slice(),
         ),
         (
             &back,
@@ -74,7 +91,7 @@ async fn libxl_adds(store: &Store, kind: &str, params: &str) -> Device {
         ),
     ] {
         store.mkdir(folder).await.unwrap();
-        let (owner, reader) = if folder == &front { (GUEST, DOM0) } else { (DOM0, GUEST) };
+        let (owner, reader) = if folder == &front { (GUEST, by) } else { (by, GUEST) };
         let permissions =
             xen_store::Permissions::shared_with(owner, reader, xen_store::Access::Read);
         store.set_permissions(folder, &permissions).await.unwrap();
@@ -255,4 +272,47 @@ fn disk_is_adopted_by_one_server_and_again_after_it_was_killed() {
         assert_eq!(adopted().await.unwrap_err().code, Code::Gone);
     });
     std::fs::remove_file(&path).unwrap();
+}
+
+/// In a driver domain, libxl runs no script: it must find the state `InitWait`, and the server that
+/// was killed leaves its disk to the next.
+#[test]
+fn disk_of_a_driver_domain_is_served_and_gone_on_with() {
+    let path = std::env::temp_dir().join(format!("xen-disk-driver-{}", std::process::id()));
+    std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+    let params = path.display().to_string();
+    world_with_driver(|dom0, driver, guest, xs| async move {
+        let device = libxl_adds_for(&dom0.store, DRIVER, PHY, &params).await;
+        assert!(adopt::is_ours(&driver.store, &device).await.unwrap());
+        let config = adopt::configure(&driver.store, &device, Config::default()).await.unwrap();
+        assert_eq!((config.offer_time, config.leave_folders), (adopt::SEEN, true));
+        let end = serve(&driver, &device).await;
+        let disk = use_it(&guest).await;
+        assert!(adopt::is_abandoned(&driver.store, &device).await.unwrap());
+        // The frontend of a server that was killed is connected, and needs no offer.
+        let config = adopt::configure(&driver.store, &device, Config::default()).await.unwrap();
+        assert_eq!(config.offer_time, Duration::ZERO);
+        adopt::refuse(&driver.store, &device, "its image is in use").await.unwrap();
+        disk.write(0, &[8; 512]).await.unwrap();
+        let key = |name: &str| format!("{}/{name}", device.back_path());
+        xs.set(&key("online"), "0");
+        xs.set(&key("state"), "5");
+        assert_eq!(end.join().await, End::Stopped);
+        assert!(toolstack::withdraw(&driver.store, &device).await.unwrap());
+        assert!(!adopt::is_abandoned(&driver.store, &device).await.unwrap());
+        assert_eq!(xs.get(&key("state")), None);
+    });
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn new_disk_of_a_driver_domain_is_refused_with_the_reason() {
+    world_with_driver(|dom0, driver, _, xs| async move {
+        let device = libxl_adds_for(&dom0.store, DRIVER, PHY, "/nowhere").await;
+        adopt::refuse(&driver.store, &device, "there is no /nowhere").await.unwrap();
+        let key = |name: &str| xs.get(&format!("{}/{name}", device.back_path()));
+        assert_eq!(key("state"), Some(b"6".to_vec()));
+        assert_eq!(key("hotplug-error"), Some(b"there is no /nowhere".to_vec()));
+        assert!(toolstack::withdraw(&driver.store, &device).await.unwrap());
+    });
 }

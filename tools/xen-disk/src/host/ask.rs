@@ -1,6 +1,6 @@
 //! The commands that ask the processes which serve.
 
-use super::{on_linux, print, run_dir, say};
+use super::{on_linux, own_domain, print, run_dir, say};
 use crate::adopt;
 use crate::control::{self, Answer, Question, service};
 use crate::disk::{self, KIND};
@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
-use tools_common::resolve_domain;
+use tools_common::{is_refusal, resolve_domain};
 use xen_blk::toolstack::{self, Device};
 use xen_linux::Linux;
 use xen_platform::{DomId, sleep};
@@ -65,9 +65,9 @@ fn ask_all(devices: &[Device]) -> Vec<(Option<Report>, bool)> {
 }
 
 /// Returns a row for each disk.
-async fn rows(store: &Store) -> Result<Vec<Row>, Failure> {
+async fn rows(linux: &Linux, store: &Store) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
-    let devices = adopt::list(store, DomId(0)).await?;
+    let devices = adopt::list(store, own_domain(linux)).await?;
     let asked = ask_all(&devices);
     for (device, (served, hangs)) in devices.into_iter().zip(asked) {
         let served_by = match &served {
@@ -76,7 +76,7 @@ async fn rows(store: &Store) -> Result<Vec<Row>, Failure> {
         };
         rows.push(Row {
             domain: device.front.0,
-            name: domains::name(store, device.front).await?,
+            name: name(store, device.front).await?,
             disk: Vdev(device.vdev).to_string(),
             storage: disk::params(store, &device).await?,
             served,
@@ -87,9 +87,17 @@ async fn rows(store: &Store) -> Result<Vec<Row>, Failure> {
     Ok(rows)
 }
 
+/// Reads the name of a domain, which only dom0 may.
+async fn name(store: &Store, domain: DomId) -> Result<Option<String>, Failure> {
+    match domains::name(store, domain).await {
+        Err(error) if is_refusal(&error) => Ok(None),
+        name => Ok(name?),
+    }
+}
+
 /// Prints the counts of all disks for Prometheus.
-pub(super) async fn metrics(store: &Store) -> Result<(), Failure> {
-    let rows = rows(store).await?;
+pub(super) async fn metrics(linux: &Linux, store: &Store) -> Result<(), Failure> {
+    let rows = rows(linux, store).await?;
     let disks: Vec<_> = rows
         .iter()
         .map(|row| metrics::Disk {
@@ -102,8 +110,12 @@ pub(super) async fn metrics(store: &Store) -> Result<(), Failure> {
     print(&metrics::metrics(&disks))
 }
 
-pub(super) async fn list(store: &Store, args: &ListArguments) -> Result<(), Failure> {
-    let rows = rows(store).await?;
+pub(super) async fn list(
+    linux: &Linux,
+    store: &Store,
+    args: &ListArguments,
+) -> Result<(), Failure> {
+    let rows = rows(linux, store).await?;
     if args.json {
         return print(&(json(&rows) + "\n"));
     }
@@ -133,14 +145,14 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("what is printed has no maps with odd keys")
 }
 
-async fn device(store: &Store, args: &DiskArguments) -> Result<Device, Failure> {
+async fn device(linux: &Linux, store: &Store, args: &DiskArguments) -> Result<Device, Failure> {
     let front = resolve_domain(store, &args.domain).await?;
-    Ok(adopt::find(store, DomId(0), front, args.vdev).await?)
+    Ok(adopt::find(store, own_domain(linux), front, args.vdev).await?)
 }
 
 fn find(args: &DiskArguments) -> Result<Device, Failure> {
     let args = args.clone();
-    on_linux(|_, store| async move { device(&store, &args).await })
+    on_linux(|linux, store| async move { device(&linux, &store, &args).await })
 }
 
 fn report(device: &Device) -> Result<Report, Failure> {
@@ -213,7 +225,7 @@ pub(super) async fn disconnect(
     store: &Store,
     args: &DisconnectArguments,
 ) -> Result<(), Failure> {
-    let device = device(store, &args.disk).await?;
+    let device = device(linux, store, &args.disk).await?;
     if device.kind != KIND {
         let text = format!(
             "xl made the disk {vdev} of domain {front}: xl block-detach {front} {vdev} takes it away",
@@ -222,7 +234,7 @@ pub(super) async fn disconnect(
         );
         return Err(Failure::new(Code::Usage, text));
     }
-    if !toolstack::list(store, DomId(0), KIND).await?.contains(&device) {
+    if !toolstack::list(store, device.back, KIND).await?.contains(&device) {
         let text = format!(
             "domain {} has no disk {} of ours: see xen-disk list",
             device.front, args.disk.vdev
@@ -244,15 +256,15 @@ pub(super) async fn disconnect(
             }
             say("nobody serves it any more: removing what is left");
             toolstack::remove(store, &device).await?;
-            sweep_sockets(store).await
+            sweep_sockets(store, device.back).await
         }
         Err(failure) => Err(failure),
     }
 }
 
 /// Removes the sockets of servers that were killed.
-pub(super) async fn sweep_sockets(store: &Store) -> Result<(), Failure> {
-    Ok(control::sweep(&run_dir(), async || adopt::list(store, DomId(0)).await).await?)
+pub(super) async fn sweep_sockets(store: &Store, own: DomId) -> Result<(), Failure> {
+    Ok(control::sweep(&run_dir(), async || adopt::list(store, own).await).await?)
 }
 
 async fn until_gone(
@@ -263,7 +275,7 @@ async fn until_gone(
 ) -> Result<(), Failure> {
     let steps = UNPLUG_TIMEOUT.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..steps {
-        if !toolstack::list(store, DomId(0), KIND).await?.contains(device) && !socket.exists() {
+        if !toolstack::list(store, device.back, KIND).await?.contains(device) && !socket.exists() {
             return Ok(());
         }
         sleep(linux, LOOK_EVERY).await;

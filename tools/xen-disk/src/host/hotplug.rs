@@ -1,7 +1,7 @@
 //! `hotplug`: disks that xl makes, for its script.
 
 use super::serve::adopted::{self, READY};
-use super::{log, on_linux, print, say};
+use super::{log, on_linux, own_domain, print, say};
 use crate::adopt::{self, PHY};
 use crate::identity as id;
 use crate::{Failure, HotplugArguments, HotplugStep, Vdev};
@@ -10,9 +10,10 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use tools_common::is_refusal;
 use xen_blk::toolstack::Device;
 use xen_linux::Linux;
-use xen_platform::{DomId, sleep};
+use xen_platform::sleep;
 use xen_store::{Store, domains};
 
 /// Linux's driver of backends.
@@ -27,7 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) fn run(args: &HotplugArguments) -> Result<(), Failure> {
     let folder = args.folder.clone().or_else(|| std::env::var("XENBUS_PATH").ok());
     let folder = folder.unwrap_or_default();
-    let device = adopt::parse_device(&folder, DomId(0))?;
+    let own = on_linux(|linux, _| async move { Ok(own_domain(&linux)) })?;
+    let device = adopt::parse_device(&folder, own)?;
     match args.step {
         HotplugStep::Add => add(device, &folder),
         HotplugStep::Remove => {
@@ -131,7 +133,11 @@ async fn remove(linux: &Linux, store: &Store, device: &Device) -> Result<(), Fai
 
 /// Returns the path of the log of a disk's server: `xen-disk-DOMAIN-DISK.log`.
 async fn log_path(store: &Store, device: &Device) -> Result<PathBuf, Failure> {
-    let name = domains::name(store, device.front).await?;
+    let name = match domains::name(store, device.front).await {
+        // Only dom0 may read it.
+        Err(error) if is_refusal(&error) => None,
+        name => name?,
+    };
     let name = name.filter(|name| !name.contains('/')).unwrap_or(device.front.to_string());
     let folder = std::env::var_os("XEN_DISK_LOGDIR").map_or_else(|| LOG_DIR.into(), PathBuf::from);
     Ok(folder.join(format!("xen-disk-{name}-{}.log", Vdev(device.vdev))))

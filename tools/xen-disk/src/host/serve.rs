@@ -1,6 +1,7 @@
 //! `connect` and `serve`: disks, signals and sockets around them.
 
 pub(super) mod adopted;
+mod driver;
 mod entry;
 mod manage;
 mod opened;
@@ -11,7 +12,7 @@ use self::reload::Granted;
 use super::ask::sweep_sockets;
 use super::privileges::{self, Reach, Sockets};
 use super::service::Service;
-use super::{run_dir, say};
+use super::{own_domain, run_dir, say};
 use crate::config::Configuration;
 use crate::disk::KIND;
 use crate::pool::Pool;
@@ -125,14 +126,7 @@ fn on_host<F: Future<Output = Result<(), Failure>>>(
 impl Host {
     async fn serve_all(self: Rc<Self>, configuration: Configuration) -> Result<(), Failure> {
         make_run_dir(&run_dir())?;
-        for device in toolstack::sweep(&self.store, DomId(0), KIND).await? {
-            say(&format!(
-                "removed what was left of disk {} of domain {}",
-                Vdev(device.vdev),
-                device.front
-            ));
-        }
-        sweep_sockets(&self.store).await?;
+        self.sweep().await?;
         let signals = Signals::catch(&self.linux).map_err(Failure::other)?;
         let granted = Granted::of(&configuration)?;
         let service = Rc::new(Service::connect());
@@ -149,14 +143,43 @@ impl Host {
             self.spawner.spawn(orders);
         }
         let listening = self.clone();
-        self.spawner.spawn(async move { listening.obey(signals, granted, service).await });
+        let kept = granted.clone();
+        self.spawner.spawn(async move { listening.obey(signals, kept, service).await });
         if self.mode.wait {
-            let host = self.clone();
-            self.spawner.spawn(async move { host.welcome().await });
+            let (host, granted) = (self.clone(), granted.clone());
+            if self.own() == DomId(0) {
+                self.spawner.spawn(async move { host.welcome().await });
+            } else {
+                let task = self.spawner.spawn(async move { host.drive(&granted).await });
+                self.tasks.borrow_mut().push(task);
+            }
             say("Waiting for disks of xl's");
             self.ending.asked().await;
         }
         self.join_all().await
+    }
+
+    /// Returns the number of the domain that this process runs in.
+    fn own(&self) -> DomId {
+        own_domain(&self.linux)
+    }
+
+    /// Removes what killed servers have left of disks whose domains are gone. Another domain than
+    /// dom0 has made none.
+    async fn sweep(&self) -> Result<(), Failure> {
+        let own = self.own();
+        let swept = match own {
+            DomId(0) => toolstack::sweep(&self.store, own, KIND).await?,
+            _ => Vec::new(),
+        };
+        for device in swept {
+            say(&format!(
+                "removed what was left of disk {} of domain {}",
+                Vdev(device.vdev),
+                device.front
+            ));
+        }
+        sweep_sockets(&self.store, own).await
     }
 
     /// Gives up what disks with these needs do not need.
@@ -207,7 +230,7 @@ impl Host {
         let report = |device: &toolstack::Device| {
             say(&format!("xl makes disk {} of domain {}", Vdev(device.vdev), device.front));
         };
-        let Err(error) = adopt::welcome(&self.store, DomId(0), report).await;
+        let Err(error) = adopt::welcome(&self.store, self.own(), report).await;
         say(&format!("xen-disk: disks of xl's are not noticed any more: {error}"));
     }
 

@@ -25,7 +25,7 @@ pub(in crate::host) fn run(device: Device) -> Result<(), Failure> {
 impl Host {
     async fn serve_adopted(self: Rc<Self>, device: Device) -> Result<(), Failure> {
         super::make_run_dir(&run_dir())?;
-        sweep_sockets(&self.store).await?;
+        sweep_sockets(&self.store, device.back).await?;
         let source = adopt::source(&self.store, &device).await?;
         source.check()?;
         let stack = source.stack()?;

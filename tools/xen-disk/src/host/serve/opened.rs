@@ -33,7 +33,7 @@ impl Host {
         let is_served =
             |device: &toolstack::Device| control::is_served(&control::socket(&run_dir(), device));
         let (device, plugged) =
-            plug(&self.store, DomId(0), front, spec.vdev, &identity, is_served).await?;
+            plug(&self.store, self.own(), front, spec.vdev, &identity, is_served).await?;
         let name = Vdev(device.vdev);
         match plugged {
             Plugged::New => {
@@ -95,7 +95,10 @@ impl Host {
 
     /// Opens the storage of a disk, and finds out which one it is: beside other disks on a thread
     /// of its own, since a store may not answer. `None` if the user ends that.
-    async fn open(&self, entry: &Entry) -> Result<Option<(Arc<dyn Storage>, Identity)>, Failure> {
+    pub(super) async fn open(
+        &self,
+        entry: &Entry,
+    ) -> Result<Option<(Arc<dyn Storage>, Identity)>, Failure> {
         let source = entry.spec.source.clone();
         let open = move || {
             let (storage, stack) = (source.open()?, source.stack()?);
