@@ -40,7 +40,7 @@ pub use memory::{LinuxGrant, LinuxMap, Pages};
 pub use platform::Linux;
 pub use program_pty::{ProgramInput, ProgramOutput, ProgramPty, WeakPty};
 pub use signal::{Signal, Signals};
-pub use socket_file::SocketAccess;
+pub use socket_file::{SocketAccess, remove_stale_socket};
 pub use stdio::{Input, IoError, Output};
 pub use store::{open_store, open_store_with};
 pub use terminal::{RawMode, Terminal, WindowChanges};

@@ -73,6 +73,17 @@ impl Drop for Lock {
     }
 }
 
+/// Removes the socket that a killed server left at `path`, if there is one: for a program that will
+/// listen there, but may connect to no socket then. Fails if a server lives there.
+pub fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    let _lock = Lock::take(beside(path, ".lock"))?;
+    free(path)?;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Returns `path` with `end` behind its name.
 fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path);
@@ -170,6 +181,24 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<OsString> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn socket_of_a_dead_server_is_removed_and_no_other() {
+        let folder = folder("stale");
+        let path = folder.join("socket");
+        remove_stale_socket(&path).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
+        remove_stale_socket(&path).unwrap();
+        assert_eq!(names(&folder), [""; 0]);
+        // One with a lock, and one without.
+        let server = SocketFile::listen(&path, &SocketAccess::default()).unwrap();
+        assert_eq!(remove_stale_socket(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(server);
+        let _server = UnixListener::bind(&path).unwrap();
+        assert_eq!(remove_stale_socket(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        UnixStream::connect(&path).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -120,8 +120,9 @@ pub async fn answer(disk: &Disk, seconds: f64, question: Question) -> Answer {
 }
 
 /// Removes the sockets in `dir` of processes that were killed, and the locks beside them: those of
-/// disks that are not in xenstore. `known` says which are, and is asked once the sockets are known:
-/// a disk's folders are there before its socket is.
+/// disks that are not in xenstore, and of others if nobody listens there, since a process that has
+/// confined itself could not replace them. `known` says which are in xenstore, and is asked once
+/// the sockets are known: a disk's folders are there before its socket is.
 pub async fn sweep<E>(
     dir: &Path,
     known: impl AsyncFnOnce() -> Result<Vec<Device>, E>,
@@ -135,6 +136,8 @@ pub async fn sweep<E>(
         if socket.extension().is_some_and(|end| end == "sock") && !known.contains(&socket) {
             // Another process may have been faster.
             let _ = std::fs::remove_file(path);
+        } else if known.contains(&path) {
+            let _ = xen_linux::remove_stale_socket(&path);
         }
     }
     Ok(())
