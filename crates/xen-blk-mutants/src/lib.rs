@@ -1,4 +1,4 @@
-//! `xen-blk`'s backend, copied when this crate is built, with known bugs in it: [`bugs`]. Each is
+//! `xen-blk`'s backend, copied when this crate is built, with known bugs in it: [`bugs()`]. Each is
 //! off until [`mutant::switch`] turns it on, so one build serves all of them.
 //!
 //! The bugs are edits of the backend's source. If one does not fit any more, the build says so.
