@@ -21,7 +21,7 @@ pub const ALL: &[Scenario] = &[
     )
     .longest(),
     Scenario::new(
-        "example-ramdisk-linux",
+        "ramdisk-linux",
         "Linux has a filesystem in another guest's memory",
         ramdisk::linux,
     )
