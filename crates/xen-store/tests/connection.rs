@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Host, ONE, TWO, poll_once, settle};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 use xen_exec::Boxed;
 use xen_platform::{EventCounter, sleep};
-use xen_store::{Connection, Store, TransportError};
+use xen_store::{Connection, Error, Store, TransportError};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,6 +87,27 @@ fn paused_connection_holds_requests_until_unpaused() {
     });
 }
 
+/// Begins a transaction that writes a key now, and another one after `go` has counted an event;
+/// counts how often it begins.
+async fn begin<'a>(
+    store: &'a Store,
+    go: &'a EventCounter,
+    begun: &'a Cell<u32>,
+) -> Boxed<'a, Result<(), Error>> {
+    let mut work: Boxed<'a, _> = Box::pin(store.transaction(async |store| {
+        begun.set(begun.get() + 1);
+        store.write("data/a", b"1").await?;
+        let mut seen = 0;
+        std::future::poll_fn(|cx| go.poll_after(&mut seen, cx)).await;
+        store.write("data/b", b"2").await
+    }));
+    for _ in 0..20 {
+        assert!(poll_once(work.as_mut()).is_pending());
+        xen_exec::yield_now().await;
+    }
+    work
+}
+
 #[test]
 fn pause_waits_for_the_end_of_an_open_transaction() {
     let mut host = Host::new();
@@ -94,17 +115,8 @@ fn pause_waits_for_the_end_of_an_open_transaction() {
     let daemon = host.daemon.clone();
     host.run(async move {
         let Client { store, connection, .. } = client;
-        let go = EventCounter::new();
-        let mut work = pin!(store.transaction(async |store| {
-            store.write("data/a", b"1").await?;
-            let mut seen = 0;
-            std::future::poll_fn(|cx| go.poll_after(&mut seen, cx)).await;
-            store.write("data/b", b"2").await
-        }));
-        for _ in 0..20 {
-            assert!(poll_once(work.as_mut()).is_pending());
-            xen_exec::yield_now().await;
-        }
+        let (go, begun) = (EventCounter::new(), Cell::new(0));
+        let work = begin(&store, &go, &begun).await;
         let mut pause = pin!(connection.pause());
         assert!(poll_once(pause.as_mut()).is_pending(), "a transaction is open");
         go.signal();
@@ -177,18 +189,8 @@ fn transaction_of_an_earlier_stream_touches_none_of_the_next() {
     let next = drive(&host, &client.connection, TWO, &client.reports);
     host.run(async move {
         let store = &client.store;
-        let (go, begun) = (EventCounter::new(), std::cell::Cell::new(0));
-        let mut old: Boxed<'_, _> = Box::pin(store.transaction(async |store| {
-            begun.set(begun.get() + 1);
-            store.write("data/a", b"1").await?;
-            let mut seen = 0;
-            std::future::poll_fn(|cx| go.poll_after(&mut seen, cx)).await;
-            store.write("data/b", b"2").await
-        }));
-        for _ in 0..20 {
-            assert!(poll_once(old.as_mut()).is_pending());
-            xen_exec::yield_now().await;
-        }
+        let (go, begun) = (EventCounter::new(), Cell::new(0));
+        let old = begin(store, &go, &begun).await;
         client.replace(next);
         settle().await;
         // The next stream's first transaction has the number that the other had.
