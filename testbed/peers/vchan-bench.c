@@ -135,6 +135,7 @@ int main(int argc, char **argv)
 {
     static const uint64_t sizes[] = { 64, 1 << 10, 4 << 10, 64 << 10, 1 << 20 };
     uint64_t amount;
+    double begun, setup;
     char path[256];
 
     fill_pattern();
@@ -147,11 +148,14 @@ int main(int argc, char **argv)
         return 2;
     }
     snprintf(path, sizeof(path), "/local/domain/%s/%s", argv[1], argv[2]);
+    begun = now();
     chan = libxenvchan_client_init(NULL, atoi(argv[1]), path);
+    setup = now() - begun;
     if (!chan)
         fail("no server there");
     amount = strtoull(argv[3], NULL, 10);
-    printf("{\"left\":%d,\"right\":%d,\"throughput\":[", 1 << chan->write.order, 1 << chan->read.order);
+    printf("{\"left\":%d,\"right\":%d,\"setup_us\":%.3f,\"throughput\":[", 1 << chan->write.order,
+           1 << chan->read.order, setup * 1e6);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
         uint64_t count = (amount + sizes[i] - 1) / sizes[i];
         double start = now(), seconds;

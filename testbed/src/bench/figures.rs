@@ -1,6 +1,6 @@
 //! Figures that a bench client prints, read back.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// Throughput for one size of messages.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -18,23 +18,22 @@ pub struct Figures {
     pub throughput: Vec<Throughput>,
     /// The median time of a round trip of 64 bytes, in µs.
     pub round_trip: f64,
+    /// The time to set the connection up, in µs.
+    pub setup: f64,
 }
 
 impl Figures {
     /// Reads the JSON of `vchan bench` or `vchan-bench`.
     pub fn read(json: &str) -> Result<Figures> {
         let (sizes, mib) = (numbers(json, "size"), numbers(json, "mib_per_second"));
-        let round_trip = number(json, "median_us");
+        let time = |name: &str| number(json, name).with_context(|| format!("there is no {name}"));
         ensure!(
             !sizes.is_empty() && sizes.len() == mib.len(),
             "these are no figures for each size of messages"
         );
         let of = sizes.into_iter().zip(mib);
         let throughput = of.map(|(size, mib)| Throughput { size: size as u32, mib }).collect();
-        Ok(Figures {
-            throughput,
-            round_trip: round_trip.ok_or_else(|| anyhow::anyhow!("no time of round trips"))?,
-        })
+        Ok(Figures { throughput, round_trip: time("median_us")?, setup: time("setup_us")? })
     }
 }
 
@@ -57,14 +56,18 @@ mod tests {
 
     #[test]
     fn both_clients_are_understood() {
-        let c = r#"{"left":8192,"throughput":[{"size":64,"messages":9,"seconds":0.1,"mib_per_second":22.5},
+        let c = r#"{"left":8192,"setup_us":913.5,"throughput":[{"size":64,"messages":9,"seconds":0.1,"mib_per_second":22.5},
                    {"size":1048576,"messages":1,"seconds":0.2,"mib_per_second":26}],
                    "rtt":{"count":9,"median_us":96.9,"p99_us":1},"rtt_1":{"median_us":95}}"#;
         let figures = Figures::read(c).unwrap();
         let of = |size, mib| Throughput { size, mib };
         assert_eq!(
             figures,
-            Figures { throughput: vec![of(64, 22.5), of(1 << 20, 26.0)], round_trip: 96.9 }
+            Figures {
+                throughput: vec![of(64, 22.5), of(1 << 20, 26.0)],
+                round_trip: 96.9,
+                setup: 913.5
+            }
         );
     }
 
@@ -72,6 +75,7 @@ mod tests {
     fn what_is_missing_is_an_error() {
         assert!(Figures::read("").is_err());
         assert!(Figures::read(r#"{"size":64,"mib_per_second":null,"median_us":1}"#).is_err());
-        assert!(Figures::read(r#"{"size":64,"mib_per_second":1}"#).is_err());
+        assert!(Figures::read(r#"{"size":64,"mib_per_second":1,"setup_us":1}"#).is_err());
+        assert!(Figures::read(r#"{"size":64,"mib_per_second":1,"median_us":1}"#).is_err());
     }
 }

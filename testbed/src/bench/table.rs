@@ -136,6 +136,7 @@ fn figures(rows: &[Row]) -> Vec<Figure> {
     let mut all: Vec<Figure> = throughput.collect();
     let mut add = |name: &str, of: fn(&Row) -> f64| all.push((name.to_string(), Box::new(of)));
     add("round trip of 64 B, µs", |row| row.figures.round_trip);
+    add("set up a connection, µs", |row| row.figures.setup);
     add("exits of the guest / MiB", |row| row.counts.exits);
     add("hypercalls of the guest / MiB", |row| row.counts.guest_hypercalls);
     add("events from the guest / MiB", |row| row.counts.events_sent);
@@ -151,14 +152,14 @@ impl Row {
 
     fn to_json(&self) -> String {
         let Row { ring, server, client, figures, counts } = self;
-        let Figures { throughput, round_trip } = figures;
+        let Figures { throughput, round_trip, setup } = figures;
         let sizes: Vec<String> = throughput
             .iter()
             .map(|of| format!("{{\"size\":{},\"mib_per_second\":{:.3}}}", of.size, of.mib))
             .collect();
         format!(
             "{{\"ring\":{ring},\"server\":\"{server:?}\",\"client\":\"{client:?}\",\"throughput\":[{}],\
-             \"round_trip_us\":{round_trip:.3},\"per_mib\":{{\"guest_exits\":{:.1},\"guest_hypercalls\":{:.1},\
+             \"round_trip_us\":{round_trip:.3},\"setup_us\":{setup:.3},\"per_mib\":{{\"guest_exits\":{:.1},\"guest_hypercalls\":{:.1},\
              \"guest_events_sent\":{:.1},\"guest_interrupts\":{:.1},\"dom0_hypercalls\":{:.1}}}}}",
             sizes.join(","),
             counts.exits,
@@ -190,7 +191,11 @@ mod tests {
             ring: 8192,
             server,
             client,
-            figures: Figures { throughput: vec![Throughput { size: 64, mib }], round_trip },
+            figures: Figures {
+                throughput: vec![Throughput { size: 64, mib }],
+                round_trip,
+                setup: 900.0,
+            },
             counts: Counts::default(),
         };
         let rows = vec![

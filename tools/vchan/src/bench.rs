@@ -26,11 +26,13 @@ pub async fn bench<P: Platform>(
     args: &BenchArguments,
     progress: &mut impl Progress,
 ) -> Result<String, Failure> {
+    let begun = platform.now();
     let connection = dial(platform, store, &args.dial).await?;
+    let setup = platform.now().since(begun);
     let figures = measure(platform, &connection, args, progress).await;
     progress.end();
     let closed = connection.close().await;
-    let figures = figures?;
+    let figures = Figures { setup, ..figures? };
     closed?;
     match args.json {
         true => Ok(format!("{}\n", figures.to_json())),
@@ -48,6 +50,8 @@ struct Throughput {
 struct Figures {
     /// Bytes of the two rings.
     rings: (u32, u32),
+    /// Time from the first look for the server until the channel is there.
+    setup: Duration,
     throughput: Vec<Throughput>,
     times: Times,
 }
@@ -81,6 +85,7 @@ async fn measure<P: Platform>(
     let orders = connection.info().orders;
     Ok(Figures {
         rings: (orders.left().bytes(), orders.right().bytes()),
+        setup: Duration::ZERO,
         throughput,
         times: Times::new(times),
     })
@@ -117,6 +122,7 @@ impl Figures {
         Json::Object(vec![
             ("left", self.rings.0.into()),
             ("right", self.rings.1.into()),
+            ("setup_us", Json::Fraction(self.setup.as_secs_f64() * 1e6)),
             ("throughput", Json::List(self.throughput.iter().map(Throughput::to_json).collect())),
             ("rtt", self.times.to_json()),
         ])

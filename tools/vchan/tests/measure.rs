@@ -167,9 +167,8 @@ fn every_size_is_measured_and_every_byte_comes_back() {
         assert!(log.ended && log.at == 20);
         if json {
             assert!(
-                text.starts_with(
-                    r#"{"left":4096,"right":4096,"throughput":[{"size":64,"messages":1563,"#
-                ),
+                text.starts_with(r#"{"left":4096,"right":4096,"setup_us":"#)
+                    && text.contains(r#","throughput":[{"size":64,"messages":1563,"#),
                 "{text}"
             );
             assert!(text.contains(r#""rtt":{"count":20,"min_us":100.000,"#), "{text}");
