@@ -13,7 +13,7 @@ use core::pin::pin;
 use core::task::{Poll, Waker};
 use core::time::Duration;
 use embedded_io_async::{Read, Write};
-use xen_platform::{Clock, deadline};
+use xen_platform::{Clock, sleep};
 
 /// The side of a connection that gives it its streams, one after another.
 ///
@@ -34,8 +34,9 @@ impl Connection {
     /// Runs the connection over a stream until that ends. The connection goes on over the next one;
     /// [`Connection::end`] ends it.
     ///
-    /// `report` gets true once xenstored has owed an answer for `patience` and given none, and
-    /// false when it gives one after that: for messages, since there is nothing to do but wait.
+    /// `report` gets true once xenstored has owed an answer for `patience` and given none, or up to
+    /// twice as long, and false when it gives one after that: for messages, since there is nothing
+    /// to do but wait.
     ///
     /// Dropping the future leaves the connection as it is. The next call gives it another stream:
     /// all watches are set again there, requests without an answer are made again, and so are
@@ -71,10 +72,12 @@ impl Connection {
         loop {
             self.once(|state| state.in_flight > 0).await;
             let answers = self.0.0.borrow().answers;
-            let moved = || self.once(|state| state.in_flight == 0 || state.answers != answers);
-            if deadline(clock, Some(clock.now() + patience), moved()).await.is_err() {
+            let owes = |state: &State| state.in_flight > 0 && state.answers == answers;
+            // One timer for however many requests: a deadline for each would stay until its time.
+            sleep(clock, patience).await;
+            if owes(&self.0.0.borrow()) {
                 report(true);
-                moved().await;
+                self.once(|state| !owes(state)).await;
                 report(false);
             }
         }
