@@ -3,6 +3,7 @@
 use crate::reply::{self, Answer, Part};
 use crate::shared::Shared;
 use crate::state::Tx;
+use crate::transaction::ATTEMPTS;
 use crate::{Error, ErrorKind, Op, Permissions, Watch, path};
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -195,12 +196,14 @@ impl Store {
     /// Sends a request whose payload is `path` and then `rest`, and waits for the answer.
     async fn ask(&self, op: Op, path: &str, rest: &[&[u8]]) -> Result<Answer, Error> {
         let payload = payload(op, path, rest)?;
+        let mut attempts = 0;
         loop {
             self.shared.slot(self.tx).await;
+            attempts += 1;
             match self.shared.submit(op, self.tx, &payload).await {
                 Ok(answer) => return Ok(answer),
                 // The stream was another before the answer came. All requests can be made twice.
-                Err(ErrorKind::Again) if self.tx == Tx::NONE => {}
+                Err(ErrorKind::Again) if self.tx == Tx::NONE && attempts < ATTEMPTS => {}
                 Err(kind) => return Err(Error::new(op, path, kind)),
             }
         }

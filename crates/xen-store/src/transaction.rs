@@ -9,8 +9,8 @@ use alloc::rc::Rc;
 use core::future::poll_fn;
 
 /// Attempts at a transaction before giving up. Each failure means that somebody else's
-/// succeeded.
-const ATTEMPTS: usize = 64;
+/// succeeded. As many at a request whose answer was lost with its stream.
+pub(crate) const ATTEMPTS: usize = 64;
 
 /// Transactions that one connection has open at a time; more wait for their turn. xenstored lets a
 /// domain have 10 (`quota_max_transaction`), which all of its programs share.
