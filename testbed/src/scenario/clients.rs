@@ -186,7 +186,7 @@ const CROWD: usize = 40;
 
 /// Newcomers are turned away once memory is short, and nobody else is harmed.
 pub(super) fn crowd(bench: &Bench) -> Result<()> {
-    let rings = "extra=\"vchan.left=65536 vchan.right=65536\"";
+    let rings = "extra=\"vchan.left=131072 vchan.right=131072\"";
     let guest = bench.guest(&["memory=8", "shadow_memory=1", rings])?;
     let domid = guest.domid()?;
     let (mut inside, mut refused) = (Vec::new(), 0);
@@ -203,7 +203,7 @@ pub(super) fn crowd(bench: &Bench) -> Result<()> {
         }
     }
     ensure!(inside.len() >= 8, "only {} clients have room:\n{}", inside.len(), guest.console());
-    ensure!(refused > 0, "{CROWD} clients of 192 KiB have room in 8 MiB");
+    ensure!(refused > 0, "{CROWD} clients of 256 KiB have room in 8 MiB");
     for client in &inside {
         client.write(b"still here\n")?;
         client.wait_for("STILL HERE\n", PATIENCE)?;
