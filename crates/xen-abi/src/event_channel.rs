@@ -17,6 +17,8 @@ pub const ALLOC_UNBOUND: u32 = 6;
 
 /// `EVTCHNSTAT_interdomain`: the port is bound to one of another domain.
 pub const STATUS_INTERDOMAIN: u32 = 2;
+/// Status of a port that a virtual interrupt comes by (`EVTCHNSTAT_virq`).
+pub const STATUS_VIRQ: u32 = 4;
 
 /// The number of ports in the two-level layout of 64-bit guests (`EVTCHN_2L_NR_CHANNELS`).
 pub const PORTS: u32 = 4096;

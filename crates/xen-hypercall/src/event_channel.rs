@@ -51,8 +51,17 @@ pub fn send(port: Port) -> Result<(), Error> {
 /// Returns whether `port` is bound to another domain's port. Xen undoes the binding when that
 /// domain closes it or dies.
 pub fn is_interdomain(port: Port) -> Result<bool, Error> {
+    Ok(status(port)? == abi::STATUS_INTERDOMAIN)
+}
+
+/// Returns whether a virtual interrupt comes by `port`.
+pub fn is_virq(port: Port) -> Result<bool, Error> {
+    Ok(status(port)? == abi::STATUS_VIRQ)
+}
+
+fn status(port: Port) -> Result<u32, Error> {
     let mut arg =
         Status { dom: DOMID_SELF, pad: 0, port: port.0, status: 0, vcpu: 0, bound_to: [0; 2] };
     op(abi::STATUS, &mut arg)?;
-    Ok(arg.status == abi::STATUS_INTERDOMAIN)
+    Ok(arg.status)
 }
