@@ -65,8 +65,8 @@ impl Xen {
         Ok(())
     }
 
-    /// Returns whether the timer's port is bound as this domain bound it: a restored domain has none
-    /// of its ports.
+    /// Returns whether the timer's port is bound as this domain bound it: a restored domain has
+    /// none of its ports.
     pub(super) fn has_timer(&self) -> bool {
         evtchn::is_virq(self.0.timer_event.port()).unwrap_or(false)
     }
