@@ -29,8 +29,9 @@ impl Piece<'_> {
     }
 
     /// Moves the bytes from the offset `at` on, as many of them as `buffer` holds at a time,
-    /// through `change`.
+    /// through `change`. Panics if it holds none.
     pub fn move_through(&self, at: usize, buffer: &mut [u8], mut change: impl FnMut(&mut [u8])) {
+        assert!(!buffer.is_empty(), "bytes cannot be moved through an empty buffer");
         let ((from, source), (to, target)) = (self.from, self.to);
         let mut at = at;
         while at < self.len {

@@ -224,3 +224,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+#[should_panic(expected = "an empty buffer")]
+fn an_empty_buffer_is_refused_and_not_waited_for() {
+    let page = TestMem::new(384);
+    let mut asker = Producer::new(RING, 0);
+    asker.write(&page, &page, &[1; 3]).unwrap();
+    let (mut consumer, mut producer) = (Consumer::new(RING, 0), Producer::new(ANSWERS, 0));
+    let mut mover = |piece: Piece<'_>| piece.move_through(0, &mut [], |_| ());
+    let _ = consumer.transfer(&mut producer, &page, (&page, &page), 3, &mut mover);
+}
